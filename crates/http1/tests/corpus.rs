@@ -1,0 +1,38 @@
+//! Replays the fuzz targets' seeds, and every input that once broke something.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/src/checks.rs"]
+mod checks;
+
+/// Runs a check on every file kept for a target.
+fn replay(target: &str, check: fn(&[u8])) {
+    let mut inputs = 0;
+    for kind in ["corpus", "regressions"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(kind).join(target);
+        let Ok(files) = fs::read_dir(&folder) else { continue };
+        for file in files {
+            let path = file.unwrap().path();
+            println!("{}", path.display());
+            check(&fs::read(&path).unwrap());
+            inputs += 1;
+        }
+    }
+    assert!(inputs > 0, "no inputs for {target}");
+}
+
+#[test]
+fn kept_request_heads_break_nothing() {
+    replay("request_head", checks::request_head);
+}
+
+#[test]
+fn kept_response_heads_break_nothing() {
+    replay("response_head", checks::response_head);
+}
+
+#[test]
+fn kept_chunked_bodies_break_nothing() {
+    replay("chunked", checks::chunked);
+}

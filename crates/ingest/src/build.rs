@@ -1,0 +1,55 @@
+//! From objects to the snapshot.
+
+use model::snapshot::Snapshot;
+use model::{AlbSettings, Diagnostic, ObjectRef};
+
+use crate::ObjectSet;
+use crate::classes::Classes;
+use crate::ingresses;
+use crate::report::Report;
+use crate::secrets::{Certificates, Lookup, TlsMemo};
+use crate::services;
+
+/// Parses all objects that the ALBs need. Pure: the same objects and settings always give the
+/// same snapshot and diagnostics.
+///
+/// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in
+/// the snapshot. Ingresses of other classes are left alone without a word.
+pub fn ingest(objects: &ObjectSet, albs: &[AlbSettings]) -> (Snapshot, Vec<Diagnostic>) {
+    ingest_with(objects, albs, &mut TlsMemo::default())
+}
+
+/// The same, for a caller that ingests again and again: certificates that haven't changed since
+/// the last call are not checked again.
+pub fn ingest_with(
+    objects: &ObjectSet,
+    albs: &[AlbSettings],
+    memo: &mut TlsMemo,
+) -> (Snapshot, Vec<Diagnostic>) {
+    let mut report = Report::new(&objects.origins);
+    let classes = Classes::new(objects, albs, &mut report);
+    let mut certificates = Certificates::new(objects, memo);
+    let mut snapshot =
+        Snapshot { services: services::services(objects, &mut report), ..Snapshot::default() };
+    for (key, object) in &objects.ingresses {
+        let Some(alb) = classes.alb_of(key, object, &mut report) else { continue };
+        let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
+        snapshot.ingresses.extend(ingress.map(|ingress| (key.clone(), ingress)));
+    }
+    for alb in albs {
+        let Some(secret) = &alb.default_certificate else { continue };
+        if certificates.look_up(secret, &mut report) == Lookup::Missing {
+            report.push(
+                Diagnostic::error(
+                    ObjectRef::cluster("GatewayConfig", "gateway"),
+                    format!("alb.{}.defaultCertificate", alb.kind),
+                    "the Secret does not exist; a self-made certificate is used instead",
+                )
+                .value(secret.to_string())
+                .remedy("create the Secret, of type kubernetes.io/tls"),
+            );
+        }
+    }
+    snapshot.certificates = certificates.finish();
+    (snapshot, report.finish())
+}

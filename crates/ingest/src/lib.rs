@@ -1,0 +1,23 @@
+//! From Kubernetes objects to the [`model::Snapshot`].
+//!
+//! **What it is:** two pure steps. [`manifest`] turns a file's bytes into objects; [`ingest`]
+//! turns an [`ObjectSet`] into a snapshot and diagnostics.
+//!
+//! **What it is not:** a watcher or a client. Sources (a directory, the Kubernetes API) fill the
+//! [`ObjectSet`].
+
+pub mod annotations;
+mod build;
+pub mod classes;
+mod ingresses;
+pub mod manifest;
+mod names;
+pub mod objects;
+mod report;
+mod secrets;
+mod services;
+pub mod yaml;
+
+pub use build::{ingest, ingest_with};
+pub use objects::ObjectSet;
+pub use secrets::TlsMemo;

@@ -1,0 +1,183 @@
+//! The kinds that are read, and their objects.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ByteString, Metadata};
+use model::{ObjectKey, ObjectRef};
+use serde::de::DeserializeOwned;
+
+use crate::ObjectSet;
+use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
+
+/// An object of one of the kinds that are read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// networking.k8s.io/v1 Ingress
+    Ingress(Box<Ingress>),
+    /// networking.k8s.io/v1 IngressClass
+    IngressClass(Box<IngressClass>),
+    /// v1 Service
+    Service(Box<Service>),
+    /// discovery.k8s.io/v1 EndpointSlice
+    EndpointSlice(Box<EndpointSlice>),
+    /// v1 Secret, its `stringData` merged into `data`
+    Secret(Box<Secret>),
+    /// v1 Namespace
+    Namespace(Box<Namespace>),
+}
+
+impl Object {
+    pub(super) fn insert_into(self, reference: &ObjectRef, set: &mut ObjectSet) {
+        let name = reference.name.clone();
+        let key = ObjectKey::new(reference.namespace.clone().unwrap_or_default(), name.clone());
+        match self {
+            Self::Ingress(object) => drop(set.ingresses.insert(key, *object)),
+            Self::IngressClass(object) => drop(set.ingress_classes.insert(name, *object)),
+            Self::Service(object) => drop(set.services.insert(key, *object)),
+            Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, *object)),
+            Self::Secret(object) => drop(set.secrets.insert(key, *object)),
+            Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
+        }
+    }
+}
+
+/// A kind that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ingress,
+    IngressClass,
+    Service,
+    EndpointSlice,
+    Secret,
+    Namespace,
+}
+
+/// What an apiVersion and kind mean here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It is read.
+    Read(Kind),
+    /// An old or mistaken version of this kind.
+    WrongVersion(Kind),
+    /// Nothing that is read, such as a Deployment, or another group's Service.
+    Other,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Ingress,
+        Self::IngressClass,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Secret,
+        Self::Namespace,
+    ];
+
+    /// Groups (`v1` is that of no name) that have or had one of these kinds, or that it is easily
+    /// taken for. In any other group a kind of the same name is another thing.
+    const GROUPS: [&'static str; 5] =
+        ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io"];
+
+    pub(super) fn find(api_version: &str, kind: &str) -> Known {
+        let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
+            return Known::Other;
+        };
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        if found.api_version() == api_version {
+            Known::Read(found)
+        } else if Self::GROUPS.contains(&group) {
+            Known::WrongVersion(found)
+        } else {
+            Known::Other
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
+        }
+    }
+
+    pub(super) fn api_version(self) -> &'static str {
+        match self {
+            Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::Service | Self::Secret | Self::Namespace => "v1",
+        }
+    }
+
+    pub(super) fn is_namespaced(self) -> bool {
+        !matches!(self, Self::IngressClass | Self::Namespace)
+    }
+
+    /// Reads an object of this kind, whose name is known already.
+    pub(super) fn read(
+        self,
+        node: &Node,
+        reference: &ObjectRef,
+    ) -> Result<Typed<Object>, FieldError> {
+        match self {
+            Self::Ingress => read(node, reference, Object::Ingress),
+            Self::IngressClass => read(node, reference, Object::IngressClass),
+            Self::Service => read(node, reference, Object::Service),
+            Self::EndpointSlice => read(node, reference, Object::EndpointSlice),
+            Self::Secret => read(node, reference, |mut secret: Box<Secret>| {
+                admit_string_data(&mut secret);
+                Object::Secret(secret)
+            })
+            .map_err(without_secrets),
+            Self::Namespace => read(node, reference, Object::Namespace),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+fn read<T>(
+    node: &Node,
+    reference: &ObjectRef,
+    wrap: impl FnOnce(Box<T>) -> Object,
+) -> Result<Typed<Object>, FieldError>
+where
+    T: DeserializeOwned + Metadata<Ty = ObjectMeta>,
+{
+    let typed = yaml::typed::<T>(node)?;
+    Ok(typed.map(|mut object| {
+        object.metadata_mut().namespace.clone_from(&reference.namespace);
+        wrap(Box::new(object))
+    }))
+}
+
+/// `stringData` is write-only: the API server puts it into `data`, over what stands there.
+fn admit_string_data(secret: &mut Secret) {
+    if let Some(texts) = secret.string_data.take() {
+        let bytes = texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes())));
+        secret.data.get_or_insert_default().extend(bytes);
+    }
+}
+
+/// Keeps what stands in a Secret out of logs.
+fn without_secrets(mut error: FieldError) -> FieldError {
+    let kept = match error.path.segments().first() {
+        Some(Segment::Key(key)) if key == "data" => "must be base64 text",
+        Some(Segment::Key(key)) if key == "stringData" => "must be text",
+        _ if error.path == FieldPath::default() => "is not a Secret",
+        _ => return error,
+    };
+    error.reason = format!("{kept}; what stands there isn't shown");
+    error.remedy = "give each key one value, in quotes".to_owned();
+    error
+}

@@ -1,0 +1,201 @@
+//! `kubernetes.io/tls` Secrets: certificate chains with the keys that belong to them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use model::snapshot::TlsPair;
+use model::{Diagnostic, ObjectKey, ObjectRef};
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls::{Error as TlsError, InconsistentKeys};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::ObjectSet;
+use crate::report::Report;
+
+const CHAIN: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Pairs that were checked before. Checking a key costs up to a millisecond, and most Secrets are
+/// the same in the next snapshot; what comes out never depends on what is remembered.
+#[derive(Debug, Default)]
+pub struct TlsMemo {
+    checked: BTreeMap<ObjectKey, (Secret, Result<TlsPair, Fault>)>,
+}
+
+/// What is wrong with a Secret. Never holds anything out of its key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+struct Fault {
+    field: String,
+    reason: String,
+    remedy: &'static str,
+}
+
+/// How a Secret could be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// Checked, and in the snapshot.
+    Good,
+    /// There, but broken; a diagnostic about the Secret says so.
+    Broken,
+    /// Not there.
+    Missing,
+}
+
+/// Checks the Secrets that are asked for, each once.
+pub(crate) struct Certificates<'a> {
+    objects: &'a ObjectSet,
+    memo: &'a mut TlsMemo,
+    provider: CryptoProvider,
+    /// None for a broken one.
+    looked_up: BTreeMap<ObjectKey, Option<TlsPair>>,
+}
+
+impl<'a> Certificates<'a> {
+    pub(crate) fn new(objects: &'a ObjectSet, memo: &'a mut TlsMemo) -> Self {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Self { objects, memo, provider, looked_up: BTreeMap::new() }
+    }
+
+    /// Checks a Secret and reports what is wrong with it.
+    pub(crate) fn look_up(&mut self, key: &ObjectKey, report: &mut Report<'_>) -> Lookup {
+        if let Some(pair) = self.looked_up.get(key) {
+            return if pair.is_some() { Lookup::Good } else { Lookup::Broken };
+        }
+        let Some(secret) = self.objects.secrets.get(key) else { return Lookup::Missing };
+        let remembered = self.memo.checked.get(key).filter(|(known, _)| known == secret);
+        let result = match remembered {
+            Some((_, result)) => result.clone(),
+            None => {
+                let result = check(secret, &self.provider);
+                self.memo.checked.insert(key.clone(), (secret.clone(), result.clone()));
+                result
+            }
+        };
+        match result {
+            Ok(pair) => {
+                self.looked_up.insert(key.clone(), Some(pair));
+                Lookup::Good
+            }
+            Err(fault) => {
+                let object = ObjectRef::namespaced("Secret", key);
+                let reason = format!("{fault}; the default certificate is used instead");
+                report.push(Diagnostic::error(object, fault.field, reason).remedy(fault.remedy));
+                self.looked_up.insert(key.clone(), None);
+                Lookup::Broken
+            }
+        }
+    }
+
+    /// A Secret that was looked up and is good.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&TlsPair> {
+        self.looked_up.get(key)?.as_ref()
+    }
+
+    /// All good ones. What wasn't asked for this time is forgotten.
+    pub(crate) fn finish(self) -> BTreeMap<ObjectKey, TlsPair> {
+        let looked_up = &self.looked_up;
+        self.memo.checked.retain(|key, _| looked_up.contains_key(key));
+        self.looked_up.into_iter().filter_map(|(key, pair)| Some((key, pair?))).collect()
+    }
+}
+
+impl Fault {
+    fn new(field: &str, reason: impl Into<String>, remedy: &'static str) -> Self {
+        Self { field: format!("data[{field:?}]"), reason: reason.into(), remedy }
+    }
+}
+
+fn check(secret: &Secret, provider: &CryptoProvider) -> Result<TlsPair, Fault> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if kind != "kubernetes.io/tls" {
+        return Err(Fault {
+            field: "type".to_owned(),
+            reason: format!("the Secret's type is {kind}"),
+            remedy: "make it with `kubectl create secret tls`, of type kubernetes.io/tls",
+        });
+    }
+    let chain = chain(field(secret, CHAIN)?)?;
+    let (names, validity) = leaf(&chain[0])?;
+    let key = PrivateKeyDer::from_pem_slice(field(secret, KEY)?).map_err(|_| {
+        // The library's own words may quote lines of the file.
+        Fault::new(
+            KEY,
+            "there is no readable private key in PEM",
+            "write an unencrypted PKCS#8, PKCS#1 or SEC1 key in PEM",
+        )
+    })?;
+    let der = key.secret_der().to_vec();
+    CertifiedKey::from_der(chain.clone(), key, provider).map_err(|error| match error {
+        TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => Fault::new(
+            KEY,
+            "the key does not belong to the first certificate of tls.crt",
+            "put in the key that the certificate was issued for, and the leaf first",
+        ),
+        TlsError::InvalidCertificate(error) => Fault::new(
+            CHAIN,
+            format!("the first certificate can't be used: {error:?}"),
+            "put in an X.509 version 3 certificate",
+        ),
+        _ => Fault::new(
+            KEY,
+            "the key can't be used",
+            "write an RSA key of 2048 to 8192 bits, ECDSA P-256, P-384 or P-521, or Ed25519",
+        ),
+    })?;
+    let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+    Ok(TlsPair { chain, key: der, names, validity })
+}
+
+fn field<'a>(secret: &'a Secret, name: &str) -> Result<&'a [u8], Fault> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|bytes| &*bytes.0);
+    bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+        Fault::new(name, "it is missing or empty", "put in the PEM file, encoded in base64")
+    })
+}
+
+fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    const REMEDY: &str = "put in the leaf's certificate in PEM, then its issuers'";
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        // Somebody may have put the key here, so nothing of it is quoted.
+        .map_err(|_| Fault::new(CHAIN, "it is not PEM", REMEDY))?;
+    if chain.is_empty() {
+        return Err(Fault::new(CHAIN, "there is no certificate in it", REMEDY));
+    }
+    for (index, certificate) in chain.iter().enumerate() {
+        if X509Certificate::from_der(certificate).is_err() {
+            let reason = format!("certificate {} in it is not X.509", index + 1);
+            return Err(Fault::new(CHAIN, reason, REMEDY));
+        }
+    }
+    Ok(chain)
+}
+
+/// The leaf's DNS names, lower-case, and its notBefore and notAfter.
+fn leaf(der: &CertificateDer<'_>) -> Result<(Vec<String>, (i64, i64)), Fault> {
+    let broken = || {
+        let remedy = "issue the certificate anew";
+        Fault::new(CHAIN, "the first certificate's extensions are broken", remedy)
+    };
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| broken())?;
+    let alternative = certificate.subject_alternative_name().map_err(|_| broken())?;
+    let mut names: Vec<String> = alternative
+        .into_iter()
+        .flat_map(|extension| &extension.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    let validity = certificate.validity();
+    Ok((names, (validity.not_before.timestamp(), validity.not_after.timestamp())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! The immutable picture of all objects that the planners read.
+//!
+//! `ingest` builds it from Kubernetes objects; everything in it has been parsed once, so the
+//! planners never look at raw text. Maps and vectors have a deterministic order.
+
+use std::collections::BTreeMap;
+
+use crate::names::ObjectKey;
+
+pub mod ingress;
+pub mod service;
+pub mod tls;
+
+pub use ingress::{
+    BackendRef, Balance, HostMatch, Ingress, IngressPolicy, IngressTarget, PathMatch, PathRule,
+    PortRef, Redirect, Rule, SslRedirect, Timeouts, TlsBlock,
+};
+pub use service::{Endpoint, Endpoints, Service, ServicePort};
+pub use tls::TlsPair;
+
+/// All objects, parsed. Built by `ingest`, read by `plan`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The Ingresses that belong to an enabled ALB. Those of other classes are not here.
+    pub ingresses: BTreeMap<ObjectKey, Ingress>,
+    /// Every Service.
+    pub services: BTreeMap<ObjectKey, Service>,
+    /// The `kubernetes.io/tls` Secrets that an Ingress or an ALB refers to, without the broken
+    /// ones.
+    pub certificates: BTreeMap<ObjectKey, TlsPair>,
+}

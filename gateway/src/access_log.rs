@@ -1,0 +1,216 @@
+//! The access log: one JSON object a line, formatted and written off the workers' threads.
+//!
+//! A worker only appends the raw facts to a batch of its own. Batches go to the writer's thread
+//! when they are full and at every tick. A writer that can't keep up, or a full disk, costs log
+//! lines (counted), never requests.
+
+use std::cell::RefCell;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::metrics::Metrics;
+
+mod format;
+
+/// Bytes of raw facts that go over together.
+const BATCH: usize = 64 * 1024;
+/// Batches that may wait for the writer.
+const QUEUE: usize = 64;
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// One request's facts.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    /// The client: behind trusted proxies, the one that they name.
+    pub client: IpAddr,
+    /// `http` or `https`.
+    pub tls: bool,
+    /// As sent, or empty where the request could not be read.
+    pub method: &'a [u8],
+    /// As sent.
+    pub host: &'a [u8],
+    /// Path and query as sent.
+    pub path: &'a [u8],
+    /// HTTP/1.0 or HTTP/1.1.
+    pub http10: bool,
+    /// The status sent to the client; 499 where it went away before, 0 where none was sent.
+    pub status: u16,
+    /// Request body bytes.
+    pub received: u64,
+    /// Response body bytes.
+    pub sent: u64,
+    /// From the request's first byte to the response's last.
+    pub duration: Duration,
+    /// The endpoint that answered.
+    pub upstream: Option<SocketAddr>,
+    /// From sending the request to the response's head.
+    pub upstream_duration: Duration,
+    /// The Ingress, empty for none.
+    pub ingress: &'a str,
+    /// The Service, empty for none.
+    pub service: &'a str,
+    /// X-Request-ID.
+    pub request_id: &'a [u8],
+    /// User-Agent as sent.
+    pub user_agent: &'a [u8],
+    /// What went wrong, empty where nothing did.
+    pub error: &'a str,
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+thread_local! {
+    static BATCHES: RefCell<Batch> = RefCell::default();
+}
+
+/// A worker's end of the log.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Option<SyncSender<(Vec<u8>, u64)>>);
+
+/// The writer's thread.
+#[derive(Debug)]
+pub struct Writer {
+    thread: JoinHandle<()>,
+    reopen: Arc<AtomicBool>,
+}
+
+impl AccessLog {
+    /// A log that drops everything.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Opens the target and starts the writer.
+    ///
+    /// # Errors
+    /// Where the file can't be opened for appending.
+    pub fn start(target: Target, metrics: Arc<Metrics>) -> io::Result<(Self, Writer)> {
+        let output = open(&target)?;
+        let (sender, receiver) = sync_channel(QUEUE);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&reopen);
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(&receiver, &target, output, &flag, &metrics))?;
+        Ok((Self(Some(sender)), Writer { thread, reopen }))
+    }
+
+    /// Notes a request.
+    #[inline]
+    pub fn record(&self, entry: &Entry<'_>, worker: &crate::metrics::WorkerShard) {
+        if self.0.is_none() {
+            return;
+        }
+        BATCHES.with_borrow_mut(|batch| {
+            if batch.bytes.capacity() == 0 {
+                batch.bytes.reserve(BATCH + 4096);
+            }
+            format::pack(entry, unix_us(), &mut batch.bytes);
+            batch.lines += 1;
+            if batch.bytes.len() >= BATCH {
+                self.send(batch, worker);
+            }
+        });
+    }
+
+    /// Hands over what has been noted. To be called at every tick.
+    pub fn flush(&self, worker: &crate::metrics::WorkerShard) {
+        BATCHES.with_borrow_mut(|batch| {
+            if !batch.bytes.is_empty() {
+                self.send(batch, worker);
+            }
+        });
+    }
+
+    fn send(&self, batch: &mut Batch, worker: &crate::metrics::WorkerShard) {
+        let Some(sender) = &self.0 else { return };
+        let lines = std::mem::take(&mut batch.lines);
+        match sender.try_send((std::mem::take(&mut batch.bytes), lines)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                worker.log_dropped.add(lines);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Opens the file again before the next line, as log rotation needs it.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until everything is written. Every [`AccessLog`] must be gone.
+    pub fn join(self) {
+        let _ = self.thread.join();
+    }
+}
+
+fn unix_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
+    Ok(match target {
+        Target::Stdout => Box::new(io::stdout()),
+        Target::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+    })
+}
+
+fn write_all(
+    receiver: &Receiver<(Vec<u8>, u64)>,
+    target: &Target,
+    mut output: Box<dyn Write + Send>,
+    reopen: &AtomicBool,
+    metrics: &Metrics,
+) {
+    let mut text = Vec::with_capacity(4 * BATCH);
+    let mut failing = false;
+    loop {
+        let received = receiver.recv_timeout(Duration::from_secs(1));
+        if reopen.swap(false, Ordering::Relaxed) {
+            match open(target) {
+                Ok(file) => output = file,
+                Err(error) => tracing::error!(%error, "access log not reopened"),
+            }
+        }
+        let (packed, lines) = match received {
+            Ok(batch) => batch,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        text.clear();
+        format::unpack(&packed, &mut text);
+        let result = output.write_all(&text).and_then(|()| output.flush());
+        if let Err(error) = result {
+            metrics.control.log_lost.add(lines);
+            if !failing {
+                tracing::error!(%error, "access log not written");
+            }
+            failing = true;
+        } else if failing {
+            tracing::info!("access log is written again");
+            failing = false;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From facts to a packed record (on the worker) to a line of JSON (on the writer).
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Entry;
+
+/// Appends a record. Lengths are capped so that two bytes hold them.
+#[inline]
+pub(super) fn pack(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&unix_us.to_le_bytes());
+    out.extend_from_slice(&entry.received.to_le_bytes());
+    out.extend_from_slice(&entry.sent.to_le_bytes());
+    let us = |d: std::time::Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&us(entry.duration).to_le_bytes());
+    out.extend_from_slice(&us(entry.upstream_duration).to_le_bytes());
+    out.extend_from_slice(&entry.status.to_le_bytes());
+    out.push(u8::from(entry.tls) | u8::from(entry.http10) << 1);
+    pack_address(Some(entry.client), 0, out);
+    pack_address(entry.upstream.map(|u| u.ip()), entry.upstream.map_or(0, |u| u.port()), out);
+    for text in [
+        entry.method,
+        entry.host,
+        entry.path,
+        entry.ingress.as_bytes(),
+        entry.service.as_bytes(),
+        entry.request_id,
+        entry.user_agent,
+        entry.error.as_bytes(),
+    ] {
+        let text = &text[..text.len().min(usize::from(u16::MAX))];
+        out.extend_from_slice(&(text.len() as u16).to_le_bytes());
+        out.extend_from_slice(text);
+    }
+}
+
+fn pack_address(ip: Option<IpAddr>, port: u16, out: &mut Vec<u8>) {
+    match ip {
+        None => out.push(0),
+        Some(IpAddr::V4(ip)) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+            out.extend_from_slice(&port.to_le_bytes());
+        }
+        Some(IpAddr::V6(ip)) => {
+            out.push(6);
+            out.extend_from_slice(&ip.octets());
+            out.extend_from_slice(&port.to_le_bytes());
+        }
+    }
+}
+
+/// A position in packed records.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn address(&mut self) -> Option<Option<SocketAddr>> {
+        let ip: IpAddr = match self.take::<1>()? {
+            [4] => self.take::<4>()?.into(),
+            [6] => self.take::<16>()?.into(),
+            _ => return Some(None),
+        };
+        Some(Some(SocketAddr::new(ip, self.u16()?)))
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let len = usize::from(self.u16()?);
+        let (text, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(text)
+    }
+}
+
+/// Turns packed records into lines of JSON.
+pub(super) fn unpack(packed: &[u8], out: &mut Vec<u8>) {
+    let mut reader = Reader(packed);
+    while !reader.0.is_empty() {
+        // `pack` is the only writer, so a record is always whole.
+        if unpack_one(&mut reader, out).is_none() {
+            return;
+        }
+    }
+}
+
+fn unpack_one(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Option<()> {
+    let unix_us = reader.u64()?;
+    let (received, sent) = (reader.u64()?, reader.u64()?);
+    let (duration, upstream_duration) = (reader.u32()?, reader.u32()?);
+    let status = reader.u16()?;
+    let [flags] = reader.take::<1>()?;
+    let client = reader.address()?;
+    let upstream = reader.address()?;
+    let scheme = if flags & 1 == 1 { "https" } else { "http" };
+    let protocol = if flags & 2 == 2 { "HTTP/1.0" } else { "HTTP/1.1" };
+    // Writing to a Vec can't fail.
+    out.extend_from_slice(b"{\"time\":\"");
+    timestamp(unix_us, out);
+    out.push(b'"');
+    if let Some(client) = client {
+        let _ = write!(out, ",\"client\":\"{}\"", client.ip());
+    }
+    let _ = write!(out, ",\"scheme\":\"{scheme}\",\"protocol\":\"{protocol}\"");
+    for name in ["method", "host", "path"] {
+        string(name, reader.text()?, true, out);
+    }
+    let _ = write!(
+        out,
+        ",\"status\":{status},\"received\":{received},\"sent\":{sent},\"duration_ms\":{}.{:03}",
+        duration / 1000,
+        duration % 1000
+    );
+    if let Some(upstream) = upstream {
+        let _ = write!(
+            out,
+            ",\"upstream\":\"{upstream}\",\"upstream_ms\":{}.{:03}",
+            upstream_duration / 1000,
+            upstream_duration % 1000
+        );
+    }
+    for name in ["ingress", "service", "request_id", "user_agent", "error"] {
+        string(name, reader.text()?, false, out);
+    }
+    out.extend_from_slice(b"}\n");
+    Some(())
+}
+
+/// Adds a member; empty ones only where `always`.
+fn string(name: &str, value: &[u8], always: bool, out: &mut Vec<u8>) {
+    if value.is_empty() && !always {
+        return;
+    }
+    let _ = write!(out, ",\"{name}\":\"");
+    for chunk in value.utf8_chunks() {
+        for &b in chunk.valid().as_bytes() {
+            match b {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
+                0..=0x1f | 0x7f => {
+                    let _ = write!(out, "\\u{b:04x}");
+                }
+                _ => out.push(b),
+            }
+        }
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    out.push(b'"');
+}
+
+/// RFC 3339 in UTC with microseconds.
+fn timestamp(unix_us: u64, out: &mut Vec<u8>) {
+    let (seconds, us) = (unix_us / 1_000_000, unix_us % 1_000_000);
+    let crate::l7::date::Civil { year, month, day, hour, minute, second, .. } =
+        crate::l7::date::Civil::from_unix(seconds);
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{us:06}Z"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_record_becomes_one_line_of_valid_json() {
+        let entry = Entry {
+            client: "2001:db8::1".parse().unwrap(),
+            tls: true,
+            method: b"GET",
+            host: b"a\"b",
+            path: b"/x\\\x01\xff",
+            http10: false,
+            status: 200,
+            received: 1,
+            sent: 2,
+            duration: Duration::from_micros(1234),
+            upstream: Some("127.0.0.1:80".parse().unwrap()),
+            upstream_duration: Duration::from_micros(5),
+            ingress: "a/b",
+            service: "",
+            request_id: b"id",
+            user_agent: b"curl",
+            error: "",
+        };
+        let mut packed = Vec::new();
+        pack(&entry, 1_700_000_000_000_001, &mut packed);
+        pack(&entry, 1_700_000_000_000_001, &mut packed);
+        let mut lines = Vec::new();
+        unpack(&packed, &mut lines);
+        let text = String::from_utf8(lines).unwrap();
+        assert_eq!(text.lines().count(), 2);
+        let json: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(json["time"], "2023-11-14T22:13:20.000001Z");
+        assert_eq!(json["host"], "a\"b");
+        assert_eq!(json["path"], "/x\\\u{1}\u{fffd}");
+        assert_eq!(json["duration_ms"], 1.234);
+        assert_eq!(json["upstream"], "127.0.0.1:80");
+        assert!(json.get("service").is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! The admin side: health, metrics and what is in force. Read-only, on a listener of its own.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::Diagnostic;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::l7::table::Shared;
+use crate::metrics::render;
+
+/// Connections at once: this side is for a scraper and a few people.
+const CONNECTIONS: usize = 64;
+/// For a request's head.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// What the admin side shows.
+#[derive(Debug)]
+pub struct State {
+    /// The table in force and the counters.
+    pub shared: Arc<Shared>,
+    /// The findings about the objects in force.
+    pub diagnostics: ArcSwap<Vec<Diagnostic>>,
+    /// The first objects are in force, and the gateway isn't going down.
+    pub ready: AtomicBool,
+}
+
+/// Opens the listener.
+///
+/// # Errors
+/// As bind(2).
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stop`.
+pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Over the limit, a connection is closed at once.
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let state = Arc::clone(&state);
+        connections.spawn(async move {
+            let _place = place;
+            let answer =
+                service_fn(|request| {
+                    let response = respond(&request, &state);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "admin connection");
+            }
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n");
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/healthz" => reply(StatusCode::OK, TEXT, "ok\n"),
+        "/readyz" if state.ready.load(Ordering::Relaxed) => reply(StatusCode::OK, TEXT, "ready\n"),
+        "/readyz" => reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n"),
+        "/metrics" => reply(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            render(&state.shared.metrics),
+        ),
+        "/api/v1/routes" => {
+            let table = state.shared.table.load();
+            json(&Routes { generation: table.generation, plan: &table.plan })
+        }
+        "/api/v1/diagnostics" => json(&**state.diagnostics.load()),
+        "/" => reply(
+            StatusCode::OK,
+            TEXT,
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/diagnostics\n",
+        ),
+        _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
+    }
+}
+
+/// Body of `/api/v1/routes`.
+#[derive(Serialize)]
+struct Routes<'a> {
+    /// Of the table that requests are answered from.
+    generation: u64,
+    /// ALBs with their routes and certificates' names, and backends with their endpoints.
+    #[serde(flatten)]
+    plan: &'a plan::l7::L7Plan,
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(body) => reply(StatusCode::OK, "application/json", body),
+        Err(error) => {
+            reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n"))
+        }
+    }
+}
+
+fn reply(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let content_type = hyper::header::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}

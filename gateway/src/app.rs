@@ -1,0 +1,258 @@
+//! The gateway's composition: configuration → source → plan → table → workers, and the way down.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use arc_swap::ArcSwap;
+use ingest::TlsMemo;
+use model::{AlbKind, AlbSettings, Diagnostic, Severity};
+use plan::l7::{Endpoints, L7Plan};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access_log::{self, AccessLog};
+use crate::config::Config;
+use crate::l7::table::{Builder, Resolved, Shared, Table};
+use crate::l7::{AlbListeners, Engine};
+use crate::metrics::{Metrics, WorkerShard};
+use crate::source::Delivery;
+use crate::source::directory::{Directory, Pace};
+use crate::{admin, dns};
+
+/// How long the first DNS answers may keep the gateway from being ready.
+const FIRST_DNS: Duration = Duration::from_secs(2);
+
+/// Runs the gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Where it can't start: an address in use, a directory that isn't there, …
+pub fn run(config: Config) -> Result<()> {
+    run_with(config, |_| {})
+}
+
+/// The same; `started` is called with the listeners once everything serves.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(config: Config, started: impl FnOnce(&[AlbListeners])) -> Result<()> {
+    // The control side has one thread; the workers have theirs.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop")?
+        .block_on(control(config, started))
+}
+
+async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Result<()> {
+    let workers = config.workers.count();
+    let metrics = Arc::new(Metrics::new(workers));
+    let shared = Arc::new(Shared {
+        table: ArcSwap::from_pointee(Table::default()),
+        metrics: Arc::clone(&metrics),
+    });
+    let albs: Vec<AlbListeners> = config
+        .enabled_albs()
+        .map(|(kind, alb)| AlbListeners::new(kind, alb, workers))
+        .collect();
+    if albs.is_empty() {
+        bail!("no ALB is enabled: set alb.public.enabled or alb.private.enabled to true");
+    }
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let state = Arc::new(admin::State {
+        shared: Arc::clone(&shared),
+        diagnostics: ArcSwap::default(),
+        ready: AtomicBool::new(false),
+    });
+    if let Some(address) = config.admin.listen {
+        let listener = admin::bind(address).await.with_context(|| {
+            format!("admin.listen: {address}; give another address or port, or stop what listens there")
+        })?;
+        tasks.spawn(admin::serve(listener, Arc::clone(&state), stop.clone()));
+    }
+    let (log, log_writer) = start_log(&config, &metrics)?;
+    let manifests = config.source.manifests.clone().context(
+        "source.manifests is missing: name the directory that holds the manifests",
+    )?;
+    let (directory, deliveries) = Directory::open(manifests, Pace::default())?;
+    tasks.spawn(directory.run(stop.clone()));
+    let (wanted, wanted_receiver) = watch::channel(BTreeSet::new());
+    let (resolved_sender, resolved) = watch::channel(Resolved::new());
+    tasks.spawn(dns::run(wanted_receiver, resolved_sender, stop.clone()));
+    let mut reconciler = Reconciler {
+        settings: config.alb_settings(),
+        builder: Builder::new(metrics)?,
+        memo: TlsMemo::default(),
+        shared: Arc::clone(&shared),
+        state: Arc::clone(&state),
+        deliveries,
+        wanted,
+        resolved,
+        plan: Arc::default(),
+        diagnostics: Vec::new(),
+    };
+    reconciler.first().await;
+    let engine = Engine::start(workers, &albs, &shared, &log)?;
+    state.ready.store(true, Ordering::Relaxed);
+    tracing::info!(workers, generation = shared.table.load().generation, "serving");
+    started(&albs);
+    reconciler.run_until_signal(&log_writer).await?;
+    tracing::info!(deadline = ?Duration::from(config.drain), "draining");
+    state.ready.store(false, Ordering::Relaxed);
+    let deadline = config.drain.into();
+    // The admin side goes on answering meanwhile: `/readyz` says no.
+    tokio::task::spawn_blocking(move || engine.drain(deadline)).await?;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    drop(log);
+    if let Some(writer) = log_writer {
+        tokio::task::spawn_blocking(move || writer.join()).await?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_log(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<(AccessLog, Option<access_log::Writer>)> {
+    let Some(target) = config.access_log.target() else { return Ok((AccessLog::off(), None)) };
+    let (log, writer) = AccessLog::start(target.clone(), Arc::clone(metrics)).with_context(|| {
+        format!("accessLog.path: {target:?} can't be opened; name a file in a writable folder, \"-\" or \"off\"")
+    })?;
+    Ok((log, Some(writer)))
+}
+
+/// Brings objects into force.
+struct Reconciler {
+    settings: Vec<AlbSettings>,
+    builder: Builder,
+    memo: TlsMemo,
+    shared: Arc<Shared>,
+    state: Arc<admin::State>,
+    deliveries: watch::Receiver<Arc<Delivery>>,
+    wanted: watch::Sender<BTreeSet<String>>,
+    resolved: watch::Receiver<Resolved>,
+    plan: Arc<L7Plan>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Reconciler {
+    /// The first objects, with the addresses of their DNS names if those come soon.
+    async fn first(&mut self) {
+        self.plan();
+        let names = self.wanted.borrow().clone();
+        let all = self.resolved.wait_for(|known| names.iter().all(|name| known.contains_key(name)));
+        if tokio::time::timeout(FIRST_DNS, all).await.is_err() {
+            tracing::warn!("some ExternalName Services are not resolved yet");
+        }
+        self.resolved.mark_unchanged();
+        self.apply();
+    }
+
+    /// Applies what comes, until a signal says to stop.
+    async fn run_until_signal(&mut self, log: &Option<access_log::Writer>) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                Ok(()) = self.deliveries.changed() => {
+                    self.plan();
+                    self.apply();
+                }
+                Ok(()) = self.resolved.changed() => self.apply(),
+                _ = hangup.recv() => {
+                    if let Some(writer) = log {
+                        writer.reopen();
+                    }
+                }
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// From the latest objects to a plan.
+    fn plan(&mut self) {
+        let delivery = Arc::clone(&self.deliveries.borrow_and_update());
+        let started = Instant::now();
+        let (snapshot, found) = ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
+        let (plan, more) = plan::l7::plan(&snapshot, &self.settings);
+        self.diagnostics = delivery.diagnostics.clone();
+        self.diagnostics.extend(found);
+        self.diagnostics.extend(more);
+        self.plan = Arc::new(plan);
+        let names: BTreeSet<String> = self
+            .plan
+            .backends
+            .iter()
+            .filter_map(|backend| match &backend.endpoints {
+                Endpoints::Dns { host, .. } => Some(host.clone()),
+                Endpoints::Static(_) => None,
+            })
+            .collect();
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != names;
+            *wanted = names;
+            changed
+        });
+        let took = started.elapsed();
+        let control = &self.shared.metrics.control;
+        WorkerShard::set(&control.reload_us, u64::try_from(took.as_micros()).unwrap_or(0));
+    }
+
+    /// Puts the plan in force, in one swap.
+    fn apply(&mut self) {
+        let started = Instant::now();
+        let resolved = self.resolved.borrow_and_update().clone();
+        let (table, refused) = self.builder.build(Arc::clone(&self.plan), &resolved);
+        let generation = table.generation;
+        self.shared.table.store(Arc::new(table));
+        let mut diagnostics = self.diagnostics.clone();
+        diagnostics.extend(refused);
+        self.report(&diagnostics);
+        self.state.diagnostics.store(Arc::new(diagnostics));
+        let metrics = &self.shared.metrics;
+        metrics.prune();
+        let control = &metrics.control;
+        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
+        WorkerShard::set(&control.generation, generation);
+        control.reloads.increment();
+        control.reload_us.add(took);
+        tracing::info!(generation, reload_us = control.reload_us.get(), "in force");
+    }
+
+    /// Logs the findings that are new, and counts all.
+    fn report(&self, diagnostics: &[Diagnostic]) {
+        let known = self.state.diagnostics.load();
+        let known: BTreeSet<&Diagnostic> = known.iter().collect();
+        for finding in diagnostics.iter().filter(|finding| !known.contains(finding)) {
+            match finding.severity {
+                Severity::Error => tracing::error!("{finding}"),
+                Severity::Warning => tracing::warn!("{finding}"),
+            }
+        }
+        let count = |severity| {
+            diagnostics.iter().filter(|finding| finding.severity == severity).count() as u64
+        };
+        let control = &self.shared.metrics.control;
+        WorkerShard::set(&control.errors, count(Severity::Error));
+        WorkerShard::set(&control.warnings, count(Severity::Warning));
+    }
+}
+
+/// The listeners' addresses of one kind, as `host:port`, for people.
+pub fn address_of(albs: &[AlbListeners], tls: bool) -> Option<std::net::SocketAddr> {
+    let all = albs.iter().flat_map(|alb| alb.addresses());
+    all.filter(|(_, is_tls)| *is_tls == tls).map(|(address, _)| *address).next()
+}
+
+/// The ALBs in the order in which they are listed.
+pub const KINDS: [AlbKind; 2] = [AlbKind::Public, AlbKind::Private];

@@ -1,0 +1,180 @@
+//! The gateway's configuration file.
+//!
+//! [`mod@file`] says what may stand in it; here is what the gateway works with, once everything
+//! in it has been found to hold together. `gateway schema` prints its JSON schema.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use model::{AlbKind, AlbSettings, ObjectKey};
+
+use crate::access_log::Target;
+
+mod check;
+pub mod error;
+pub mod file;
+pub mod values;
+
+pub use error::ConfigError;
+pub use file::{Ejection, Limits, Timeouts, Upstream};
+pub use values::{Period, ServicePort, Workers};
+
+/// A configuration that holds together. Paths in it are absolute or relative to the current
+/// directory, no longer to the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where objects come from.
+    pub source: Source,
+    /// The two ALBs, at least one of them enabled.
+    pub alb: Albs,
+    /// The admin side.
+    pub admin: Admin,
+    /// How many threads serve.
+    pub workers: Workers,
+    /// The directory for keys and allocations.
+    pub state: PathBuf,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// How long requests under way may take to end once the gateway is told to stop.
+    pub drain: Period,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The directory of manifests; always there as long as there is no other source.
+    pub manifests: Option<PathBuf>,
+}
+
+/// The two ALBs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Albs {
+    /// Facing the internet.
+    pub public: Alb,
+    /// Facing the private network.
+    pub private: Alb,
+}
+
+/// One ALB.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alb {
+    /// Whether it serves at all.
+    pub enabled: bool,
+    /// The IngressClass whose objects it serves.
+    pub ingress_class: String,
+    /// Where it listens: if enabled, on at least one address and port.
+    pub listen: Listen,
+    /// Whether hosts with TLS have their HTTP requests redirected.
+    pub ssl_redirect: bool,
+    /// The Secret of the default certificate, none for a self-made one.
+    pub default_certificate: Option<ObjectKey>,
+    /// For requests that no rule matches, none for 404.
+    pub default_backend: Option<ServicePort>,
+    /// Clients whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// Limits on requests and connections.
+    pub limits: Limits,
+    /// How endpoints are treated.
+    pub upstream: Upstream,
+}
+
+/// Where an ALB listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listen {
+    /// On these addresses,
+    pub addresses: Vec<IpAddr>,
+    /// for HTTP on this port (0 for any),
+    pub http: Option<u16>,
+    /// for HTTPS on this port (0 for any).
+    pub https: Option<u16>,
+}
+
+/// The admin side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; none for nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    target: Option<Target>,
+}
+
+impl AccessLog {
+    /// Where lines go; none for nowhere.
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// For the first thing that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.to_string_lossy();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::of_file(&name, 0, format!("can't be read: {error}"))
+                .remedy("name the configuration file with --config")
+        })?;
+        Self::parse(&name, &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Checks a configuration's text. Relative paths in it are taken from `folder`; `name` is for
+    /// errors.
+    ///
+    /// # Errors
+    /// For the first thing that is wrong with it.
+    pub fn parse(name: &str, text: &str, folder: &Path) -> Result<Self, ConfigError> {
+        let (file, document) = file::File::parse(name, text)?;
+        check::Checker { name, document: &document, folder }.config(file)
+    }
+
+    /// The ALBs that serve.
+    pub fn enabled_albs(&self) -> impl Iterator<Item = (AlbKind, &Alb)> {
+        [(AlbKind::Public, &self.alb.public), (AlbKind::Private, &self.alb.private)]
+            .into_iter()
+            .filter(|(_, alb)| alb.enabled)
+    }
+
+    /// What ingest and the planners need to know of the ALBs that serve.
+    pub fn alb_settings(&self) -> Vec<AlbSettings> {
+        self.enabled_albs().map(|(kind, alb)| alb.settings(kind)).collect()
+    }
+}
+
+impl Alb {
+    fn settings(&self, kind: AlbKind) -> AlbSettings {
+        AlbSettings {
+            kind,
+            ingress_class: self.ingress_class.clone(),
+            ssl_redirect: self.ssl_redirect,
+            default_certificate: self.default_certificate.clone(),
+            default_backend: self
+                .default_backend
+                .as_ref()
+                .map(|backend| (backend.service.clone(), backend.port.clone())),
+        }
+    }
+}
+
+/// What rules depend on where there is no configuration: both ALBs, with their default classes.
+pub fn default_alb_settings() -> Vec<AlbSettings> {
+    let settings = |kind| AlbSettings {
+        kind,
+        ingress_class: file::default_class(kind).to_owned(),
+        ssl_redirect: true,
+        default_certificate: None,
+        default_backend: None,
+    };
+    vec![settings(AlbKind::Public), settings(AlbKind::Private)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! What must hold between a configuration's parts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ingest::yaml::{FieldPath, Node};
+use model::AlbKind;
+
+use super::file::{self, File};
+use super::values::{LogPath, Period};
+use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Listen, Source};
+use crate::access_log::Target;
+
+/// Checks one file.
+pub(super) struct Checker<'a> {
+    pub(super) name: &'a str,
+    /// For lines.
+    pub(super) document: &'a Node,
+    /// For relative paths.
+    pub(super) folder: &'a Path,
+}
+
+/// Someone who listens, for finding two on one port.
+struct Listener {
+    key: String,
+    address: SocketAddr,
+}
+
+impl Checker<'_> {
+    pub(super) fn config(&self, file: File) -> Result<Config, ConfigError> {
+        if file.source.kubernetes.is_some() {
+            return Err(self.error("source.kubernetes", "is not in this version")
+                .remedy("use source.manifests, with a directory of the cluster's manifests"));
+        }
+        let Some(manifests) = file.source.manifests else {
+            return Err(self.error("source.manifests", "is missing")
+                .remedy("write the path of the directory that holds the manifests"));
+        };
+        let sections =
+            [("l4", file.l4.enabled), ("vpn", file.vpn.enabled), ("overlay", file.overlay.enabled)];
+        for (section, enabled) in sections {
+            if enabled {
+                let key = format!("{section}.enabled");
+                let reason = "is true, and this version does not have it";
+                return Err(self.error(&key, reason).remedy("write false, or remove the section"));
+            }
+        }
+        let alb = Albs {
+            public: self.alb(AlbKind::Public, file.alb.public)?,
+            private: self.alb(AlbKind::Private, file.alb.private)?,
+        };
+        if !alb.public.enabled && !alb.private.enabled {
+            return Err(self.error("alb", "has no ALB that is enabled, so nothing would be served")
+                .remedy("write alb.public.enabled: true or alb.private.enabled: true"));
+        }
+        if alb.public.enabled
+            && alb.private.enabled
+            && alb.public.ingress_class == alb.private.ingress_class
+        {
+            let reason = format!("is {:?} for both ALBs", alb.public.ingress_class);
+            return Err(self.error("alb.private.ingressClass", reason)
+                .remedy("give each ALB an IngressClass of its own"));
+        }
+        self.listeners(&alb, file.admin.listen)?;
+        let target = match file.access_log.path {
+            LogPath::Stdout => Some(Target::Stdout),
+            LogPath::Off => None,
+            LogPath::File(path) => Some(Target::File(self.path(path))),
+        };
+        Ok(Config {
+            source: Source { manifests: Some(self.path(manifests)) },
+            alb,
+            admin: Admin { listen: file.admin.listen },
+            workers: file.workers,
+            state: self.path(file.state),
+            access_log: AccessLog { target },
+            drain: file.drain,
+        })
+    }
+
+    fn alb(&self, kind: AlbKind, alb: file::Alb) -> Result<Alb, ConfigError> {
+        let key = |rest: &str| format!("alb.{kind}.{rest}");
+        let enabled = alb.enabled.unwrap_or(kind == AlbKind::Public);
+        let ingress_class =
+            alb.ingress_class.unwrap_or_else(|| file::default_class(kind).to_owned());
+        if ingress_class.is_empty() {
+            return Err(self.error(&key("ingressClass"), "is empty")
+                .remedy(format!("write {:?}, or another IngressClass", file::default_class(kind))));
+        }
+        if enabled && alb.listen.addresses.is_empty() {
+            return Err(self.error(&key("listen.addresses"), "is missing or empty")
+                .remedy("write the addresses to listen on, such as [\"0.0.0.0\", \"::\"]"));
+        }
+        if enabled && alb.listen.http.is_none() && alb.listen.https.is_none() {
+            return Err(self.error(&key("listen"), "has no port")
+                .remedy("write http: 80, https: 443 or both"));
+        }
+        let (t, ejection) = (&alb.timeouts, &alb.upstream.ejection);
+        let periods = [
+            ("timeouts.head", t.head),
+            ("timeouts.idle", t.idle),
+            ("timeouts.connect", t.connect),
+            ("timeouts.upstreamHead", t.upstream_head),
+            ("timeouts.bodyStall", t.body_stall),
+            ("timeouts.tunnel", t.tunnel),
+            ("upstream.idle", alb.upstream.idle),
+            ("upstream.ejection.time", ejection.time),
+        ];
+        if let Some((rest, period)) = periods.into_iter().find(|(_, period)| period.is_zero()) {
+            return Err(self.too_short(&key(rest), period));
+        }
+        if ejection.max_time < ejection.time {
+            let reason = format!("is {}, less than time, {}", ejection.max_time, ejection.time);
+            return Err(self.error(&key("upstream.ejection.maxTime"), reason)
+                .remedy("write a longer time"));
+        }
+        Ok(Alb {
+            enabled,
+            ingress_class,
+            listen: Listen {
+                addresses: alb.listen.addresses,
+                http: alb.listen.http,
+                https: alb.listen.https,
+            },
+            ssl_redirect: alb.ssl_redirect,
+            default_certificate: alb.default_certificate.map(|name| name.0),
+            default_backend: alb.default_backend,
+            trusted_proxies: alb.trusted_proxies.into_iter().map(|network| network.0).collect(),
+            timeouts: alb.timeouts,
+            limits: alb.limits,
+            upstream: alb.upstream,
+        })
+    }
+
+    /// Listeners share their ports among threads, so the kernel wouldn't refuse a second one for
+    /// another purpose: it would give it half of the connections.
+    fn listeners(&self, albs: &Albs, admin: Option<SocketAddr>) -> Result<(), ConfigError> {
+        let mut all: Vec<Listener> = Vec::new();
+        let both = [(AlbKind::Public, &albs.public), (AlbKind::Private, &albs.private)];
+        for (kind, alb) in both.into_iter().filter(|(_, alb)| alb.enabled) {
+            for (index, address) in alb.listen.addresses.iter().enumerate() {
+                if alb.listen.addresses.get(..index).is_some_and(|to| to.contains(address)) {
+                    let key = format!("alb.{kind}.listen.addresses");
+                    return Err(self.error(&key, format!("has {address} twice"))
+                        .remedy("remove one"));
+                }
+                for (key, port) in [("http", alb.listen.http), ("https", alb.listen.https)] {
+                    all.extend(port.map(|port| Listener {
+                        key: format!("alb.{kind}.listen.{key}"),
+                        address: SocketAddr::new(*address, port),
+                    }));
+                }
+            }
+        }
+        all.extend(admin.map(|address| Listener { key: "admin.listen".to_owned(), address }));
+        for (index, one) in all.iter().enumerate() {
+            let before = all.iter().take(index);
+            if let Some(other) = before.into_iter().find(|other| other.collides_with(one)) {
+                let reason = format!("is {}, where {} listens", one.address, other.key);
+                return Err(self.error(&one.key, reason).remedy("give each a port of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    fn too_short(&self, key: &str, period: Period) -> ConfigError {
+        self.error(key, format!("is {period}, so nothing could be in time"))
+            .remedy("write a longer time, such as \"30s\"")
+    }
+
+    fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        let line = self.document.line_of(&FieldPath::of(key.split('.')));
+        let error = ConfigError::of_file(self.name, line, reason);
+        ConfigError { key: key.to_owned(), ..error }
+    }
+
+    fn path(&self, path: PathBuf) -> PathBuf {
+        self.folder.join(path)
+    }
+}
+
+impl Listener {
+    fn collides_with(&self, other: &Self) -> bool {
+        let (a, b) = (self.address, other.address);
+        let all = |address: IpAddr| address.is_unspecified();
+        a.port() == b.port()
+            && a.port() != 0
+            && a.is_ipv4() == b.is_ipv4()
+            && (a.ip() == b.ip() || all(a.ip()) || all(b.ip()))
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP engine: thread per core, HTTP/1.1 by our own hand, TLS by rustls.
+//!
+//! Each worker is a thread with its own event loop, listeners (`SO_REUSEPORT`), buffer pool,
+//! timers, idle upstream connections and counters. What workers share is one table, swapped as a
+//! whole ([`table::Shared`]).
+
+mod balance;
+mod buffer;
+mod connection;
+pub(crate) mod date;
+pub mod path;
+mod pump;
+mod request;
+mod response;
+mod settings;
+pub mod table;
+mod timer;
+pub mod tls;
+mod transport;
+mod upstream;
+pub mod worker;
+
+pub use worker::{AlbListeners, Engine};

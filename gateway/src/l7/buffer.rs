@@ -1,0 +1,189 @@
+//! Pooled buffers: a connection holds memory only while bytes are on their way.
+//!
+//! The pool belongs to the thread. It gives out the buffer that came back last, which is the one
+//! still in the cache.
+
+use std::cell::RefCell;
+
+/// Holds a largest TLS record (RFC 5246, 6.2.3) and any head.
+pub(crate) const SMALL: usize = 18 * 1024 + 512;
+/// For bodies: fewer system calls.
+pub(crate) const LARGE: usize = 128 * 1024;
+/// How many free buffers of each size a thread keeps.
+const KEEP_SMALL: usize = 512;
+const KEEP_LARGE: usize = 64;
+
+struct Pool {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> =
+        const { RefCell::new(Pool { small: Vec::new(), large: Vec::new() }) };
+}
+
+fn take(size: usize) -> Box<[u8]> {
+    let pooled = POOL.with_borrow_mut(|pool| match size {
+        SMALL => pool.small.pop(),
+        LARGE => pool.large.pop(),
+        _ => None,
+    });
+    pooled.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+}
+
+fn give_back(memory: Box<[u8]>) {
+    if memory.is_empty() {
+        return;
+    }
+    // A thread that ends has no pool any more; the memory is then simply freed.
+    let _ = POOL.try_with(|pool| {
+        let Ok(mut pool) = pool.try_borrow_mut() else { return };
+        match memory.len() {
+            SMALL if pool.small.len() < KEEP_SMALL => pool.small.push(memory),
+            LARGE if pool.large.len() < KEEP_LARGE => pool.large.push(memory),
+            _ => {}
+        }
+    });
+}
+
+/// A byte queue in one pooled piece of memory; none while it is empty and released.
+#[derive(Debug, Default)]
+pub(crate) struct Buf {
+    memory: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.memory));
+    }
+}
+
+impl Buf {
+    /// The bytes in the queue.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.memory[self.start..self.end]
+    }
+
+    /// The bytes in the queue.
+    #[inline]
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.end]
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Drops `n` bytes from the front.
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        debug_assert!(n <= self.len());
+        self.start += n;
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Room behind the bytes: at least one byte, more after [`Buf::reserve`].
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        if self.end == self.memory.len() {
+            self.reserve(1);
+        }
+        &mut self.memory[self.end..]
+    }
+
+    /// Whether the memory is full to its end, so that a reader may have left something.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end == self.memory.len() && self.end > 0
+    }
+
+    /// Counts `n` bytes that were written into [`Buf::spare`].
+    #[inline]
+    pub(crate) fn fill(&mut self, n: usize) {
+        debug_assert!(self.end + n <= self.memory.len());
+        self.end += n;
+    }
+
+    /// Makes room for `n` more bytes, by moving what is there or by a larger piece of memory.
+    pub(crate) fn reserve(&mut self, n: usize) {
+        if self.memory.len() - self.end >= n {
+            return;
+        }
+        let len = self.len();
+        if self.start > 0 && self.memory.len() - len >= n {
+            self.memory.copy_within(self.start..self.end, 0);
+        } else {
+            let size = match len + n {
+                ..=SMALL => SMALL,
+                ..=LARGE => LARGE,
+                more => more.next_power_of_two(),
+            };
+            let mut memory = take(size);
+            memory[..len].copy_from_slice(self.filled());
+            give_back(std::mem::replace(&mut self.memory, memory));
+        }
+        self.start = 0;
+        self.end = len;
+    }
+
+    /// Adds bytes at the end.
+    #[inline]
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        self.memory[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    /// Gives the memory back if nothing is in it.
+    #[inline]
+    pub(crate) fn release_if_empty(&mut self) {
+        if self.is_empty() && !self.memory.is_empty() {
+            give_back(std::mem::take(&mut self.memory));
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Empties it and gives the memory back.
+    pub(crate) fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+        self.release_if_empty();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_order_over_growth() {
+        let mut buf = Buf::default();
+        let all: Vec<u8> = (0..40_000u32).map(|i| i as u8).collect();
+        buf.put(&all[..100]);
+        buf.consume(60);
+        buf.put(&all[100..]);
+        assert_eq!(buf.filled(), &all[60..]);
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_no_memory_after_release() {
+        let mut buf = Buf::default();
+        buf.put(b"x");
+        buf.consume(1);
+        buf.release_if_empty();
+        assert!(buf.memory.is_empty());
+    }
+}

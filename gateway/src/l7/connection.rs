@@ -1,0 +1,469 @@
+//! A client's connection, from its first byte to its last.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http1::{Field, Framing, HeadError, Method, Version};
+use model::AlbKind;
+use rustls::{NamedGroup, ProtocolVersion, ServerConfig};
+use tokio::net::TcpStream;
+
+use super::buffer::{Buf, LARGE};
+use super::request::{Answer, Facts, Received, Request, decide};
+use super::response::{Onward, write_answer};
+use super::settings::Settings;
+use super::table::Shared;
+use super::timer::{Timer, timer};
+use super::tls::stream::TlsStream;
+use super::transport::{Client, Stream};
+use crate::access_log::{AccessLog, Entry};
+use crate::metrics::{Counter, WorkerShard, listener_index};
+
+mod forward;
+mod tunnel;
+
+/// How long a connection with unread bytes is drained before it is closed, so that the reset they
+/// would cause does not overtake the answer (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// How many bytes are drained at the most.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// What the connections of one listener on one worker have in common.
+#[derive(Debug)]
+pub(crate) struct ListenerContext {
+    pub(crate) kind: AlbKind,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) worker: usize,
+    pub(crate) log: AccessLog,
+    /// The local port as X-Forwarded-Port has it.
+    pub(crate) port_text: Vec<u8>,
+    /// No new requests are taken.
+    pub(crate) draining: Arc<AtomicBool>,
+    /// The process' clock for health of endpoints starts here.
+    pub(crate) epoch: Instant,
+}
+
+impl ListenerContext {
+    #[inline]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn shard(&self) -> &WorkerShard {
+        &self.shared.metrics.workers[self.worker]
+    }
+
+    /// Counters of this listener's connections.
+    fn counters(&self) -> (&Counter, &Counter) {
+        let at = listener_index(self.kind, self.tls.is_some());
+        (&self.shard().accepted[at], &self.shard().closed[at])
+    }
+
+    /// Connections of this listener's ALB that are open on this worker.
+    pub(crate) fn open(&self) -> u64 {
+        [false, true]
+            .into_iter()
+            .map(|tls| listener_index(self.kind, tls))
+            .map(|at| self.shard().accepted[at].get() - self.shard().closed[at].get())
+            .sum()
+    }
+
+    pub(crate) fn now_ms(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+thread_local! {
+    /// Field positions of the head being read: never needed across a wait.
+    static FIELDS: RefCell<Vec<Field>> = RefCell::new(Vec::with_capacity(64));
+}
+
+/// Lends the thread's space for field positions.
+pub(crate) fn with_fields<T>(use_them: impl FnOnce(&mut Vec<Field>) -> T) -> T {
+    FIELDS.with_borrow_mut(use_them)
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: Client,
+    /// Bytes read and not yet used.
+    inbound: Buf,
+    timer: Timer,
+    peer: SocketAddr,
+    context: Arc<ListenerContext>,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// It waits for the next one.
+    Keep,
+    /// It is closed.
+    Close,
+    /// The client may still be sending: what it sends is drained before the close.
+    Drain,
+    /// It is reset, so that the client can't take the response for whole.
+    Abort,
+}
+
+/// Why no request could be read.
+enum NoRequest {
+    /// The client closed, before or in the middle of a head.
+    Closed,
+    /// The head did not come in time.
+    TimedOut,
+    Refused(HeadError),
+}
+
+/// Counts the connection until it ends, however it ends.
+struct Open(Arc<ListenerContext>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters().1.increment();
+    }
+}
+
+/// Serves a client until it or the gateway closes.
+pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<ListenerContext>) {
+    context.counters().0.increment();
+    let _open = Open(Arc::clone(&context));
+    let timer = timer().await;
+    let mut inbound = Buf::default();
+    let client = match &context.tls {
+        None => Client::Plain(tcp),
+        Some(config) => match handshake(tcp, config, &context, &timer, &mut inbound).await {
+            Some(stream) => Client::Tls(stream),
+            None => return,
+        },
+    };
+    let mut connection = Connection { client, inbound, timer, peer, context };
+    let mut first = true;
+    loop {
+        if connection.inbound.is_empty() && !connection.wait(first).await {
+            return connection.close().await;
+        }
+        first = false;
+        match connection.serve_one().await {
+            Next::Keep => {}
+            Next::Close => return connection.close().await,
+            Next::Drain => return connection.drain().await,
+            Next::Abort => return connection.abort(),
+        }
+    }
+}
+
+async fn handshake(
+    tcp: TcpStream,
+    config: &Arc<ServerConfig>,
+    context: &ListenerContext,
+    timer: &Timer,
+    inbound: &mut Buf,
+) -> Option<Box<TlsStream>> {
+    let shard = context.shard();
+    let mut stream = Box::new(TlsStream::new(tcp, Arc::clone(config)).ok()?);
+    let limit = context.settings.timeouts.head;
+    match timer.within(limit, |cx| stream.poll_handshake(cx, inbound)).await {
+        Ok(Ok(())) => {
+            let agreed = stream.agreed();
+            let tls13 = agreed.version == Some(ProtocolVersion::TLSv1_3);
+            shard.handshakes[usize::from(tls13) * 2 + usize::from(agreed.resumed)].increment();
+            if agreed.group == Some(NamedGroup::X25519MLKEM768) {
+                shard.handshakes_hybrid.increment();
+            }
+            Some(stream)
+        }
+        Ok(Err(error)) => {
+            shard.handshake_failures.increment();
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            shard.handshake_failures.increment();
+            None
+        }
+    }
+}
+
+impl Connection {
+    /// Waits for the next request's first byte, holding no memory. Answers whether it came.
+    async fn wait(&mut self, first: bool) -> bool {
+        let Self { client, inbound, timer, context, .. } = self;
+        inbound.release_if_empty();
+        let timeouts = &context.settings.timeouts;
+        let limit = if first { timeouts.head } else { timeouts.idle };
+        let readable = timer.within(limit, |cx| match client.poll_readable(cx) {
+            Poll::Pending if context.is_draining() => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(result) => Poll::Ready(result.is_ok()),
+        });
+        matches!(readable.await, Ok(true))
+    }
+
+    /// Reads one request and answers it.
+    async fn serve_one(&mut self) -> Next {
+        match self.read_request().await {
+            Ok((mut request, None)) => self.forward(&mut request).await,
+            Ok((mut request, Some(answer))) => self.answer(&mut request, &answer).await,
+            Err(NoRequest::Closed) => Next::Close,
+            Err(NoRequest::TimedOut) if self.inbound.is_empty() => Next::Close,
+            Err(NoRequest::TimedOut) => self.refuse(408, "request head timed out").await,
+            Err(NoRequest::Refused(error)) => {
+                let reason = head_error_text(error);
+                self.refuse(error.status(), reason).await
+            }
+        }
+    }
+
+    async fn read_request(&mut self) -> Result<(Request, Option<Answer>), NoRequest> {
+        self.timer.set(self.context.settings.timeouts.head);
+        let mut started = None;
+        let result = poll_fn(|cx| match self.poll_request(cx, &mut started) {
+            Poll::Pending if self.timer.is_elapsed() => Poll::Ready(Err(NoRequest::TimedOut)),
+            other => other,
+        })
+        .await;
+        self.timer.clear();
+        result
+    }
+
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        started: &mut Option<Instant>,
+    ) -> Poll<Result<(Request, Option<Answer>), NoRequest>> {
+        // Whether bytes have come in that may complete the head.
+        let mut fresh = started.is_none() && !self.inbound.is_empty();
+        loop {
+            if fresh {
+                let started = *started.get_or_insert_with(Instant::now);
+                match self.parse(started) {
+                    Ok(None) => {}
+                    Ok(Some(decided)) => return Poll::Ready(Ok(decided)),
+                    Err(error) => return Poll::Ready(Err(NoRequest::Refused(error))),
+                }
+            }
+            let before = self.inbound.len();
+            match self.client.poll_read(cx, &mut self.inbound) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(Err(NoRequest::Closed)),
+                Poll::Ready(Ok(_)) => {}
+            }
+            // Reading a head starts over each time, so it waits for the end of a further line:
+            // then the number of fields bounds the work, however small the pieces are.
+            let new = &self.inbound.filled()[before..];
+            let over = self.inbound.len() >= self.context.settings.limits.head_bytes;
+            fresh = over || started.is_none() || new.contains(&b'\n');
+        }
+    }
+
+    /// Reads a head out of what has come in, and decides what happens with it.
+    fn parse(&mut self, started: Instant) -> Result<Option<(Request, Option<Answer>)>, HeadError> {
+        let decided = with_fields(|fields| {
+            let buf = self.inbound.filled();
+            let limits = &self.context.settings.limits;
+            let Some(head) = http1::parse_request(buf, limits, fields)? else { return Ok(None) };
+            let received = Received {
+                context: &self.context,
+                peer: self.peer.ip().to_canonical(),
+                buf,
+                head: &head,
+                fields,
+            };
+            Ok(Some((head.len, decide(&received, started))))
+        })?;
+        Ok(decided.map(|(len, decided)| {
+            self.inbound.consume(len);
+            decided
+        }))
+    }
+
+    /// Sends one of the gateway's own answers to a request.
+    async fn answer(&mut self, request: &mut Request, answer: &Answer) -> Next {
+        // A body that nobody wants is not waited for.
+        let keep_alive = request.keep_alive && request.framing == Framing::Empty;
+        let onward = Onward { version: request.version, chunked: false, keep_alive };
+        let mut out = Buf::default();
+        let is_head = request.method == Method::Head;
+        let body = write_answer(answer, onward, is_head, &mut out);
+        let written = self.write_all(&mut out).await;
+        self.note(
+            request,
+            &Outcome { status: answer.status, sent: body, error: answer.error, ..Outcome::default() },
+        );
+        match written {
+            Err(()) => Next::Abort,
+            Ok(()) if keep_alive => Next::Keep,
+            Ok(()) => Next::Drain,
+        }
+    }
+
+    /// Answers what could not be read as a request.
+    async fn refuse(&mut self, status: u16, reason: &'static str) -> Next {
+        self.context.shard().refuse(status);
+        let onward = Onward { version: Version::Http11, chunked: false, keep_alive: false };
+        let mut out = Buf::default();
+        let sent = write_answer(&Answer::status(status), onward, false, &mut out);
+        let written = self.write_all(&mut out).await;
+        let entry = Entry {
+            client: self.peer.ip().to_canonical(),
+            tls: self.context.tls.is_some(),
+            method: b"",
+            host: b"",
+            path: b"",
+            http10: false,
+            status,
+            received: 0,
+            sent,
+            duration: Duration::ZERO,
+            upstream: None,
+            upstream_duration: Duration::ZERO,
+            ingress: "",
+            service: "",
+            request_id: b"",
+            user_agent: b"",
+            error: reason,
+        };
+        self.context.log.record(&entry, self.context.shard());
+        self.inbound.clear();
+        if written.is_ok() { Next::Drain } else { Next::Abort }
+    }
+
+    async fn write_all(&mut self, out: &mut Buf) -> Result<(), ()> {
+        let Self { client, timer, context, .. } = self;
+        let written = timer.within(context.settings.timeouts.body_stall, |cx| {
+            while !out.is_empty() {
+                match client.poll_write(cx, [out.filled(), b"", b""]) {
+                    Poll::Ready(Ok(n)) if n > 0 => out.consume(n),
+                    Poll::Ready(_) => return Poll::Ready(Err(())),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            client.poll_flush(cx).map_err(drop)
+        });
+        written.await.unwrap_or(Err(()))
+    }
+
+    /// Counts and logs a finished request.
+    fn note(&self, request: &Request, outcome: &Outcome) {
+        let Some(alb) = request.local.table.alb(self.context.kind) else { return };
+        let metrics =
+            request.entry(&self.context).map_or(&alb.unmatched, |entry| &entry.metrics);
+        let duration = request.started.elapsed();
+        if let Some(shard) = metrics.shard(self.context.worker) {
+            shard.record(outcome.status, duration, outcome.received, outcome.sent);
+        }
+        let bytes = request.head.filled();
+        let Facts { method, host, path, user_agent, request_id } = request.facts;
+        let (host, path) = match &request.original {
+            Some(original) => (original.host.as_slice(), original.path.as_slice()),
+            None => (host.of(bytes), path.of(bytes)),
+        };
+        let entry = Entry {
+            client: request.client,
+            tls: self.context.tls.is_some(),
+            method: method.of(bytes),
+            host,
+            path,
+            http10: request.version == Version::Http10,
+            status: outcome.status,
+            received: outcome.received,
+            sent: outcome.sent,
+            duration,
+            upstream: outcome.upstream,
+            upstream_duration: outcome.upstream_duration,
+            ingress: &metrics.labels.ingress,
+            service: &metrics.labels.service,
+            request_id: request_id.of(bytes),
+            user_agent: user_agent.of(bytes),
+            error: outcome.error,
+        };
+        self.context.log.record(&entry, self.context.shard());
+    }
+
+    /// Closes in order: close_notify, FIN.
+    async fn close(mut self) {
+        let Self { client, timer, .. } = &mut self;
+        let _ = timer.within(LINGER, |cx| client.poll_shutdown(cx)).await;
+    }
+
+    /// Ends the sending direction, then reads on for a while.
+    async fn drain(mut self) {
+        let Self { client, timer, inbound, .. } = &mut self;
+        let mut left = LINGER_BYTES;
+        let mut shut = false;
+        let _ = timer
+            .within(LINGER, |cx| {
+                if !shut {
+                    match client.poll_shutdown(cx) {
+                        Poll::Ready(Ok(())) => shut = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                loop {
+                    inbound.clear();
+                    match client.poll_read(cx, inbound) {
+                        Poll::Ready(Ok(n)) if n > 0 && n <= left => left -= n,
+                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            })
+            .await;
+    }
+
+    /// Resets, so that what was sent can't be taken for whole.
+    fn abort(self) {
+        let _ = socket2::SockRef::from(self.client.tcp()).set_linger(Some(Duration::ZERO));
+    }
+}
+
+/// What a request came to, for log and counters.
+#[derive(Debug, Default)]
+struct Outcome {
+    status: u16,
+    received: u64,
+    sent: u64,
+    upstream: Option<SocketAddr>,
+    upstream_duration: Duration,
+    error: &'static str,
+}
+
+/// The log's words for a refused head.
+fn head_error_text(error: HeadError) -> &'static str {
+    match error {
+        HeadError::RequestLine => "malformed request line",
+        HeadError::Method => "invalid method",
+        HeadError::Target => "invalid request target",
+        HeadError::TargetTooLong => "request target too long",
+        HeadError::Version => "unsupported protocol version",
+        HeadError::TooLarge => "head too large",
+        HeadError::TooManyFields => "too many header fields",
+        HeadError::BareLf => "line without CR",
+        HeadError::ObsFold => "obsolete line folding",
+        HeadError::FieldName => "invalid header field name",
+        HeadError::FieldValue => "invalid header field value",
+        HeadError::ContentLength => "invalid Content-Length",
+        HeadError::LengthWithCoding => "Content-Length with Transfer-Encoding",
+        HeadError::CodingInHttp10 => "Transfer-Encoding in HTTP/1.0",
+        HeadError::Coding => "invalid Transfer-Encoding",
+        HeadError::UnknownCoding => "unsupported transfer coding",
+        HeadError::Host => "missing or invalid Host",
+        HeadError::HostMismatch => "Host differs from the request target",
+        HeadError::Connection => "too many Connection options",
+        _ => "malformed head",
+    }
+}
+
+// One buffer of this size has to hold the largest head that may be configured.
+const _: () = assert!(LARGE >= 64 * 1024);

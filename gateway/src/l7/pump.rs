@@ -1,0 +1,287 @@
+//! One direction of a message body: out of one framing, into another, with back-pressure.
+
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use http1::{BodyError, Decoder, Field, FieldId, Framing, HeadError, Limits, chunk_header};
+
+use super::buffer::{Buf, SMALL};
+use super::transport::Stream;
+
+/// From this size on, bytes are written from where they were read instead of being copied
+/// together with what stands around them.
+const DIRECT: usize = 4096;
+
+/// Why a body could not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PumpError {
+    /// The sender's end broke.
+    #[error("reading: {0}")]
+    Read(io::Error),
+    /// The sender closed in the middle of the body.
+    #[error("body cut short")]
+    Truncated,
+    /// The sender's framing is wrong.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The sender's trailers are wrong.
+    #[error("trailers: {0}")]
+    Trailers(#[from] HeadError),
+    /// The body is longer than allowed.
+    #[error("body larger than the limit")]
+    TooLarge,
+    /// The receiver's end broke.
+    #[error("writing: {0}")]
+    Write(io::Error),
+}
+
+impl PumpError {
+    /// Whether the receiver is to blame.
+    pub(crate) fn is_receiver(&self) -> bool {
+        matches!(self, Self::Write(_))
+    }
+}
+
+/// Passes a body on.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    decoder: Decoder,
+    /// Whether the receiver gets chunked coding.
+    chunked: bool,
+    /// Bytes of the source buffer, counted from its first, that are being written directly.
+    data: Range<usize>,
+    /// Bytes of the source buffer to drop once `data` is written.
+    used: usize,
+    /// What follows `data`.
+    tail: &'static [u8],
+    /// Everything is in `out` or written.
+    ended: bool,
+    /// Body bytes passed on so far, without framing.
+    pub(crate) bytes: u64,
+    /// The most that may pass.
+    limit: u64,
+}
+
+impl Pump {
+    /// For a body that comes framed as `from`, and leaves chunked or as it is.
+    pub(crate) fn new(from: Framing, chunked: bool, limit: Option<u64>) -> Self {
+        let decoder = Decoder::new(from);
+        let ended = decoder.is_done();
+        Self {
+            decoder,
+            chunked,
+            data: 0..0,
+            used: 0,
+            tail: b"",
+            ended,
+            bytes: 0,
+            limit: limit.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A body that has been passed on whole.
+    pub(crate) fn ended() -> Self {
+        Self::new(Framing::Empty, false, None)
+    }
+
+    /// Whether nothing more has to be read for this body.
+    pub(crate) fn is_read(&self) -> bool {
+        self.ended && self.used == 0
+    }
+
+    /// Whether the sender's connection is spent with this body.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        self.decoder.ends_with_connection()
+    }
+
+    /// Moves what stands in `source_buf` into `out` as far as it is small, without any I/O.
+    pub(crate) fn prefill(
+        &mut self,
+        source_buf: &mut Buf,
+        out: &mut Buf,
+        limits: &Limits,
+    ) -> Result<(), PumpError> {
+        while self.used == 0 && !self.ended && out.len() < SMALL {
+            if !self.decode(source_buf, out, limits)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves bytes until the body is through, or an end is not ready.
+    pub(crate) fn poll<S: Stream, D: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        source_buf: &mut Buf,
+        sink: &mut D,
+        out: &mut Buf,
+        limits: &Limits,
+    ) -> Poll<Result<(), PumpError>> {
+        loop {
+            if self.used > 0 || out.len() >= SMALL {
+                ready!(self.poll_write(cx, source_buf, sink, out)).map_err(PumpError::Write)?;
+                continue;
+            }
+            if !self.ended && self.decode(source_buf, out, limits)? {
+                continue;
+            }
+            if !out.is_empty() {
+                ready!(self.poll_write(cx, source_buf, sink, out)).map_err(PumpError::Write)?;
+                continue;
+            }
+            if self.ended {
+                ready!(sink.poll_flush(cx)).map_err(PumpError::Write)?;
+                out.release_if_empty();
+                return Poll::Ready(Ok(()));
+            }
+            source_buf.release_if_empty();
+            match source.poll_read(cx, source_buf) {
+                Poll::Ready(Ok(0)) if self.decoder.ends_with_connection() => {
+                    self.decoder.finish();
+                    self.end(out);
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(PumpError::Truncated)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Read(error))),
+                Poll::Pending => {
+                    // What the sink holds back must not wait for the source.
+                    if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
+                        return Poll::Ready(Err(PumpError::Write(error)));
+                    }
+                    out.release_if_empty();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Writes `out`, `data` and `tail`, once.
+    fn poll_write<D: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source_buf: &mut Buf,
+        sink: &mut D,
+        out: &mut Buf,
+    ) -> Poll<io::Result<()>> {
+        let data = source_buf.filled().get(self.data.clone()).unwrap_or_default();
+        let mut n = ready!(sink.poll_write(cx, [out.filled(), data, self.tail]))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let from_out = n.min(out.len());
+        out.consume(from_out);
+        n -= from_out;
+        let from_data = n.min(self.data.len());
+        self.data.start += from_data;
+        n -= from_data;
+        self.tail = self.tail.get(n..).unwrap_or_default();
+        if out.is_empty() && self.data.is_empty() && self.tail.is_empty() {
+            source_buf.consume(std::mem::take(&mut self.used));
+            self.data = 0..0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes one piece out of `source_buf`. Answers whether there was any progress.
+    fn decode(
+        &mut self,
+        source_buf: &mut Buf,
+        out: &mut Buf,
+        limits: &Limits,
+    ) -> Result<bool, PumpError> {
+        if self.decoder.at_trailers() {
+            return self.trailers(source_buf, out, limits);
+        }
+        if source_buf.is_empty() {
+            return Ok(false);
+        }
+        let decoded = self.decoder.decode(source_buf.filled_mut())?;
+        if decoded.consumed == 0 {
+            return Ok(false);
+        }
+        let len = decoded.data.len();
+        self.bytes += len as u64;
+        if self.bytes > self.limit {
+            return Err(PumpError::TooLarge);
+        }
+        if len > 0 && self.chunked {
+            out.put(chunk_header(len).as_bytes());
+        }
+        if len >= DIRECT {
+            self.data = decoded.data;
+            self.used = decoded.consumed;
+            self.tail = if self.chunked { b"\r\n" } else { b"" };
+        } else {
+            if len > 0 {
+                out.put(source_buf.filled().get(decoded.data).unwrap_or_default());
+                if self.chunked {
+                    out.put(b"\r\n");
+                }
+            }
+            source_buf.consume(decoded.consumed);
+        }
+        if self.decoder.is_done() {
+            self.ended = true;
+        }
+        Ok(true)
+    }
+
+    /// Reads the trailer section and passes on what may be passed on.
+    fn trailers(
+        &mut self,
+        source_buf: &mut Buf,
+        out: &mut Buf,
+        limits: &Limits,
+    ) -> Result<bool, PumpError> {
+        // The plain ending, which is nearly every one.
+        if source_buf.filled().starts_with(b"\r\n") {
+            source_buf.consume(2);
+            self.decoder.finish();
+            self.end(out);
+            return Ok(true);
+        }
+        let mut fields = Vec::new();
+        let buf = source_buf.filled();
+        let Some(len) = http1::parse_trailers(buf, limits, &mut fields)? else { return Ok(false) };
+        if self.chunked {
+            out.put(b"0\r\n");
+            for field in fields.iter().filter(|field| may_trail(field, buf)) {
+                out.put(field.name.of(buf));
+                out.put(b": ");
+                out.put(field.value.of(buf));
+                out.put(b"\r\n");
+            }
+            out.put(b"\r\n");
+        }
+        source_buf.consume(len);
+        self.decoder.finish();
+        self.ended = true;
+        Ok(true)
+    }
+
+    fn end(&mut self, out: &mut Buf) {
+        if self.chunked {
+            out.put(b"0\r\n\r\n");
+        }
+        self.ended = true;
+    }
+}
+
+/// RFC 9110, 6.5.1: no framing, routing, authentication or the like in trailers.
+fn may_trail(field: &Field, buf: &[u8]) -> bool {
+    const NEVER: [&[u8]; 8] = [
+        b"authorization",
+        b"proxy-authorization",
+        b"proxy-authenticate",
+        b"www-authenticate",
+        b"set-cookie",
+        b"cookie",
+        b"content-type",
+        b"content-encoding",
+    ];
+    field.id == FieldId::Other
+        && !NEVER.iter().any(|name| field.name.of(buf).eq_ignore_ascii_case(name))
+}

@@ -1,0 +1,243 @@
+//! From a request's head to what happens with it: the route, and the head that goes upstream.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http1::{Field, FieldId, Framing, Method, RequestHead, Scheme, TargetForm, Version};
+use ipnet::IpNet;
+
+use super::buffer::Buf;
+use super::connection::ListenerContext;
+use super::path;
+use super::table::{Action, Local, RouteEntry};
+
+mod head;
+
+pub(crate) use head::OpenSpan;
+
+/// A request whose head has been read, with all that is needed after its bytes are gone.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The one table that answers it.
+    pub(crate) local: Arc<Local>,
+    /// Position of its route, none where no rule takes it.
+    pub(crate) route: Option<usize>,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    /// Whether the client's connection may stay open.
+    pub(crate) keep_alive: bool,
+    pub(crate) framing: Framing,
+    /// The protocol change that the client asks for may be passed on.
+    pub(crate) upgrade: bool,
+    /// The head as the endpoint gets it, then body bytes that came with it. Where the gateway
+    /// answers itself, just the facts for the log.
+    pub(crate) head: Buf,
+    pub(crate) facts: Facts,
+    /// What the client sent, where the endpoint gets something else.
+    pub(crate) original: Option<Box<Original>>,
+    /// The client: behind trusted proxies, the one that they name.
+    pub(crate) client: IpAddr,
+    pub(crate) started: Instant,
+}
+
+/// Where in [`Request::head`] the facts for the log stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) method: OpenSpan,
+    pub(crate) host: OpenSpan,
+    pub(crate) path: OpenSpan,
+    pub(crate) user_agent: OpenSpan,
+    pub(crate) request_id: OpenSpan,
+}
+
+/// A rewritten request as the client sent it.
+#[derive(Debug)]
+pub(crate) struct Original {
+    pub(crate) host: Vec<u8>,
+    pub(crate) path: Vec<u8>,
+}
+
+/// An answer that the gateway gives itself.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    /// For the log, where it is the gateway's or the cluster's fault.
+    pub(crate) error: &'static str,
+}
+
+impl Answer {
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, location: None, error: "" }
+    }
+
+    pub(crate) fn failed(status: u16, error: &'static str) -> Self {
+        Self { status, location: None, error }
+    }
+
+    fn redirect(status: u16, location: String) -> Self {
+        Self { status, location: Some(location), error: "" }
+    }
+}
+
+/// What a head's bytes belong to.
+pub(crate) struct Received<'a> {
+    pub(crate) context: &'a ListenerContext,
+    pub(crate) peer: IpAddr,
+    pub(crate) buf: &'a [u8],
+    pub(crate) head: &'a RequestHead,
+    pub(crate) fields: &'a [Field],
+}
+
+impl Request {
+    /// Its route, where a rule takes it.
+    pub(crate) fn entry(&self, context: &ListenerContext) -> Option<&RouteEntry> {
+        self.local.table.alb(context.kind)?.routes.get(self.route?)
+    }
+}
+
+/// Decides. Either the head for upstream is ready, or the answer.
+pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Option<Answer>) {
+    let Received { context, peer, buf, head, fields } = received;
+    let trusted = contains(&context.settings.trusted_proxies, *peer);
+    let client = if trusted { client_behind(context, *peer, buf, fields) } else { *peer };
+    let mut request = Request {
+        local: context.shared.current(),
+        route: None,
+        method: head.method,
+        version: head.version,
+        keep_alive: head.keep_alive && !context.is_draining(),
+        framing: head.framing,
+        upgrade: false,
+        head: Buf::default(),
+        facts: Facts::default(),
+        original: None,
+        client,
+        started,
+    };
+    let answer = match choose(received, &mut request, trusted) {
+        Ok(rewritten) => {
+            head::write(received, &mut request, trusted, rewritten.as_deref());
+            None
+        }
+        Err(answer) => {
+            head::write_facts(received, &mut request);
+            Some(answer)
+        }
+    };
+    (request, answer)
+}
+
+/// Finds the route, and the upstream's path where that differs.
+fn choose(
+    received: &Received<'_>,
+    request: &mut Request,
+    trusted: bool,
+) -> Result<Option<String>, Answer> {
+    let Received { context, buf, head, fields, .. } = received;
+    match head.form {
+        TargetForm::Authority => return Err(Answer::status(405)),
+        TargetForm::Absolute(scheme) if (scheme == Scheme::Https) != context.tls.is_some() => {
+            return Err(Answer::status(421));
+        }
+        _ if head.method == Method::Trace => return Err(Answer::status(405)),
+        _ => {}
+    }
+    let mut host_space = [0u8; 256];
+    let host = path::host_for_matching(head.host.of(buf), &mut host_space);
+    let path_space;
+    let raw_path = head.path.of(buf);
+    let path = match path::for_matching(raw_path) {
+        Ok(path) => {
+            path_space = path;
+            &*path_space
+        }
+        Err(path::BadPath) => return Err(Answer::status(400)),
+    };
+    let local = Arc::clone(&request.local);
+    let Some(alb) = local.table.alb(context.kind) else { return Err(Answer::status(404)) };
+    let Some(at) = alb.router.find(host, path) else { return Err(Answer::status(404)) };
+    let Some(route) = alb.routes.get(at) else { return Err(Answer::status(404)) };
+    request.route = Some(at);
+    let policy = &route.policy;
+    if contains(&policy.deny, request.client)
+        || (!policy.allow.is_empty() && !contains(&policy.allow, request.client))
+    {
+        return Err(Answer::status(403));
+    }
+    if policy.ssl_redirect && !is_https(received, trusted) {
+        return Err(Answer::redirect(308, https_location(received)));
+    }
+    if let Some(root) = &policy.app_root
+        && raw_path == b"/"
+    {
+        return Err(Answer::redirect(302, root.clone()));
+    }
+    match &route.action {
+        Action::Unavailable => return Err(Answer::failed(503, "route unavailable")),
+        Action::Redirect { status, location } => {
+            return Err(Answer::redirect(*status, location.to_string()));
+        }
+        Action::Forward(backend) if backend.is_empty() => {
+            return Err(Answer::failed(503, "no endpoints"));
+        }
+        Action::Forward(_) => {}
+    }
+    let limit = policy.max_body.or(context.settings.body_bytes);
+    if let (Framing::Length(length), Some(limit)) = (head.framing, limit)
+        && length > limit
+    {
+        return Err(Answer::status(413));
+    }
+    // RFC 9110, 7.6.2: a last hop that was asked to stop here answers itself.
+    let spent = |f: &&Field| f.id == FieldId::MaxForwards && f.value.of(buf) == b"0";
+    if head.method == Method::Options && fields.iter().any(|f| spent(&f)) {
+        return Err(Answer::status(204));
+    }
+    Ok(policy.rewrite.as_ref().and_then(|_| alb.router.rewrite(at, path)))
+}
+
+pub(crate) fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
+    nets.iter().any(|net| net.contains(&ip))
+}
+
+/// Whether the client speaks HTTPS, to us or to a trusted proxy in front of us.
+fn is_https(received: &Received<'_>, trusted: bool) -> bool {
+    received.context.tls.is_some()
+        || trusted
+            && received.fields.iter().any(|field| {
+                field.id == FieldId::XForwardedProto
+                    && field.value.of(received.buf).eq_ignore_ascii_case(b"https")
+            })
+}
+
+fn https_location(received: &Received<'_>) -> String {
+    let text = |span: http1::Span| String::from_utf8_lossy(span.of(received.buf)).into_owned();
+    let mut location = format!("https://{}", text(received.head.host));
+    if received.context.settings.https_port != 443 {
+        location.push_str(&format!(":{}", received.context.settings.https_port));
+    }
+    let path = text(received.head.path_and_query);
+    if !path.starts_with('/') {
+        location.push('/');
+    }
+    location + path.as_str()
+}
+
+/// The client's address as trusted proxies tell it: the last one in X-Forwarded-For that is not
+/// itself a trusted proxy.
+fn client_behind(context: &ListenerContext, peer: IpAddr, buf: &[u8], fields: &[Field]) -> IpAddr {
+    let mut client = peer;
+    let lines = fields.iter().rev().filter(|field| field.id == FieldId::XForwardedFor);
+    for line in lines {
+        for member in line.value.of(buf).rsplit(|&b| b == b',') {
+            let Some(ip) = path::parse_forwarded_for(member) else { return client };
+            client = ip;
+            if !contains(&context.settings.trusted_proxies, ip) {
+                return client;
+            }
+        }
+    }
+    client
+}

@@ -1,0 +1,349 @@
+//! Writing the head that goes upstream (RFC 9110, 7.6; RFC 7239).
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use http1::{Field, FieldId, Framing, Method, Version};
+
+use super::{Facts, Original, Received, Request};
+use crate::l7::buffer::Buf;
+
+/// A range of a [`Buf`]'s bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenSpan {
+    start: u32,
+    end: u32,
+}
+
+impl OpenSpan {
+    fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    /// The bytes in the buffer that it was made for.
+    pub(crate) fn of(self, buf: &[u8]) -> &[u8] {
+        buf.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+fn put_span(out: &mut Buf, bytes: &[u8]) -> OpenSpan {
+    let start = out.len();
+    out.put(bytes);
+    OpenSpan::new(start, out.len())
+}
+
+/// Formats into a small stack space, so that the buffer is touched once.
+fn put_display(out: &mut Buf, value: impl std::fmt::Display) {
+    let mut space = [0u8; 64];
+    let mut rest = &mut space[..];
+    // 64 bytes hold an address or a number, the only things formatted here.
+    let _ = write!(rest, "{value}");
+    let left = rest.len();
+    out.put(&space[..64 - left]);
+}
+
+/// Notes what the log needs of a request that does not go upstream.
+pub(super) fn write_facts(received: &Received<'_>, request: &mut Request) {
+    let Received { buf, head, fields, .. } = received;
+    let agent = fields.iter().find(|field| field.id == FieldId::UserAgent);
+    let out = &mut request.head;
+    request.facts = Facts {
+        method: put_span(out, head.method_span.of(buf)),
+        host: put_span(out, head.authority.of(buf)),
+        path: put_span(out, head.path_and_query.of(buf)),
+        user_agent: put_span(out, agent.map(|field| field.value.of(buf)).unwrap_or_default()),
+        request_id: OpenSpan::default(),
+    };
+}
+
+/// Which incoming fields about the way here are trusted and there.
+#[derive(Default)]
+struct Seen {
+    forwarded_for: bool,
+    proto: bool,
+    host: bool,
+    port: bool,
+    forwarded: bool,
+    request_id: bool,
+}
+
+/// Writes the upstream's head into `request.head`.
+pub(super) fn write(
+    received: &Received<'_>,
+    request: &mut Request,
+    trusted: bool,
+    rewritten: Option<&str>,
+) {
+    let Received { context, buf, head, .. } = received;
+    let upgrade = head.upgrade.filter(|span| may_upgrade(span.of(buf)));
+    request.upgrade = upgrade.is_some() && head.framing == Framing::Empty;
+    let upstream_host = request
+        .entry(context)
+        .and_then(|entry| entry.policy.upstream_host.clone());
+    let mut facts = Facts::default();
+    let out = &mut request.head;
+    out.reserve(head.len + 512);
+    facts.method = put_span(out, head.method_span.of(buf));
+    out.put(b" ");
+    facts.path = put_target(received, rewritten, out);
+    out.put(b" HTTP/1.1\r\nHost: ");
+    facts.host = match &upstream_host {
+        Some(host) => put_span(out, host.as_bytes()),
+        None => put_span(out, head.authority.of(buf)),
+    };
+    out.put(b"\r\n");
+    let seen = put_fields(received, trusted, request.upgrade, out, &mut facts);
+    put_framing(received, request.upgrade.then_some(upgrade).flatten(), out);
+    put_forwarded(received, trusted, &seen, out, &mut facts);
+    out.put(b"\r\n");
+    if rewritten.is_some() || upstream_host.is_some() {
+        request.original = Some(Box::new(Original {
+            host: head.authority.of(buf).to_vec(),
+            path: head.path_and_query.of(buf).to_vec(),
+        }));
+    }
+    request.facts = facts;
+}
+
+/// A protocol change that may be asked for over a proxy. Not h2c: a server that accepts it would
+/// carry requests that no rule here has seen.
+fn may_upgrade(protocols: &[u8]) -> bool {
+    let mut any = false;
+    for protocol in http1::tokens(protocols) {
+        any = true;
+        if protocol.len() >= 2 && protocol[..2].eq_ignore_ascii_case(b"h2") {
+            return false;
+        }
+    }
+    any
+}
+
+fn put_target(received: &Received<'_>, rewritten: Option<&str>, out: &mut Buf) -> OpenSpan {
+    let Received { buf, head, .. } = received;
+    let target = head.path_and_query.of(buf);
+    let start = out.len();
+    match rewritten {
+        Some(path) => {
+            out.put(path.as_bytes());
+            out.put(&target[head.path.len().min(target.len())..]);
+        }
+        None if target.is_empty() && head.method == Method::Options => out.put(b"*"),
+        None => {
+            // An absolute form may have a query without a path, or neither.
+            if !matches!(target, [b'/' | b'*', ..]) {
+                out.put(b"/");
+            }
+            out.put(target);
+        }
+    }
+    OpenSpan::new(start, out.len())
+}
+
+/// Copies the fields that go on as they are, in runs of neighbours.
+fn put_fields(
+    received: &Received<'_>,
+    trusted: bool,
+    upgrade: bool,
+    out: &mut Buf,
+    facts: &mut Facts,
+) -> Seen {
+    let Received { buf, head, fields, .. } = received;
+    let mut seen = Seen::default();
+    let mut run: Option<usize> = None;
+    for field in *fields {
+        let start = field.name.start as usize;
+        if !keeps(field, head.version, head.method, trusted, upgrade, &mut seen) {
+            if let Some(from) = run.take() {
+                out.put(&buf[from..start]);
+            }
+            continue;
+        }
+        let from = *run.get_or_insert(start);
+        let value_at = |out: &Buf| {
+            let offset = out.len() + field.value.start as usize - from;
+            OpenSpan::new(offset, offset + field.value.len())
+        };
+        match field.id {
+            FieldId::UserAgent => facts.user_agent = value_at(out),
+            FieldId::XRequestId => facts.request_id = value_at(out),
+            _ => {}
+        }
+    }
+    if let Some(from) = run {
+        // Up to the empty line.
+        out.put(&buf[from..head.len - 2]);
+    }
+    seen
+}
+
+fn keeps(
+    field: &Field,
+    version: Version,
+    method: Method,
+    trusted: bool,
+    upgrade: bool,
+    seen: &mut Seen,
+) -> bool {
+    match field.id {
+        FieldId::Other | FieldId::UserAgent | FieldId::Date | FieldId::Trailer => true,
+        FieldId::Expect => version == Version::Http11 && !upgrade,
+        // Written anew, with what is known here.
+        FieldId::XForwardedFor => {
+            seen.forwarded_for |= trusted;
+            false
+        }
+        FieldId::Forwarded => {
+            seen.forwarded |= trusted;
+            false
+        }
+        FieldId::XForwardedProto => keep_first(trusted, &mut seen.proto),
+        FieldId::XForwardedHost => keep_first(trusted, &mut seen.host),
+        FieldId::XForwardedPort => keep_first(trusted, &mut seen.port),
+        FieldId::XRequestId if trusted && !seen.request_id => {
+            seen.request_id = true;
+            true
+        }
+        FieldId::MaxForwards => method != Method::Options,
+        FieldId::Host
+        | FieldId::Connection
+        | FieldId::ContentLength
+        | FieldId::TransferEncoding
+        | FieldId::KeepAlive
+        | FieldId::ProxyConnection
+        | FieldId::Te
+        | FieldId::Upgrade
+        | FieldId::Http2Settings
+        | FieldId::XRealIp
+        | FieldId::XRequestId
+        | FieldId::Nominated
+        | FieldId::Alias => false,
+    }
+}
+
+/// A trusted incoming value is passed on as it came, but only once.
+fn keep_first(trusted: bool, seen: &mut bool) -> bool {
+    trusted && !std::mem::replace(seen, true)
+}
+
+/// Framing and connection, as they are between here and the endpoint.
+fn put_framing(received: &Received<'_>, upgrade: Option<http1::Span>, out: &mut Buf) {
+    let Received { buf, head, fields, .. } = received;
+    match head.framing {
+        Framing::Length(length) => {
+            out.put(b"Content-Length: ");
+            put_display(out, length);
+            out.put(b"\r\n");
+        }
+        Framing::Chunked => out.put(b"Transfer-Encoding: chunked\r\n"),
+        Framing::Empty | Framing::UntilClose => {}
+    }
+    if let Some(protocols) = upgrade {
+        out.put(b"Connection: Upgrade\r\nUpgrade: ");
+        out.put(protocols.of(buf));
+        out.put(b"\r\n");
+    } else if head.te_trailers {
+        out.put(b"Connection: TE\r\nTE: trailers\r\n");
+    }
+    if head.method == Method::Options
+        && let Some(field) = fields.iter().find(|f| f.id == FieldId::MaxForwards)
+        && let Ok(text) = std::str::from_utf8(field.value.of(buf))
+        && let Ok(hops) = text.parse::<u32>()
+    {
+        out.put(b"Max-Forwards: ");
+        put_display(out, hops.saturating_sub(1));
+        out.put(b"\r\n");
+    }
+}
+
+/// Tells the endpoint who is behind the gateway.
+fn put_forwarded(
+    received: &Received<'_>,
+    trusted: bool,
+    seen: &Seen,
+    out: &mut Buf,
+    facts: &mut Facts,
+) {
+    let Received { context, peer, buf, head, fields } = received;
+    let scheme: &[u8] = if context.tls.is_some() { b"https" } else { b"http" };
+    let mut ip_space = [0u8; 64];
+    let ip = {
+        let mut rest = &mut ip_space[..];
+        let _ = write!(rest, "{peer}");
+        let left = rest.len();
+        &ip_space[..64 - left]
+    };
+    let values = |id: FieldId| fields.iter().filter(move |field| field.id == id);
+    out.put(b"X-Forwarded-For: ");
+    if trusted && seen.forwarded_for {
+        for field in values(FieldId::XForwardedFor) {
+            out.put(field.value.of(buf));
+            out.put(b", ");
+        }
+    }
+    out.put(ip);
+    out.put(b"\r\nX-Real-IP: ");
+    put_real_ip(received, trusted, ip, out);
+    if !seen.proto {
+        out.put(b"\r\nX-Forwarded-Proto: ");
+        out.put(scheme);
+    }
+    let host = head.authority.of(buf);
+    if !seen.host {
+        out.put(b"\r\nX-Forwarded-Host: ");
+        out.put(host);
+    }
+    if !seen.port {
+        out.put(b"\r\nX-Forwarded-Port: ");
+        out.put(&context.port_text);
+    }
+    out.put(b"\r\nForwarded: ");
+    if trusted && seen.forwarded {
+        for field in values(FieldId::Forwarded) {
+            out.put(field.value.of(buf));
+            out.put(b", ");
+        }
+    }
+    put_forwarded_element(*peer, ip, scheme, host, out);
+    if !seen.request_id {
+        out.put(b"\r\nX-Request-ID: ");
+        facts.request_id = put_span(out, &request_id());
+    }
+    out.put(b"\r\n");
+}
+
+fn put_real_ip(received: &Received<'_>, trusted: bool, peer: &[u8], out: &mut Buf) {
+    if !trusted {
+        return out.put(peer);
+    }
+    let Received { context, peer, buf, fields, .. } = received;
+    put_display(out, super::client_behind(context, *peer, buf, fields));
+}
+
+/// RFC 7239, 4 and 6: IPv6 in brackets and quotes, ports quoted.
+fn put_forwarded_element(peer: IpAddr, ip: &[u8], scheme: &[u8], host: &[u8], out: &mut Buf) {
+    match peer {
+        IpAddr::V4(_) => {
+            out.put(b"for=");
+            out.put(ip);
+        }
+        IpAddr::V6(_) => {
+            out.put(b"for=\"[");
+            out.put(ip);
+            out.put(b"]\"");
+        }
+    }
+    if !host.is_empty() {
+        out.put(b";host=\"");
+        out.put(host);
+        out.put(b"\"");
+    }
+    out.put(b";proto=");
+    out.put(scheme);
+}
+
+/// 32 hexadecimal digits. Unique, not secret.
+fn request_id() -> [u8; 32] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let number = fastrand::u128(..);
+    std::array::from_fn(|i| HEX[(number >> (4 * i) & 0xf) as usize])
+}

@@ -1,0 +1,154 @@
+//! Coarse deadlines: one timer per connection, a store to set it, one sweep per tick.
+//!
+//! tokio's own timers cost an insertion and a removal each time; a request sets four. Here a
+//! deadline is a number in a table of the thread, and a tick every [`TICK`] looks through the
+//! table. A deadline therefore strikes up to one tick late.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// How often deadlines are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+const NONE: u32 = u32::MAX;
+
+struct Table {
+    /// Milliseconds since the thread's start, as of the last tick.
+    now: Cell<u32>,
+    deadlines: RefCell<Vec<u32>>,
+    wakers: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<u32>>,
+}
+
+thread_local! {
+    static TABLE: Table = const {
+        Table {
+            now: Cell::new(0),
+            deadlines: RefCell::new(Vec::new()),
+            wakers: RefCell::new(Vec::new()),
+            free: RefCell::new(Vec::new()),
+        }
+    };
+}
+
+/// The deadline of one task. The task must stay on the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    slot: u32,
+}
+
+/// The deadline has passed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+impl Timer {
+    /// A timer that is not set, for the task that is being polled.
+    pub(crate) fn new(waker: &Waker) -> Self {
+        let slot = TABLE.with(|table| {
+            let mut wakers = table.wakers.borrow_mut();
+            if let Some(slot) = table.free.borrow_mut().pop() {
+                wakers[slot as usize] = Some(waker.clone());
+                return slot;
+            }
+            wakers.push(Some(waker.clone()));
+            table.deadlines.borrow_mut().push(NONE);
+            (wakers.len() - 1) as u32
+        });
+        Self { slot }
+    }
+
+    /// Sets the deadline, `timeout` from the last tick.
+    #[inline]
+    pub(crate) fn set(&self, timeout: Duration) {
+        let ms = u32::try_from(timeout.as_millis()).unwrap_or(NONE / 2);
+        TABLE.with(|table| {
+            let at = table.now.get().saturating_add(ms).min(NONE - 1);
+            table.deadlines.borrow_mut()[self.slot as usize] = at;
+        });
+    }
+
+    /// Takes the deadline away.
+    #[inline]
+    pub(crate) fn clear(&self) {
+        TABLE.with(|table| table.deadlines.borrow_mut()[self.slot as usize] = NONE);
+    }
+
+    /// Whether the deadline has passed.
+    #[inline]
+    pub(crate) fn is_elapsed(&self) -> bool {
+        TABLE.with(|table| table.deadlines.borrow()[self.slot as usize] <= table.now.get())
+    }
+
+    /// Waits for `poll` no longer than `timeout`.
+    pub(crate) async fn within<T>(
+        &self,
+        timeout: Duration,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Elapsed> {
+        self.set(timeout);
+        let result = std::future::poll_fn(|cx| match poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending if self.is_elapsed() => Poll::Ready(Err(Elapsed)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+        self.clear();
+        result
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // At the thread's end the table may be gone before the last task.
+        let _ = TABLE.try_with(|table| {
+            table.deadlines.borrow_mut()[self.slot as usize] = NONE;
+            table.wakers.borrow_mut()[self.slot as usize] = None;
+            table.free.borrow_mut().push(self.slot);
+        });
+    }
+}
+
+/// A timer for the current task.
+pub(crate) async fn timer() -> Timer {
+    std::future::poll_fn(|cx| Poll::Ready(Timer::new(cx.waker()))).await
+}
+
+/// Milliseconds since the thread's start, as of the last tick.
+pub(crate) fn coarse_now() -> u32 {
+    TABLE.with(|table| table.now.get())
+}
+
+/// Wakes every task whose deadline has passed, every tick, for ever. `each_tick` runs after it.
+pub(crate) async fn run(mut each_tick: impl FnMut()) {
+    let start = Instant::now();
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        sweep(u32::try_from(start.elapsed().as_millis()).unwrap_or(NONE - 1));
+        each_tick();
+    }
+}
+
+fn sweep(now: u32) {
+    TABLE.with(|table| {
+        table.now.set(now);
+        let wakers = table.wakers.borrow();
+        for (slot, _) in table.deadlines.borrow().iter().enumerate().filter(|(_, at)| **at <= now) {
+            // Waking only queues the task, so the table isn't touched under us.
+            if let Some(waker) = &wakers[slot] {
+                waker.wake_by_ref();
+            }
+        }
+    });
+}
+
+/// Wakes every task that has a timer, so that it looks at what has changed.
+pub(crate) fn wake_all() {
+    TABLE.with(|table| {
+        for waker in table.wakers.borrow().iter().flatten() {
+            waker.wake_by_ref();
+        }
+    });
+}

@@ -1,0 +1,349 @@
+//! The workers' threads: listeners, accepting, draining.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use model::AlbKind;
+use rustls::ServerConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{self, ListenerContext};
+use super::settings::{Settings, Timeouts};
+use super::table::Shared;
+use super::upstream::Ejection;
+use super::{timer, tls, upstream};
+use crate::access_log::AccessLog;
+use crate::config::Alb;
+
+/// Connections that may wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+/// How often idle upstream connections are looked through, in ticks.
+const TIDY_TICKS: u32 = 20;
+/// Rest after a failure to accept, as when file descriptors have run out.
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// A listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can't be bound.
+    #[error(
+        "alb.{kind}.listen: {address}: {error}; stop what listens there, give another address or \
+         port, or run with the right to bind it"
+    )]
+    Bind {
+        /// The ALB.
+        kind: AlbKind,
+        /// The address.
+        address: SocketAddr,
+        /// bind(2)'s or listen(2)'s error.
+        error: io::Error,
+    },
+    /// TLS can't be set up.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A thread or its event loop can't be made.
+    #[error("starting a worker: {0}")]
+    Thread(io::Error),
+}
+
+/// One ALB's listeners, as configured.
+#[derive(Clone, Debug)]
+pub struct AlbListeners {
+    kind: AlbKind,
+    settings: Arc<Settings>,
+    addresses: Vec<(SocketAddr, bool)>,
+}
+
+impl AlbListeners {
+    /// From an ALB's part of the configuration, for this many workers.
+    pub fn new(kind: AlbKind, alb: &Alb, workers: usize) -> Self {
+        let addresses = alb
+            .listen
+            .addresses
+            .iter()
+            .flat_map(|ip| {
+                let http = alb.listen.http.map(|port| (SocketAddr::new(*ip, port), false));
+                let https = alb.listen.https.map(|port| (SocketAddr::new(*ip, port), true));
+                http.into_iter().chain(https)
+            })
+            .collect();
+        Self { kind, settings: Arc::new(settings(alb, workers)), addresses }
+    }
+
+    /// Every address, and whether TLS is spoken there.
+    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+        &self.addresses
+    }
+}
+
+fn settings(alb: &Alb, workers: usize) -> Settings {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let (t, u) = (&alb.timeouts, &alb.upstream);
+    Settings {
+        timeouts: Timeouts {
+            head: t.head.into(),
+            idle: t.idle.into(),
+            connect: t.connect.into(),
+            upstream_head: t.upstream_head.into(),
+            body_stall: t.body_stall.into(),
+            tunnel: t.tunnel.into(),
+        },
+        limits: http1::Limits {
+            head_bytes: alb.limits.head_bytes as usize,
+            target_bytes: alb.limits.target_bytes as usize,
+            fields: usize::from(alb.limits.headers),
+        },
+        body_bytes: alb.limits.body_bytes,
+        trusted_proxies: alb.trusted_proxies.clone(),
+        max_idle: u.max_idle_per_endpoint as usize,
+        idle: u.idle.into(),
+        tries: usize::from(u.tries).clamp(1, 8),
+        ejection: Ejection {
+            failures: u.ejection.failures,
+            time_ms: ms(u.ejection.time.into()),
+            max_time_ms: ms(u.ejection.max_time.into()),
+        },
+        https_port: alb.listen.https.unwrap_or(443),
+        connections: alb
+            .limits
+            .connections
+            .map_or(u64::MAX, |all| u64::from(all).div_ceil(workers as u64)),
+    }
+}
+
+/// The workers, running.
+#[derive(Debug)]
+pub struct Engine {
+    threads: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+    /// Cut off what is left.
+    cut: CancellationToken,
+}
+
+/// A socket that listens, and what its connections need.
+struct Bound {
+    socket: std::net::TcpListener,
+    context: ListenerContext,
+}
+
+impl Engine {
+    /// Opens all listeners and starts the workers.
+    ///
+    /// # Errors
+    /// [`StartError`]: then nothing runs.
+    pub fn start(
+        workers: usize,
+        albs: &[AlbListeners],
+        shared: &Arc<Shared>,
+        log: &AccessLog,
+    ) -> Result<Self, StartError> {
+        let draining = Arc::new(AtomicBool::new(false));
+        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+        let epoch = Instant::now();
+        let mut bound: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+        for alb in albs {
+            let tls = Arc::new(tls::server_config(Arc::clone(shared), alb.kind)?);
+            for &(address, is_tls) in &alb.addresses {
+                let fail = |error| StartError::Bind { kind: alb.kind, address, error };
+                // Shared ports would also let a second gateway bind unnoticed; an exclusive
+                // socket finds that out first.
+                drop(listen(address, false).map_err(fail)?);
+                for (worker, list) in bound.iter_mut().enumerate() {
+                    let socket = listen(address, true).map_err(fail)?;
+                    list.push(Bound {
+                        socket,
+                        context: ListenerContext {
+                            kind: alb.kind,
+                            tls: is_tls.then(|| Arc::<ServerConfig>::clone(&tls)),
+                            settings: Arc::clone(&alb.settings),
+                            shared: Arc::clone(shared),
+                            worker,
+                            log: log.clone(),
+                            port_text: address.port().to_string().into_bytes(),
+                            draining: Arc::clone(&draining),
+                            epoch,
+                        },
+                    });
+                }
+            }
+        }
+        let mut threads = Vec::new();
+        for (worker, bound) in bound.into_iter().enumerate() {
+            let work = Work {
+                bound,
+                worker,
+                shared: Arc::clone(shared),
+                log: log.clone(),
+                draining: Arc::clone(&draining),
+                stop: stop.clone(),
+                cut: cut.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .enable_time()
+                .build()
+                .map_err(StartError::Thread)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{worker}"))
+                .spawn(move || runtime.block_on(work.run()))
+                .map_err(StartError::Thread)?;
+            threads.push(thread);
+        }
+        Ok(Self { threads, stop, cut })
+    }
+
+    /// Takes no more connections, lets requests under way end, and cuts what is left after
+    /// `deadline`. Blocks until all workers have stopped.
+    pub fn drain(self, deadline: Duration) {
+        self.stop.cancel();
+        let end = Instant::now() + deadline;
+        while Instant::now() < end && !self.threads.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.cut.cancel();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr, shared_port: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Accepted connections inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What one worker's thread does.
+struct Work {
+    bound: Vec<Bound>,
+    worker: usize,
+    shared: Arc<Shared>,
+    log: AccessLog,
+    draining: Arc<AtomicBool>,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Work {
+    async fn run(self) {
+        let Self { bound, worker, shared, log, draining, stop, cut } = self;
+        let idle = bound.iter().map(|b| b.context.settings.idle).max().unwrap_or_default();
+        let connections = TaskTracker::new();
+        let acceptors = TaskTracker::new();
+        for Bound { socket, context } in bound {
+            acceptors.spawn(accept(socket, Arc::new(context), connections.clone(), stop.clone()));
+        }
+        acceptors.close();
+        let shard = &shared.metrics.workers[worker];
+        let mut ticks = 0u32;
+        let tick = timer::run(|| {
+            ticks = ticks.wrapping_add(1);
+            log.flush(shard);
+            shared.refresh();
+            if ticks.is_multiple_of(TIDY_TICKS) {
+                let left = upstream::tidy(idle);
+                crate::metrics::WorkerShard::set(&shard.upstream_idle, left as u64);
+            }
+            if draining.load(Ordering::Relaxed) {
+                timer::wake_all();
+            }
+        });
+        let serve = async {
+            stop.cancelled().await;
+            draining.store(true, Ordering::Relaxed);
+            acceptors.wait().await;
+            connections.close();
+            timer::wake_all();
+            tokio::select! {
+                () = connections.wait() => {}
+                () = cut.cancelled() => {}
+            }
+        };
+        first_of(tick, serve).await;
+        log.flush(shard);
+    }
+}
+
+/// Runs both until the second has ended.
+async fn first_of(forever: impl Future<Output = ()>, ends: impl Future<Output = ()>) {
+    tokio::select! {
+        () = forever => {}
+        () = ends => {}
+    }
+}
+
+async fn accept(
+    socket: std::net::TcpListener,
+    context: Arc<ListenerContext>,
+    connections: TaskTracker,
+    stop: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "listener lost");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => take(stream, peer, &context, &connections),
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+    // Those that were let in by the kernel before the listener closes are still served.
+    while let Some(Ok((stream, peer))) = futures_now(listener.accept()).await {
+        take(stream, peer, &context, &connections);
+    }
+}
+
+fn take(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    context: &Arc<ListenerContext>,
+    connections: &TaskTracker,
+) {
+    if context.settings.connections != u64::MAX && context.open() >= context.settings.connections {
+        context.shard().over_limit.increment();
+        return;
+    }
+    connections.spawn(connection::serve(stream, peer, Arc::clone(context)));
+}
+
+/// The future's value if it is ready at once.
+async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match future.as_mut().poll(cx) {
+            std::task::Poll::Ready(value) => Some(value),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}

@@ -1,0 +1,198 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Load on HTTP servers, and what it costs them
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the gateway and its peers side by side and print what each costs
+    Compare(Compare),
+    /// Put load on one URL
+    Run(Run),
+    /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
+    Backend(Backend),
+    /// Become another program, on one core and bound to a parent's life
+    #[command(hide = true)]
+    Exec(Exec),
+}
+
+/// A group of scenarios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// HTTP/1.1 in the clear: small and large answers, idle connections, many routes
+    L7,
+    /// The same over TLS, and handshakes
+    Tls,
+}
+
+impl Suite {
+    /// The name on the command line and in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::L7 => "l7",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+/// A program to stand beside the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// nginx
+    Nginx,
+    /// HAProxy, its access log to a file
+    Haproxy,
+    /// HAProxy, its access log to memory only
+    HaproxyRing,
+}
+
+/// `loadtest compare`
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Groups of scenarios; all by default
+    pub(crate) suites: Vec<Suite>,
+    /// Only these scenarios, by id (see the table's brackets)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// The gateway's binary
+    #[arg(long, value_name = "FILE", default_value = "target/release/gateway")]
+    pub(crate) gateway: PathBuf,
+    /// Compare the peers with each other, without the gateway
+    #[arg(long)]
+    pub(crate) without_gateway: bool,
+    /// Peers that must be there; by default those that are installed
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) peers: Option<Vec<Peer>>,
+    /// Rounds, each once forwards and once backwards over all targets
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Connections held for the memory of idle ones
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    pub(crate) idle: u32,
+    /// A short run that shows that everything works; its figures mean nothing
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Write everything measured to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Exit with 1 if a goal is missed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// The targets' core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) target_core: usize,
+    /// The core of the load and the backend
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) load_core: usize,
+    /// Keep configurations and logs in this folder, which must not exist yet
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// `loadtest run`
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Where to: http://HOST[:PORT]/PATH or https://…
+    pub(crate) url: http::Uri,
+    /// Connections at once
+    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: u32,
+    /// Seconds of load
+    #[arg(short, long, default_value_t = 10.0, value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// A connection for each request
+    #[arg(long)]
+    pub(crate) no_keepalive: bool,
+    /// Resume TLS sessions
+    #[arg(long, requires = "no_keepalive")]
+    pub(crate) resume: bool,
+    /// Connect to this address, whatever the URL's host is
+    #[arg(long, value_name = "IP:PORT")]
+    pub(crate) connect: Option<SocketAddr>,
+    /// Believe servers that these authorities vouch for (PEM)
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Believe any server
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// The status that answers must have
+    #[arg(long, default_value_t = 200)]
+    pub(crate) status: u16,
+    /// The length that bodies must have
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) length: Option<u64>,
+    /// The core to run on
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<usize>,
+}
+
+/// `loadtest backend`
+#[derive(Debug, Args)]
+pub(crate) struct Backend {
+    /// The address to listen on; port 0 takes any
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// The name in X-Backend
+    #[arg(long, default_value = "origin")]
+    pub(crate) name: String,
+    /// Write the bound address to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) announce: Option<PathBuf>,
+}
+
+/// `loadtest exec`
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The core to run on
+    #[arg(long)]
+    pub(crate) core: usize,
+    /// The process with which this one ends
+    #[arg(long)]
+    pub(crate) parent: u32,
+    /// The program
+    pub(crate) program: PathBuf,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A time that a run may take: more than nothing, at most an hour.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
+        _ => Err("must be a number of seconds above 0, up to 3600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_bounded() {
+        for text in ["0", "-1", "NaN", "inf", "3601", "x"] {
+            assert!(super::seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(super::seconds("0.5"), Ok(0.5));
+    }
+}

@@ -1,0 +1,170 @@
+//! The comparison on the terminal and as JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::Settings;
+use super::scenario::{Goal, Measure, Scenario};
+use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
+use super::trial::Trial;
+
+/// A whole comparison.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// The version of this form.
+    pub(crate) format: u32,
+    /// Processor, cores, kernel.
+    pub(crate) machine: String,
+    /// How it was measured.
+    pub(crate) settings: Settings,
+    /// Names and versions of the targets.
+    pub(crate) targets: Vec<(String, String)>,
+    /// What was measured.
+    pub(crate) scenarios: Vec<ScenarioReport>,
+}
+
+/// One scenario's part of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScenarioReport {
+    /// The scenario's id.
+    pub(crate) id: &'static str,
+    /// Its suite.
+    pub(crate) suite: &'static str,
+    /// Its title.
+    pub(crate) title: &'static str,
+    /// What `cost` is counted in.
+    pub(crate) unit: &'static str,
+    /// One a target.
+    pub(crate) summaries: Vec<Summary>,
+    /// The first target beside each other one.
+    pub(crate) ratios: Vec<Ratio>,
+    /// The goals, where the gateway took part.
+    pub(crate) verdicts: Vec<Verdict>,
+    /// What a reader should know before believing the figures.
+    pub(crate) notes: Vec<String>,
+    /// Every measurement.
+    pub(crate) trials: Vec<Trial>,
+}
+
+/// What a scenario's cost is counted in.
+pub(crate) fn unit(scenario: &Scenario) -> &'static str {
+    match scenario.measure {
+        Measure::Traffic(_) | Measure::Routes { .. } => "CPU µs/request",
+        Measure::Idle { .. } => "KiB/connection",
+    }
+}
+
+impl ScenarioReport {
+    /// The block on the terminal.
+    pub(crate) fn table(&self) -> String {
+        let mut rows = vec![vec![
+            String::new(),
+            self.unit.to_owned(),
+            "(range)".to_owned(),
+            "requests/s".to_owned(),
+            "p50 µs".to_owned(),
+            "p99 µs".to_owned(),
+            "core busy".to_owned(),
+        ]];
+        for summary in &self.summaries {
+            let mut row =
+                vec![summary.target.clone(), figure(summary.cost.median), range(summary.cost)];
+            if let Some(traffic) = &summary.traffic {
+                row.extend([
+                    format!("{:.0}", traffic.requests_per_second.median),
+                    format!("{:.0}", traffic.p50_us.median),
+                    format!("{:.0}", traffic.p99_us.median),
+                    format!(
+                        "{:.0} %{}",
+                        traffic.target_busy.median * 100.0,
+                        if traffic.limited_by_load { "*" } else { "" }
+                    ),
+                ]);
+            }
+            rows.push(row);
+        }
+        if self.summaries.iter().all(|summary| summary.traffic.is_none()) {
+            rows.iter_mut().for_each(|row| row.truncate(3));
+        }
+        let mut text = format!("{} [{}]\n{}", self.title, self.id, aligned(&rows));
+        for ratio in &self.ratios {
+            let Ratio { subject, against, cost, p99 } = ratio;
+            let median = figure(cost.median);
+            let _ = write!(text, "  {subject} / {against}: {median} {}", range(*cost));
+            if let Some(p99) = p99 {
+                let _ = write!(text, ", p99 {} {}", figure(p99.median), range(*p99));
+            }
+            text.push('\n');
+        }
+        for Verdict { of, goal, figure: reached, met } in &self.verdicts {
+            let of = match of {
+                Figure::Cost => "",
+                Figure::P99 => "p99 ",
+            };
+            let goal = match goal {
+                Goal::Ratio(limit) => format!("at most {limit:.2} times the better"),
+                Goal::Kibibytes(limit) => format!("at most {limit} KiB"),
+            };
+            let met = if *met { "met" } else { "missed" };
+            let _ = writeln!(text, "  goal: {of}{goal}: {met} ({})", figure(*reached));
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "  note: {note}");
+        }
+        text
+    }
+}
+
+/// Three significant digits or so.
+fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$}")
+}
+
+fn range(spread: Spread) -> String {
+    format!("({}–{})", figure(spread.min), figure(spread.max))
+}
+
+/// Rows with their columns under each other: the first to the left, all others to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::from("  ");
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column).unwrap_or(0);
+            if column == 0 {
+                let _ = write!(line, "{cell:<width$}");
+            } else {
+                let _ = write!(line, "  {cell:>width$}");
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let rows = [vec!["".into(), "CPU µs".into()], vec!["nginx".into(), "17.3".into()]];
+        assert_eq!(aligned(&rows), "         CPU µs\n  nginx    17.3\n");
+    }
+
+    #[test]
+    fn figures_have_three_digits_that_count() {
+        let shown: Vec<_> = [0.8512, 11.73, 274.4, -0.5].into_iter().map(figure).collect();
+        assert_eq!(shown, ["0.85", "11.7", "274", "-0.50"]);
+    }
+}

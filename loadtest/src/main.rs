@@ -1,0 +1,41 @@
+//! Tidegate's load generator and side-by-side benchmarks.
+//!
+//! `loadtest compare` is the lab: it starts the gateway and its peers, configured alike, puts the
+//! same load on each in turn and prints what each costs. `loadtest run` puts load on any HTTP/1.1
+//! address. It is no test suite: figures are for people, and nothing here decides whether the
+//! gateway is correct.
+
+mod backend;
+mod cli;
+mod compare;
+mod lab;
+mod load;
+mod run;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Compare(arguments) => compare::compare(&arguments),
+        cli::Command::Run(arguments) => run::run(&arguments),
+        cli::Command::Backend(arguments) => {
+            let announce = arguments.announce.as_deref();
+            backend::serve(arguments.listen, &arguments.name, announce).map(|()| true)
+        }
+        cli::Command::Exec(arguments) => {
+            let cli::Exec { core, parent, program, arguments } = arguments;
+            system::child::exec(core, parent, &program, &arguments).map(|()| true)
+        }
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

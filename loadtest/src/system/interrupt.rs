@@ -1,0 +1,34 @@
+//! Ending early, in order, when the user or the system asks for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, bail};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From now on SIGINT and SIGTERM are only noted; a second one ends the process at once.
+pub(crate) fn install() -> anyhow::Result<()> {
+    let asked = ASKED.get_or_init(Arc::default);
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset and sets it after this look.
+        flag::register_conditional_default(signal, asked.clone()).context("signals")?;
+        flag::register(signal, asked.clone()).context("signals")?;
+    }
+    Ok(())
+}
+
+/// Whether the end was asked for.
+pub(crate) fn is_asked() -> bool {
+    ASKED.get().is_some_and(|asked| asked.load(Ordering::Relaxed))
+}
+
+/// An error once the end was asked for.
+pub(crate) fn check() -> anyhow::Result<()> {
+    if is_asked() {
+        bail!("interrupted");
+    }
+    Ok(())
+}

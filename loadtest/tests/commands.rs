@@ -1,0 +1,114 @@
+//! The built program, as its users run it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
+
+struct Backend {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Backend {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let announce = folder.path().join("address");
+        let process = Command::new(LOADTEST)
+            .args(["backend", "--listen", "127.0.0.1:0", "--name", "tested", "--announce"])
+            .arg(&announce)
+            .spawn()
+            .expect("the backend starts");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !announce.exists() {
+            assert!(Instant::now() < deadline, "the backend announces no address");
+            std::thread::yield_now();
+        }
+        let address = fs::read_to_string(&announce).expect("an address");
+        Self { process, address: address.parse().expect("an address") }
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn loadtest(arguments: &[&str]) -> Output {
+    Command::new(LOADTEST).args(arguments).stdin(Stdio::null()).output().expect("loadtest runs")
+}
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_backend_answers_what_it_is_asked_for() {
+    let backend = Backend::start();
+    let close = "Host: x\r\nConnection: close\r\n\r\n";
+    let small = backend.ask(&format!("GET / HTTP/1.1\r\n{close}"));
+    assert!(small.contains("\r\nX-Backend: tested\r\n"), "{small}");
+    assert_eq!(small.split_once("\r\n\r\n").expect("a body").1.len(), 1024);
+    let large = backend.ask(&format!("GET /bytes/1000000 HTTP/1.1\r\n{close}"));
+    assert_eq!(large.split_once("\r\n\r\n").expect("a body").1.len(), 1_000_000);
+    let head = backend.ask(&format!("HEAD /bytes/7 HTTP/1.1\r\n{close}"));
+    assert!(head.contains("Content-Length: 7\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let after_a_body = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloGET /count HTTP/1.1\r\n{close}"
+    );
+    let counted = backend.ask(&after_a_body);
+    assert!(counted.ends_with("\r\n\r\n5 4\n"), "{counted}");
+}
+
+#[test]
+fn a_run_and_the_backend_count_the_same_requests() {
+    let backend = Backend::start();
+    let url = format!("http://{}/bytes/300", backend.address);
+    let run = loadtest(&["run", &url, "--seconds", "0.5", "--connections", "7", "--length", "300"]);
+    let (out, err) = (said(&run.stdout), said(&run.stderr));
+    assert!(run.status.success(), "{out}{err}");
+    let requests = out.lines().find_map(|line| line.strip_prefix("requests")).expect("a count");
+    let requests: u64 = requests.split_whitespace().next().expect("a count").parse().expect("one");
+    assert!(requests > 0);
+    let counted = backend.ask("GET /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let expected = format!("\r\n\r\n{} 8\n", requests + 1);
+    assert!(counted.ends_with(&expected), "{counted} does not end with {expected}");
+}
+
+#[test]
+fn a_run_whose_answers_are_wrong_fails_and_says_how() {
+    let backend = Backend::start();
+    let url = format!("http://{}/", backend.address);
+    let run = loadtest(&["run", &url, "--seconds", "5", "--connections", "2", "--length", "1"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(said(&run.stderr).contains("1024 bytes for GET / HTTP/1.1"), "{}", said(&run.stderr));
+}
+
+#[test]
+fn mistakes_are_named_with_what_to_do() {
+    for (arguments, expected) in [
+        (&["run", "ftp://127.0.0.1/"][..], "begin it with http:// or https://"),
+        (&["run", "https://127.0.0.1:1/"], "--ca FILE, or --insecure"),
+        (&["compare", "--gateway", "/nowhere/gateway"], "cargo build --release -p gateway"),
+        (&["compare", "--without-gateway", "--only", "h1-63"], "there are h1-64"),
+        (&["compare", "l4"], "[possible values: l7, tls]"),
+    ] {
+        let output = loadtest(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let err = said(&output.stderr);
+        assert!(err.contains(expected), "{arguments:?}: {err}");
+    }
+}

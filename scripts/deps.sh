@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Installs what the build and the tests need besides Rust, on Debian 12 or a relative of it.
+set -euo pipefail
+
+# Program that tells whether it is there, and the Debian package that brings it.
+needed=(
+    gcc:gcc           # aws-lc-rs builds C
+    g++:g++           # libFuzzer is C++
+    make:make
+    python3:python3   # scripts/*.py, 3.11 or later
+    ip:iproute2       # network namespaces of whole-binary tests
+    promtool:prometheus # checks /metrics
+    mold:mold         # links faster; used if there
+)
+
+missing=()
+for entry in "${needed[@]}"; do
+    command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+done
+if [ "${#missing[@]}" = 0 ]; then
+    echo "deps: all there"
+    exit 0
+fi
+
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+export DEBIAN_FRONTEND=noninteractive
+echo "deps: installing ${missing[*]}"
+"${as_root[@]}" apt-get update -qq </dev/null
+"${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}" </dev/null

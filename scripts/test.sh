@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Every check of the repository, in the order of what fails fastest; the tests come last.
+#
+#   bash scripts/test.sh
+#
+# Needs Rust and what scripts/deps.sh installs. FUZZ_SECONDS is for each fuzz target (default 20).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "format"
+cargo fmt --all --check
+for manifest in crates/*/fuzz/Cargo.toml; do
+    cargo fmt --manifest-path "$manifest" --check
+done
+
+step "shell scripts"
+for script in scripts/*.sh .ci/run; do
+    bash -n "$script"
+done
+
+step "layering, licences and links"
+python3 scripts/layering.py
+python3 scripts/licences.py
+python3 scripts/links.py
+
+step "clippy"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+step "configuration schema"
+gateway() { cargo run --quiet --locked --package gateway -- "$@"; }
+if ! gateway schema | diff configs/schema.json -; then
+    echo "configs/schema.json has drifted; write it anew:" >&2
+    echo "  cargo run -p gateway -- schema > configs/schema.json" >&2
+    exit 1
+fi
+
+step "sample configurations"
+for config in configs/gateway.yaml configs/samples.yaml configs/quickstart/gateway.yaml; do
+    echo "-- $config"
+    gateway check --config "$config"
+done
+
+step "fuzzing"
+sh scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+
+step "documentation's examples"
+cargo test --workspace --doc --locked
+
+step "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --locked
+else
+    cargo test --workspace --all-targets --locked
+fi
