@@ -42,7 +42,7 @@ fi
 step "sample configurations"
 for config in configs/gateway.yaml configs/samples.yaml configs/quickstart/gateway.yaml; do
     echo "-- $config"
-    gateway check --config "$config"
+    gateway check --strict --config "$config"
 done
 
 step "fuzzing"

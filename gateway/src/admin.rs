@@ -66,11 +66,10 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let _place = place;
-            let answer =
-                service_fn(|request| {
-                    let response = respond(&request, &state);
-                    async move { Ok::<_, Infallible>(response) }
-                });
+            let answer = service_fn(|request| {
+                let response = respond(&request, &state);
+                async move { Ok::<_, Infallible>(response) }
+            });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
@@ -126,9 +125,7 @@ struct Routes<'a> {
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
     match serde_json::to_vec_pretty(value) {
         Ok(body) => reply(StatusCode::OK, "application/json", body),
-        Err(error) => {
-            reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n"))
-        }
+        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
     }
 }
 

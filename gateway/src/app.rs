@@ -55,10 +55,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         table: ArcSwap::from_pointee(Table::default()),
         metrics: Arc::clone(&metrics),
     });
-    let albs: Vec<AlbListeners> = config
-        .enabled_albs()
-        .map(|(kind, alb)| AlbListeners::new(kind, alb, workers))
-        .collect();
+    let albs: Vec<AlbListeners> =
+        config.enabled_albs().map(|(kind, alb)| AlbListeners::new(kind, alb, workers)).collect();
     if albs.is_empty() {
         bail!("no ALB is enabled: set alb.public.enabled or alb.private.enabled to true");
     }
@@ -71,14 +69,18 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     });
     if let Some(address) = config.admin.listen {
         let listener = admin::bind(address).await.with_context(|| {
-            format!("admin.listen: {address}; give another address or port, or stop what listens there")
+            format!(
+                "admin.listen: {address}; give another address or port, or stop what listens there"
+            )
         })?;
         tasks.spawn(admin::serve(listener, Arc::clone(&state), stop.clone()));
     }
     let (log, log_writer) = start_log(&config, &metrics)?;
-    let manifests = config.source.manifests.clone().context(
-        "source.manifests is missing: name the directory that holds the manifests",
-    )?;
+    let manifests = config
+        .source
+        .manifests
+        .clone()
+        .context("source.manifests is missing: name the directory that holds the manifests")?;
     let (directory, deliveries) = Directory::open(manifests, Pace::default())?;
     tasks.spawn(directory.run(stop.clone()));
     let (wanted, wanted_receiver) = watch::channel(BTreeSet::new());
@@ -183,7 +185,8 @@ impl Reconciler {
     fn plan(&mut self) {
         let delivery = Arc::clone(&self.deliveries.borrow_and_update());
         let started = Instant::now();
-        let (snapshot, found) = ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
+        let (snapshot, found) =
+            ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         let (plan, more) = plan::l7::plan(&snapshot, &self.settings);
         self.diagnostics = delivery.diagnostics.clone();
         self.diagnostics.extend(found);

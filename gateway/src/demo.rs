@@ -36,10 +36,7 @@ pub fn run(config: &Path) -> Result<()> {
         let _ = writeln!(out, "\nTidegate serves. Try:\n");
         if let Some(http) = app::address_of(albs, false) {
             let _ = writeln!(out, "  curl http://{http}/");
-            let _ = writeln!(
-                out,
-                "  curl -H 'Host: demo.localhost' http://{http}/blue"
-            );
+            let _ = writeln!(out, "  curl -H 'Host: demo.localhost' http://{http}/blue");
         }
         if let Some(https) = app::address_of(albs, true) {
             let _ = writeln!(

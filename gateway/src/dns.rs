@@ -20,6 +20,14 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Questions under way at once.
 const PARALLEL: usize = 32;
 
+/// What a name resolved to.
+struct Answer {
+    /// Sorted, each once.
+    addresses: Vec<IpAddr>,
+    /// How long that may be believed.
+    ttl: Duration,
+}
+
 /// Looks up the names that `wanted` holds, again and again, and sends what it finds.
 ///
 /// Every name is asked for within its time to live; one that can't be resolved keeps its last
@@ -37,7 +45,7 @@ pub async fn run(
         }
     };
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
-    let mut asked: JoinSet<(String, Option<(Vec<IpAddr>, Duration)>)> = JoinSet::new();
+    let mut asked: JoinSet<(String, Option<Answer>)> = JoinSet::new();
     let mut under_way: BTreeSet<String> = BTreeSet::new();
     loop {
         {
@@ -69,7 +77,7 @@ pub async fn run(
                 under_way.remove(&name);
                 let Some(at) = due.get_mut(&name) else { continue };
                 match answer {
-                    Some((addresses, ttl)) => {
+                    Some(Answer { addresses, ttl }) => {
                         *at = Instant::now() + ttl;
                         keep(&resolved, name, addresses);
                     }
@@ -86,10 +94,7 @@ fn resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
     builder.build()
 }
 
-async fn ask(
-    resolver: TokioResolver,
-    name: String,
-) -> (String, Option<(Vec<IpAddr>, Duration)>) {
+async fn ask(resolver: TokioResolver, name: String) -> (String, Option<Answer>) {
     // With the last dot the search list is left out: an ExternalName is a full name.
     let full = if name.ends_with('.') { name.clone() } else { format!("{name}.") };
     match resolver.lookup_ip(full).await {
@@ -98,7 +103,7 @@ async fn ask(
             let mut addresses: Vec<IpAddr> = answer.iter().collect();
             addresses.sort_unstable();
             addresses.dedup();
-            (name, Some((addresses, ttl.clamp(TTL.0, TTL.1))))
+            (name, Some(Answer { addresses, ttl: ttl.clamp(TTL.0, TTL.1) }))
         }
         Err(error) => {
             tracing::warn!(%name, %error, "ExternalName not resolved");

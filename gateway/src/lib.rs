@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod app;
+pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod dns;

@@ -107,7 +107,7 @@ pub(crate) struct Compare {
 /// `loadtest run`
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where to: http://HOST[:PORT]/PATH or https://…
+    /// Where to, as in http://127.0.0.1:8080/ or https://…
     pub(crate) url: http::Uri,
     /// Connections at once
     #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]

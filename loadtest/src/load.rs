@@ -107,6 +107,7 @@ struct Slot {
     connection: Option<Connection>,
     request: usize,
     since: Instant,
+    answered: bool,
 }
 
 /// Drives one load.
@@ -118,6 +119,7 @@ pub(crate) struct Generator {
     slots: Vec<Slot>,
     next_request: usize,
     held: usize,
+    answered_slots: usize,
     parked: VecDeque<(Instant, usize)>,
     last_sweep: Instant,
     ever_succeeded: bool,
@@ -134,7 +136,7 @@ impl Generator {
             bail!("a load needs a request and a connection at least");
         }
         let now = Instant::now();
-        let slot = || Slot { connection: None, request: 0, since: now };
+        let slot = || Slot { connection: None, request: 0, since: now, answered: false };
         let slots = std::iter::repeat_with(slot).take(load.connections).collect();
         let ramp = if load.reuse == Reuse::Hold { RAMP } else { usize::MAX };
         let parked = (0..load.connections.min(ramp)).map(|index| (now, index)).collect();
@@ -144,6 +146,7 @@ impl Generator {
             slots,
             next_request: 0,
             held: 0,
+            answered_slots: 0,
             parked,
             last_sweep: now,
             ever_succeeded: false,
@@ -172,17 +175,37 @@ impl Generator {
         Ok(())
     }
 
+    /// Runs the load until it is in its stride: every connection has carried a request, and every
+    /// request of the list has had its turn, so that no first handshake is still to come. An error
+    /// if that takes too long.
+    pub(crate) fn drive_until_warm(&mut self, within: Duration) -> anyhow::Result<()> {
+        let turn = (self.load.requests.len() + self.slots.len()) as u64;
+        self.drive_until(within, "had a request", |generator| {
+            (generator.answered_slots, generator.stats.requests >= turn)
+        })
+    }
+
     /// Opens all connections of a [`Reuse::Hold`] load; an error if that takes too long.
     pub(crate) fn drive_until_held(&mut self, within: Duration) -> anyhow::Result<()> {
+        self.drive_until(within, "were open", |generator| (generator.held, true))
+    }
+
+    /// `reached` says how many connections are ready, and whether all else is.
+    fn drive_until(
+        &mut self,
+        within: Duration,
+        what: &str,
+        reached: impl Fn(&Self) -> (usize, bool),
+    ) -> anyhow::Result<()> {
+        let all = self.slots.len();
         let end = Instant::now() + within;
         let mut events = Events::with_capacity(EVENTS);
-        while self.held < self.slots.len() {
+        while reached(self) != (all, true) {
             if !self.step(&mut events, end)? {
+                let (ready, _) = reached(self);
+                let failures = self.stats.failure_text();
                 bail!(
-                    "only {} of {} connections were open after {within:?}; failures: {}",
-                    self.held,
-                    self.slots.len(),
-                    self.stats.failure_text()
+                    "{ready} of {all} connections {what} within {within:?}; failures: {failures}"
                 );
             }
         }
@@ -281,6 +304,7 @@ impl Generator {
             return self.failed(index, Failed { kind, detail });
         }
         self.ever_succeeded = true;
+        self.answered_slots += usize::from(!std::mem::replace(&mut slot.answered, true));
         self.stats.succeeded(now.duration_since(slot.since), received.length);
         match self.load.reuse {
             Reuse::Hold => {

@@ -117,9 +117,9 @@ impl FieldId {
 }
 
 fn is_alias(name: &[u8], candidate: &[u8]) -> bool {
-    name.iter().zip(candidate).all(|(&b, &c)| {
-        b.to_ascii_lowercase() == c || (b == b'_' && c == b'-')
-    })
+    name.iter()
+        .zip(candidate)
+        .all(|(&b, &c)| b.to_ascii_lowercase() == c || (b == b'_' && c == b'-'))
 }
 
 /// One field line.

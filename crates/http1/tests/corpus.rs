@@ -1,5 +1,7 @@
 //! Replays the fuzz targets' seeds, and every input that once broke something.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // reason: a test fails by panicking, and names its input
+
 use std::fs;
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! An Ingress' annotations as typed values.
 //!
 //! ingress-nginx's names are understood under its own prefix and under `tidegate.io/`, where
-//! ours wins. What is done with each name stands in one table ([`table`]); here it is applied.
+//! ours wins. What is done with each name stands in one table, `annotations/table.rs`; here it is
+//! applied.
 //!
 //! No annotation is passed over in silence. One that asks for something that isn't done gets a
 //! warning. One that **restricts access** or changes who is served, and can't be honoured, puts
@@ -33,8 +34,9 @@ pub struct Annotations {
     pub policy: IngressPolicy,
     /// Whether paths of type ImplementationSpecific are regular expressions.
     pub use_regex: bool,
-    /// Whether it only takes a share of another Ingress' requests.
-    pub canary: bool,
+    /// The annotation, with its prefix, by which it only takes a share of another Ingress'
+    /// requests.
+    pub canary: Option<String>,
     /// Why none of its routes may be served.
     pub refused: Option<String>,
 }
@@ -79,7 +81,8 @@ pub(crate) fn read(
 ) -> Annotations {
     let mut draft = Draft::default();
     let mut refused = None;
-    for (name, entry) in collect(object, annotations, report) {
+    let entries = collect(object, annotations, report);
+    for (name, &entry) in &entries {
         let Some((otherwise, diagnostic)) = apply(&mut draft, name, entry, object) else {
             continue;
         };
@@ -88,17 +91,19 @@ pub(crate) fn read(
             refused = Some(format!("the annotation {} can't be honoured", entry.full));
         }
     }
+    let full = |name: &'static str| entries.get(name).map_or(name, |entry| entry.full);
     if draft.permanent.is_some() && draft.temporal.is_some() {
         report.push(
             Diagnostic::warning(
                 object.clone(),
-                field(&format!("{NGINX_PREFIX}permanent-redirect")),
-                "temporal-redirect is set too, and counts",
+                field(full("permanent-redirect")),
+                format!("{} is set too, and counts", full("temporal-redirect")),
             )
             .remedy("keep one of the two"),
         );
     }
-    Annotations { refused, ..draft.finish() }
+    let canary = draft.canary.then(|| full("canary").to_owned());
+    Annotations { canary, refused, ..draft.finish() }
 }
 
 /// The annotations by their name without prefix, and of several spellings the one that counts.
@@ -172,7 +177,8 @@ fn apply(
     Some((otherwise, diagnostic.value(shown(text)).remedy(rule.remedy)))
 }
 
-fn field(annotation: &str) -> String {
+/// The path of an annotation in its object.
+pub(crate) fn field(annotation: &str) -> String {
     format!("metadata.annotations[{annotation:?}]")
 }
 
@@ -190,7 +196,7 @@ impl Draft {
             self.permanent.map(|location| (location, self.permanent_code.unwrap_or(301)));
         policy.redirect =
             temporal.or(permanent).map(|(location, status)| Redirect { status, location });
-        Annotations { policy, use_regex: self.use_regex, canary: self.canary, refused: None }
+        Annotations { policy, use_regex: self.use_regex, canary: None, refused: None }
     }
 }
 

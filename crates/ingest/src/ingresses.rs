@@ -24,11 +24,11 @@ pub(crate) fn ingress(
     let reference = ObjectRef::namespaced("Ingress", key);
     let location = report.location(&reference);
     let annotations = annotations::read(&reference, object.metadata.annotations.as_ref(), report);
-    if annotations.canary {
+    if let Some(canary) = &annotations.canary {
         report.push(
             Diagnostic::error(
                 reference,
-                format!("metadata.annotations[\"{}canary\"]", annotations::NGINX_PREFIX),
+                annotations::field(canary),
                 "canaries are not served; the Ingress is left out, and the main one serves all",
             )
             .value("true")
@@ -110,7 +110,8 @@ impl Parser<'_, '_> {
     fn host(&mut self, field: &str, text: &str) -> Option<HostMatch> {
         names::host(text)
             .inspect_err(|reason| {
-                let remedy = "write a name such as shop.example.com or *.example.com, in lower case and without port";
+                let remedy = "write a name such as shop.example.com or *.example.com, \
+                              in lower case and without port";
                 self.error(field, Some(text), &format!("{reason}; it is left out"), remedy);
             })
             .ok()

@@ -61,9 +61,10 @@ fn service(
             Ok(name) => service.external_name = Some(name),
             Err(reason) => {
                 report.push(
-                    Diagnostic::error(reference(), "spec.externalName", reason)
-                        .value(text)
-                        .remedy("write a DNS name; for an address, a Service without selector and an EndpointSlice"),
+                    Diagnostic::error(reference(), "spec.externalName", reason).value(text).remedy(
+                        "write a DNS name; for an address, make a Service without selector \
+                             and an EndpointSlice",
+                    ),
                 );
                 service.broken = Some(format!("spec.externalName: {reason}"));
             }

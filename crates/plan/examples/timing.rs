@@ -27,7 +27,8 @@ fn main() {
         let router = Router::new(&alb.routes);
         let indexed = start.elapsed();
         println!(
-            "{hosts:>6} hosts: plan {planned:.1?}, index {indexed:.1?}, find {:.1?} (deep path {:.1?}, unknown host {:.1?})",
+            "{hosts:>6} hosts: plan {planned:.1?}, index {indexed:.1?}, find {:.1?} \
+             (deep path {:.1?}, unknown host {:.1?})",
             lookups(&router, hosts, "/"),
             lookups(&router, hosts, "/static/img/a/b/c/d/logo.svg"),
             lookups(&router, 0, "/"),

@@ -29,3 +29,6 @@ pub use gateway::{Gateway, GatewayBuilder};
 pub use message::{Head, Incomplete, Response};
 pub use net::{DEADLINE, eventually, unique_address};
 pub use tls::{Authority, Pair, TlsSettings};
+
+#[cfg(test)]
+mod tests;

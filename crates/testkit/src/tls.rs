@@ -99,6 +99,17 @@ impl TlsSettings {
         Self::new(config, &[])
     }
 
+    /// The same with a key share for X25519MLKEM768 in the first flight, as browsers send it.
+    #[must_use]
+    pub fn with_hybrid_key_share(&self) -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
+        let roots = self.0.clone();
+        let mut config = ClientConfig::clone(&roots);
+        config.resumption = rustls::client::Resumption::default();
+        Self(Arc::new(config))
+    }
+
     /// The same without SNI.
     #[must_use]
     pub fn without_sni(&self) -> Self {

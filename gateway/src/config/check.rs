@@ -29,11 +29,13 @@ struct Listener {
 impl Checker<'_> {
     pub(super) fn config(&self, file: File) -> Result<Config, ConfigError> {
         if file.source.kubernetes.is_some() {
-            return Err(self.error("source.kubernetes", "is not in this version")
+            return Err(self
+                .error("source.kubernetes", "is not in this version")
                 .remedy("use source.manifests, with a directory of the cluster's manifests"));
         }
         let Some(manifests) = file.source.manifests else {
-            return Err(self.error("source.manifests", "is missing")
+            return Err(self
+                .error("source.manifests", "is missing")
                 .remedy("write the path of the directory that holds the manifests"));
         };
         let sections =
@@ -50,7 +52,8 @@ impl Checker<'_> {
             private: self.alb(AlbKind::Private, file.alb.private)?,
         };
         if !alb.public.enabled && !alb.private.enabled {
-            return Err(self.error("alb", "has no ALB that is enabled, so nothing would be served")
+            return Err(self
+                .error("alb", "has no ALB that is enabled, so nothing would be served")
                 .remedy("write alb.public.enabled: true or alb.private.enabled: true"));
         }
         if alb.public.enabled
@@ -58,7 +61,8 @@ impl Checker<'_> {
             && alb.public.ingress_class == alb.private.ingress_class
         {
             let reason = format!("is {:?} for both ALBs", alb.public.ingress_class);
-            return Err(self.error("alb.private.ingressClass", reason)
+            return Err(self
+                .error("alb.private.ingressClass", reason)
                 .remedy("give each ALB an IngressClass of its own"));
         }
         self.listeners(&alb, file.admin.listen)?;
@@ -84,15 +88,19 @@ impl Checker<'_> {
         let ingress_class =
             alb.ingress_class.unwrap_or_else(|| file::default_class(kind).to_owned());
         if ingress_class.is_empty() {
-            return Err(self.error(&key("ingressClass"), "is empty")
-                .remedy(format!("write {:?}, or another IngressClass", file::default_class(kind))));
+            return Err(self.error(&key("ingressClass"), "is empty").remedy(format!(
+                "write {:?}, or another IngressClass",
+                file::default_class(kind)
+            )));
         }
         if enabled && alb.listen.addresses.is_empty() {
-            return Err(self.error(&key("listen.addresses"), "is missing or empty")
+            return Err(self
+                .error(&key("listen.addresses"), "is missing or empty")
                 .remedy("write the addresses to listen on, such as [\"0.0.0.0\", \"::\"]"));
         }
         if enabled && alb.listen.http.is_none() && alb.listen.https.is_none() {
-            return Err(self.error(&key("listen"), "has no port")
+            return Err(self
+                .error(&key("listen"), "has no port")
                 .remedy("write http: 80, https: 443 or both"));
         }
         let (t, ejection) = (&alb.timeouts, &alb.upstream.ejection);
@@ -111,7 +119,8 @@ impl Checker<'_> {
         }
         if ejection.max_time < ejection.time {
             let reason = format!("is {}, less than time, {}", ejection.max_time, ejection.time);
-            return Err(self.error(&key("upstream.ejection.maxTime"), reason)
+            return Err(self
+                .error(&key("upstream.ejection.maxTime"), reason)
                 .remedy("write a longer time"));
         }
         Ok(Alb {
@@ -141,7 +150,8 @@ impl Checker<'_> {
             for (index, address) in alb.listen.addresses.iter().enumerate() {
                 if alb.listen.addresses.get(..index).is_some_and(|to| to.contains(address)) {
                     let key = format!("alb.{kind}.listen.addresses");
-                    return Err(self.error(&key, format!("has {address} twice"))
+                    return Err(self
+                        .error(&key, format!("has {address} twice"))
                         .remedy("remove one"));
                 }
                 for (key, port) in [("http", alb.listen.http), ("https", alb.listen.https)] {

@@ -9,9 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::values::{
-    LogPath, Name, Network, Period, ServicePort, Workers, within, within_if_any,
-};
+use super::values::{LogPath, Name, Network, Period, ServicePort, Workers, within, within_if_any};
 
 /// The apiVersion that the file must have.
 pub const API_VERSION: &str = "tidegate.io/v1alpha1";
@@ -24,8 +22,10 @@ pub const KIND: &str = "GatewayConfig";
 #[schemars(rename = "GatewayConfig")]
 pub struct File {
     /// tidegate.io/v1alpha1
+    #[schemars(extend("const" = API_VERSION))]
     pub api_version: String,
     /// GatewayConfig
+    #[schemars(extend("const" = KIND))]
     pub kind: String,
     /// Where objects come from.
     pub source: Source,
@@ -359,8 +359,9 @@ impl File {
             Err(documents) => {
                 let line = documents.get(1).map_or(0, |second| second.line);
                 let reason = format!("holds {} YAML documents, not one", documents.len());
-                return Err(ConfigError::of_file(name, line, reason)
-                    .remedy(format!("write one, with apiVersion: {API_VERSION} and kind: {KIND}")));
+                return Err(ConfigError::of_file(name, line, reason).remedy(format!(
+                    "write one, with apiVersion: {API_VERSION} and kind: {KIND}"
+                )));
             }
         };
         if let Some((path, line)) = document.duplicate_keys().into_iter().next() {
@@ -371,8 +372,7 @@ impl File {
         for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
             let found = document.field(key).map(|node| &node.content);
             if !matches!(found, Some(Content::Text(text)) if text == expected) {
-                let reason =
-                    found.map_or("is missing".to_owned(), |found| format!("is {found}"));
+                let reason = found.map_or("is missing".to_owned(), |found| format!("is {found}"));
                 let line = document.line_of(&FieldPath::of([key]));
                 let error = ConfigError::of_file(name, line, reason);
                 let error = ConfigError { key: key.to_owned(), ..error };

@@ -48,9 +48,11 @@ impl TryFrom<String> for Period {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        parse_period(&text)
-            .filter(|period| *period <= Self::MAX)
-            .ok_or_else(|| format!("{text:?} is no time up to 168h; write it as \"30s\", \"500ms\", \"5m\" or \"1h\""))
+        parse_period(&text).filter(|period| *period <= Self::MAX).ok_or_else(|| {
+            format!(
+                "{text:?} is no time up to 168h; write it as \"30s\", \"500ms\", \"5m\" or \"1h\""
+            )
+        })
     }
 }
 

@@ -23,9 +23,14 @@ enum Choice {
     LeastRequests,
     /// As before; running sums of the weights.
     WeightedLeastRequests(Vec<u32>),
-    RoundRobin { next: AtomicUsize },
+    RoundRobin {
+        next: AtomicUsize,
+    },
     /// Positions in an order where each endpoint's turns are spread evenly.
-    WeightedRoundRobin { next: AtomicUsize, schedule: Vec<u32> },
+    WeightedRoundRobin {
+        next: AtomicUsize,
+        schedule: Vec<u32>,
+    },
 }
 
 impl Backend {
@@ -62,9 +67,8 @@ impl Backend {
     /// An endpoint that is in rotation and not among `tried`; where all are out, any that has not
     /// been tried; none where all have.
     pub(crate) fn pick(&self, tried: &[u64], now_ms: u64) -> Option<&Arc<Endpoint>> {
-        let fit = |endpoint: &Endpoint| {
-            !tried.contains(&endpoint.id) && !endpoint.is_ejected(now_ms)
-        };
+        let fit =
+            |endpoint: &Endpoint| !tried.contains(&endpoint.id) && !endpoint.is_ejected(now_ms);
         if let [only] = self.endpoints.as_slice() {
             return (!tried.contains(&only.id)).then_some(only);
         }
@@ -205,11 +209,8 @@ mod tests {
     #[test]
     fn an_ejected_endpoint_is_passed_over_until_all_are() {
         let backend = Backend::new(endpoints(&[1, 1]), Balance::RoundRobin);
-        let policy = super::super::upstream::Ejection {
-            failures: 1,
-            time_ms: 1000,
-            max_time_ms: 1000,
-        };
+        let policy =
+            super::super::upstream::Ejection { failures: 1, time_ms: 1000, max_time_ms: 1000 };
         backend.endpoints[0].failed(&policy, 0);
         assert_eq!(counts(&backend, 20, 2), [0, 20]);
         backend.endpoints[1].failed(&policy, 0);

@@ -126,9 +126,9 @@ impl Buf {
             self.memory.copy_within(self.start..self.end, 0);
         } else {
             let size = match len + n {
-                ..=SMALL => SMALL,
-                ..=LARGE => LARGE,
-                more => more.next_power_of_two(),
+                needed if needed <= SMALL => SMALL,
+                needed if needed <= LARGE => LARGE,
+                needed => needed.next_power_of_two(),
             };
             let mut memory = take(size);
             memory[..len].copy_from_slice(self.filled());

@@ -298,7 +298,12 @@ impl Connection {
         let written = self.write_all(&mut out).await;
         self.note(
             request,
-            &Outcome { status: answer.status, sent: body, error: answer.error, ..Outcome::default() },
+            &Outcome {
+                status: answer.status,
+                sent: body,
+                error: answer.error,
+                ..Outcome::default()
+            },
         );
         match written {
             Err(()) => Next::Abort,
@@ -356,8 +361,7 @@ impl Connection {
     /// Counts and logs a finished request.
     fn note(&self, request: &Request, outcome: &Outcome) {
         let Some(alb) = request.local.table.alb(self.context.kind) else { return };
-        let metrics =
-            request.entry(&self.context).map_or(&alb.unmatched, |entry| &entry.metrics);
+        let metrics = request.entry(&self.context).map_or(&alb.unmatched, |entry| &entry.metrics);
         let duration = request.started.elapsed();
         if let Some(shard) = metrics.shard(self.context.worker) {
             shard.record(outcome.status, duration, outcome.received, outcome.sent);

@@ -90,11 +90,6 @@ impl Pump {
         self.ended && self.used == 0
     }
 
-    /// Whether the sender's connection is spent with this body.
-    pub(crate) fn ends_with_connection(&self) -> bool {
-        self.decoder.ends_with_connection()
-    }
-
     /// Moves what stands in `source_buf` into `out` as far as it is small, without any I/O.
     pub(crate) fn prefill(
         &mut self,

@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use http1::{Field, FieldId, Framing, Method, RequestHead, Scheme, TargetForm, Version};
 use ipnet::IpNet;
+use plan::l7::Verdict;
 
 use super::buffer::Buf;
 use super::connection::ListenerContext;
 use super::path;
-use super::table::{Action, Local, RouteEntry};
+use super::table::{Local, RouteEntry};
 
 mod head;
 
@@ -160,29 +161,18 @@ fn choose(
     let Some(at) = alb.router.find(host, path) else { return Err(Answer::status(404)) };
     let Some(route) = alb.routes.get(at) else { return Err(Answer::status(404)) };
     request.route = Some(at);
-    let policy = &route.policy;
-    if contains(&policy.deny, request.client)
-        || (!policy.allow.is_empty() && !contains(&policy.allow, request.client))
-    {
-        return Err(Answer::status(403));
-    }
-    if policy.ssl_redirect && !is_https(received, trusted) {
-        return Err(Answer::redirect(308, https_location(received)));
-    }
-    if let Some(root) = &policy.app_root
-        && raw_path == b"/"
-    {
-        return Err(Answer::redirect(302, root.clone()));
-    }
-    match &route.action {
-        Action::Unavailable => return Err(Answer::failed(503, "route unavailable")),
-        Action::Redirect { status, location } => {
-            return Err(Answer::redirect(*status, location.to_string()));
+    let policy = &route.route.policy;
+    match route.route.verdict(is_https(received, trusted), path, Some(request.client)) {
+        Verdict::RedirectToHttps => return Err(Answer::redirect(308, https_location(received))),
+        Verdict::Forbidden => return Err(Answer::status(403)),
+        Verdict::Redirect { status, location } => {
+            return Err(Answer::redirect(status, location.to_owned()));
         }
-        Action::Forward(backend) if backend.is_empty() => {
+        Verdict::Unavailable(_) => return Err(Answer::failed(503, "route unavailable")),
+        Verdict::Forward(_) if route.backend.as_ref().is_none_or(|b| b.is_empty()) => {
             return Err(Answer::failed(503, "no endpoints"));
         }
-        Action::Forward(_) => {}
+        Verdict::Forward(_) => {}
     }
     let limit = policy.max_body.or(context.settings.body_bytes);
     if let (Framing::Length(length), Some(limit)) = (head.framing, limit)

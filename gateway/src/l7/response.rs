@@ -122,10 +122,8 @@ pub(crate) fn write_answer(answer: &Answer, onward: Onward, is_head: bool, out: 
     if answer.status != 204 {
         let mut line = [0u8; 96];
         let mut rest = &mut line[..];
-        let _ = write!(
-            rest,
-            "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n"
-        );
+        let _ =
+            write!(rest, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len}\r\n");
         let left = rest.len();
         out.put(&line[..96 - left]);
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
 use model::{AlbKind, Diagnostic};
-use plan::l7::{Endpoints, L7Plan, RoutePolicy, Router, Target};
+use plan::l7::{Endpoints, L7Plan, Route, Router, Target};
 use rustls::sign::CertifiedKey;
 
 use super::balance::Backend;
@@ -49,17 +49,10 @@ pub struct AlbTable {
 /// One route, ready for use.
 #[derive(Debug)]
 pub(crate) struct RouteEntry {
-    pub(crate) action: Action,
-    pub(crate) policy: RoutePolicy,
+    pub(crate) route: Route,
+    /// Where its requests go, if they go anywhere.
+    pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) metrics: Arc<RouteMetrics>,
-}
-
-/// What happens to a route's requests.
-#[derive(Debug)]
-pub(crate) enum Action {
-    Forward(Arc<Backend>),
-    Redirect { status: u16, location: Box<str> },
-    Unavailable,
 }
 
 impl Table {
@@ -106,8 +99,6 @@ impl Builder {
         self.generation += 1;
         let mut diagnostics = Vec::new();
         let mut in_use: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
-        let backends: Vec<Arc<plan::l7::Backend>> =
-            plan.backends.iter().cloned().map(Arc::new).collect();
         // Routes over one backend with one way to choose share its state.
         let mut made: HashMap<(u32, plan::l7::Balance), Arc<Backend>> = HashMap::default();
         let mut albs = [None, None];
@@ -118,35 +109,25 @@ impl Builder {
                 .routes
                 .iter()
                 .map(|route| {
-                    let (action, service) = match &route.target {
-                        Target::Backend(id) => {
-                            let planned = &backends[id.0 as usize];
-                            let backend =
-                                made.entry((id.0, route.policy.balance)).or_insert_with(|| {
-                                    let endpoints = self.endpoints_of(planned, dns, &mut in_use);
-                                    Arc::new(Backend::new(endpoints, route.policy.balance))
-                                });
-                            let service = format!("{}:{}", planned.service, planned.port);
-                            (Action::Forward(Arc::clone(backend)), service)
-                        }
-                        Target::Redirect { status, location } => (
-                            Action::Redirect {
-                                status: *status,
-                                location: location.as_str().into(),
-                            },
-                            String::new(),
-                        ),
-                        Target::Unavailable { .. } => (Action::Unavailable, String::new()),
-                    };
+                    let mut service = String::new();
+                    let mut backend = None;
+                    if let Target::Backend(id) = &route.target {
+                        let planned = &plan.backends[id.0 as usize];
+                        let balance = route.policy.balance;
+                        service = format!("{}:{}", planned.service, planned.port);
+                        backend =
+                            Some(Arc::clone(made.entry((id.0, balance)).or_insert_with(|| {
+                                let endpoints = self.endpoints_of(planned, dns, &mut in_use);
+                                Arc::new(Backend::new(endpoints, balance))
+                            })));
+                    }
                     let ingress = route.ingress.as_ref().map(ToString::to_string);
+                    let labels =
+                        RouteLabels { alb: *kind, ingress: ingress.unwrap_or_default(), service };
                     RouteEntry {
-                        action,
-                        policy: route.policy.clone(),
-                        metrics: self.metrics.route(RouteLabels {
-                            alb: *kind,
-                            ingress: ingress.unwrap_or_default(),
-                            service,
-                        }),
+                        route: route.clone(),
+                        backend,
+                        metrics: self.metrics.route(labels),
                     }
                 })
                 .collect();
@@ -169,11 +150,9 @@ impl Builder {
         }
         self.endpoints = in_use;
         self.certificates.retain(|secret| {
-            plan.albs
-                .values()
-                .any(|alb| {
-                    alb.certificates.pairs.binary_search_by(|p| p.secret.cmp(secret)).is_ok()
-                })
+            plan.albs.values().any(|alb| {
+                alb.certificates.pairs.binary_search_by(|p| p.secret.cmp(secret)).is_ok()
+            })
         });
         self.count(&plan);
         (Table { generation: self.generation, plan, albs }, diagnostics)

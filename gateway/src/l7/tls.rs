@@ -87,10 +87,7 @@ impl CertCache {
             .collect();
         let find = |at: usize| keys.get(at).and_then(Clone::clone);
         let map = |names: &std::collections::BTreeMap<String, usize>| {
-            names
-                .iter()
-                .filter_map(|(name, at)| Some((name.as_str().into(), find(*at)?)))
-                .collect()
+            names.iter().filter_map(|(name, at)| Some((name.as_str().into(), find(*at)?))).collect()
         };
         CertTable {
             exact: map(&plan.exact),

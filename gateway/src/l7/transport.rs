@@ -17,11 +17,7 @@ pub(crate) trait Stream {
     /// Adds bytes to `buf`; 0 is the stream's end.
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Buf) -> Poll<io::Result<usize>>;
     /// Writes from the pieces in order; answers how many bytes were taken.
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        pieces: [&[u8]; 3],
-    ) -> Poll<io::Result<usize>>;
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>>;
     /// Ready when all that was taken is with the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Ends the sending direction.
@@ -42,11 +38,7 @@ impl Stream for TcpStream {
     }
 
     #[inline]
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        pieces: [&[u8]; 3],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
         match pieces {
             [one, [], []] | [[], one, []] => Pin::new(self).poll_write(cx, one),
             pieces => Pin::new(self).poll_write_vectored(cx, &pieces.map(IoSlice::new)),
@@ -117,11 +109,7 @@ impl Stream for Client {
     }
 
     #[inline]
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        pieces: [&[u8]; 3],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, pieces: [&[u8]; 3]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Stream::poll_write(stream, cx, pieces),
             Self::Tls(stream) => stream.poll_write(cx, pieces),

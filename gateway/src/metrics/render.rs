@@ -157,26 +157,20 @@ fn upstream(page: &mut Page, metrics: &Metrics) {
     type Pick = fn(&WorkerShard) -> &Counter;
     let counters: [(&str, &str, Pick); 5] = [
         ("upstream_connects_total", "Connections made to endpoints.", |w| &w.upstream_connects),
-        (
-            "upstream_connect_failures_total",
-            "Connections to endpoints that failed.",
-            |w| &w.upstream_connect_failures,
-        ),
+        ("upstream_connect_failures_total", "Connections to endpoints that failed.", |w| {
+            &w.upstream_connect_failures
+        }),
         (
             "upstream_reused_total",
             "Requests sent over a connection that had served one before.",
             |w| &w.upstream_reused,
         ),
-        (
-            "upstream_retries_total",
-            "Requests sent again over another connection.",
-            |w| &w.upstream_retries,
-        ),
-        (
-            "upstream_ejections_total",
-            "Endpoints taken out for a while after failures.",
-            |w| &w.upstream_ejections,
-        ),
+        ("upstream_retries_total", "Requests sent again over another connection.", |w| {
+            &w.upstream_retries
+        }),
+        ("upstream_ejections_total", "Endpoints taken out for a while after failures.", |w| {
+            &w.upstream_ejections
+        }),
     ];
     for (name, help, pick) in counters {
         page.single(name, "counter", help, sum(metrics, pick));

@@ -79,7 +79,7 @@ impl Directory {
         root: PathBuf,
         pace: Pace,
     ) -> Result<(Self, watch::Receiver<Arc<Delivery>>), SourceError> {
-        let mut state = State { reader: Reader::new(root), ears: Ears::default() };
+        let mut state = State { reader: Reader::new(root), ears: Ears::new(Alarm::new) };
         state.look();
         state.reader.refuse_if_gone()?;
         let (sender, receiver) = watch::channel(Arc::new(state.reader.store.delivery()));
@@ -168,15 +168,21 @@ impl State {
 }
 
 /// The alarm, as far as there is one.
-#[derive(Default)]
 struct Ears {
     wake: Arc<Notify>,
+    make: MakeAlarm,
     alarm: Option<Alarm>,
     /// Said once, not at every attempt.
     complained: bool,
 }
 
+type MakeAlarm = fn(Arc<Notify>) -> notify::Result<Alarm>;
+
 impl Ears {
+    fn new(make: MakeAlarm) -> Self {
+        Self { wake: Arc::default(), make, alarm: None, complained: false }
+    }
+
     /// Returns whether a directory is watched that wasn't before.
     fn follow(&mut self, watched: &Watched) -> bool {
         match self.try_follow(watched) {
@@ -202,7 +208,7 @@ impl Ears {
 
     fn try_follow(&mut self, watched: &Watched) -> notify::Result<bool> {
         if self.alarm.is_none() {
-            self.alarm = Some(Alarm::new(Arc::clone(&self.wake))?);
+            self.alarm = Some((self.make)(Arc::clone(&self.wake))?);
         }
         self.alarm.as_mut().map_or(Ok(false), |alarm| alarm.arm(watched))
     }
@@ -267,7 +273,8 @@ impl Reader {
                 || scan.problems.contains_key(name)
                 || scan.problems.keys().any(|place| place.ends_with('/') && name.starts_with(place))
         };
-        let gone: Vec<String> = self.stamps.keys().filter(|name| !is_there(name)).cloned().collect();
+        let gone: Vec<String> =
+            self.stamps.keys().filter(|name| !is_there(name)).cloned().collect();
         for name in gone {
             debug!(file = name, "manifest removed");
             self.stamps.remove(&name);

@@ -33,7 +33,12 @@ impl Store {
         let had_objects = before.is_some_and(|file| !file.entries.is_empty());
         if had_objects && text.trim().is_empty() {
             // Who writes in place cuts the file to nothing first, and a full disk leaves it so.
-            return self.keep(name, Severity::Warning, "is empty", "remove the file to take its objects out of force");
+            return self.keep(
+                name,
+                Severity::Warning,
+                "is empty",
+                "remove the file to take its objects out of force",
+            );
         }
         let parsed = manifest::parse(name, text);
         let mut file = File {

@@ -95,7 +95,9 @@ fn client_that_expects_100_sends_its_body_once_the_backend_asks_for_it() {
     });
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
-    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     assert_eq!(client.head().status(), 100);
     client.send("abcde");
     assert_eq!(client.response().text(), "abcde");
@@ -110,7 +112,9 @@ fn backend_that_refuses_an_expecting_client_spares_it_the_body() {
     });
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
-    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     let response = client.response();
     assert_eq!((response.status, response.interim.len()), (417, 0));
 }
@@ -216,7 +220,10 @@ fn pipelined_requests_are_answered_in_order() {
     for i in 0..50 {
         match i % 3 {
             0 => bytes += &format!("GET /{i} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
-            1 => bytes += &format!("POST /{i} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n-p"),
+            1 => {
+                bytes +=
+                    &format!("POST /{i} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n-p")
+            }
             _ => {
                 bytes += &format!(
                     "PUT /{i} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n-\r\n1\r\nc\r\n0\r\n\r\n"
@@ -244,8 +251,7 @@ fn request_in_single_bytes_is_the_same_request() {
     let seen = client.response().text();
     assert!(seen.starts_with("POST /slow HTTP/1.1\r\n") && seen.ends_with("0\r\n\r\n"), "{seen}");
     let (_, body) = seen.split_once("\r\n\r\n").unwrap();
-    let data: String =
-        body.split("\r\n").skip(1).step_by(2).collect();
+    let data: String = body.split("\r\n").skip(1).step_by(2).collect();
     assert_eq!(data, "abc");
 }
 
@@ -313,7 +319,9 @@ fn reset_amid_a_response_that_ends_with_the_connection_is_not_its_end() {
 fn early_answer_to_a_long_upload_reaches_the_client() {
     let backend = Backend::start(|connection| {
         connection.head();
-        connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop");
+        connection.send(
+            "HTTP/1.1 413 Content Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop",
+        );
         connection.finish_sending();
         connection.drain();
     });
@@ -329,7 +337,9 @@ fn early_answer_to_a_long_upload_reaches_the_client() {
 fn request_body_cut_by_the_client_is_not_ended_for_the_backend() {
     let backend = Backend::echo();
     let gateway = gateway_to(&backend);
-    for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
+    for framing in
+        ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"]
+    {
         let mut client = gateway.client();
         client.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\n{framing}"));
         client.finish_sending();

@@ -1,5 +1,7 @@
 //! The whole binary under test: real sockets, real manifests, backends that record each byte.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // reason: a test fails by panicking
+
 use testkit::{Backend, Gateway, GatewayBuilder, manifest};
 
 mod admin;

@@ -126,10 +126,11 @@ fn default_backend_takes_what_no_rule_does() {
 #[test]
 fn service_without_endpoints_is_answered_with_503_and_the_rest_serves() {
     let one = Backend::named("one");
-    let ingress =
-        Ingress::new("e").host("a.test").prefix("/one", "one").prefix("/none", "none").prefix(
-            "/missing", "missing",
-        );
+    let ingress = Ingress::new("e")
+        .host("a.test")
+        .prefix("/one", "one")
+        .prefix("/none", "none")
+        .prefix("/missing", "missing");
     let gateway = gateway(&[&service("one", &[&one]), &service_at("none", &[]), &ingress.yaml()]);
     assert_eq!(gateway.get("a.test", "/none").status, 503);
     assert_eq!(gateway.get("a.test", "/missing").status, 503);
@@ -226,8 +227,7 @@ fn http_goes_to_https_for_hosts_with_tls_unless_the_annotation_says_otherwise() 
         .tls(&["b.test"], "cert")
         .host("b.test")
         .prefix("/", "one");
-    let gateway =
-        gateway(&[&service("one", &[&one]), &secret, &redirected.yaml(), &plain.yaml()]);
+    let gateway = gateway(&[&service("one", &[&one]), &secret, &redirected.yaml(), &plain.yaml()]);
     let response = gateway.get("a.test:8080", "/x?y=z");
     assert_eq!(response.status, 308);
     let port = gateway.https().port();

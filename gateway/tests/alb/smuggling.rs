@@ -27,21 +27,65 @@ fn ambiguous_heads_are_refused_and_nothing_reaches_the_backend() {
     let gateway = gateway_to(&backend);
     let post = "POST / HTTP/1.1\r\nHost: a.test\r\n";
     for (name, bytes, status) in [
-        ("CL.TE", format!("{post}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"), 400),
-        ("TE.CL", format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\nGPOST"), 400),
-        ("TE.TE twice", format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: cow\r\n\r\n0\r\n\r\n"), 400),
-        ("TE.TE space", format!("{post}Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"), 400),
-        ("TE xchunked", format!("{post}Transfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"), 400),
+        (
+            "CL.TE",
+            format!("{post}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"),
+            400,
+        ),
+        (
+            "TE.CL",
+            format!("{post}Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n5c\r\nGPOST"),
+            400,
+        ),
+        (
+            "TE.TE twice",
+            format!("{post}Transfer-Encoding: chunked\r\nTransfer-Encoding: cow\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            "TE.TE space",
+            format!("{post}Transfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            "TE xchunked",
+            format!("{post}Transfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
         ("TE vertical tab", format!("{post}Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n"), 400),
         ("TE quoted", format!("{post}Transfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"), 400),
         ("TE list", format!("{post}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501),
-        ("TE identity", format!("{post}Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nabcde"), 400),
+        (
+            "TE identity",
+            format!("{post}Transfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nabcde"),
+            400,
+        ),
         ("TE folded", format!("{post}X: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
-        ("TE behind bare LF", format!("{post}X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
-        ("TE behind bare CR", format!("{post}X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
-        ("TE in HTTP/1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(), 400),
-        ("CL twice, same", format!("{post}Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde"), 400),
-        ("CL twice, differing", format!("{post}Content-Length: 0\r\nContent-Length: 44\r\n\r\n{SMUGGLED}"), 400),
+        (
+            "TE behind bare LF",
+            format!("{post}X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            "TE behind bare CR",
+            format!("{post}X: y\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
+        (
+            "TE in HTTP/1.0",
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".into(),
+            400,
+        ),
+        (
+            "CL twice, same",
+            format!("{post}Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde"),
+            400,
+        ),
+        (
+            "CL twice, differing",
+            format!("{post}Content-Length: 0\r\nContent-Length: 44\r\n\r\n{SMUGGLED}"),
+            400,
+        ),
         ("CL list", format!("{post}Content-Length: 5, 5\r\n\r\nabcde"), 400),
         ("CL signed", format!("{post}Content-Length: +5\r\n\r\nabcde"), 400),
         ("CL hex", format!("{post}Content-Length: 0x5\r\n\r\nabcde"), 400),
@@ -78,11 +122,20 @@ fn malformed_chunks_are_refused_and_the_backend_sees_no_end_of_body() {
     let backend = Backend::echo();
     let gateway = gateway_to(&backend);
     for chunks in [
-        "x\r\n", "-1\r\n", "+5\r\nabcde\r\n0\r\n\r\n", "0x5\r\nabcde\r\n0\r\n\r\n",
-        "5 \r\nabcde\r\n0\r\n\r\n", "5\nabcde\r\n0\r\n\r\n", "5\r\nabcdeXX0\r\n\r\n",
-        "5\r\nabcde\n0\r\n\r\n", "5;a\nb\r\nabcde\r\n0\r\n\r\n", "5;a\rb\r\nabcde\r\n0\r\n\r\n",
-        "10000000000000005\r\nabcde\r\n0\r\n\r\n", "5\r\nabcde\r\n0\r\nX : y\r\n\r\n",
-        "5\r\nabcde\r\n0\r\nX: y\n\r\n", "5\r\nabcde\r\n0\r\n\n",
+        "x\r\n",
+        "-1\r\n",
+        "+5\r\nabcde\r\n0\r\n\r\n",
+        "0x5\r\nabcde\r\n0\r\n\r\n",
+        "5 \r\nabcde\r\n0\r\n\r\n",
+        "5\nabcde\r\n0\r\n\r\n",
+        "5\r\nabcdeXX0\r\n\r\n",
+        "5\r\nabcde\n0\r\n\r\n",
+        "5;a\nb\r\nabcde\r\n0\r\n\r\n",
+        "5;a\rb\r\nabcde\r\n0\r\n\r\n",
+        "10000000000000005\r\nabcde\r\n0\r\n\r\n",
+        "5\r\nabcde\r\n0\r\nX : y\r\n\r\n",
+        "5\r\nabcde\r\n0\r\nX: y\n\r\n",
+        "5\r\nabcde\r\n0\r\n\n",
     ] {
         let bytes = format!(
             "POST /chunks HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{SMUGGLED}"
@@ -144,7 +197,9 @@ fn body_of_a_get_is_not_taken_for_the_next_request() {
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
     let length = SMUGGLED.len();
-    client.send(format!("GET /outer HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"));
+    client.send(format!(
+        "GET /outer HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{SMUGGLED}"
+    ));
     let first = client.response().text();
     assert!(first.starts_with("GET /outer ") && first.ends_with(SMUGGLED), "{first}");
     let second = client.get("a.test", "/next").text();
@@ -205,7 +260,8 @@ fn h2c_upgrade_is_not_passed_on() {
 fn unasked_101_from_a_backend_does_not_open_a_tunnel() {
     let backend = Backend::start(|connection| {
         connection.head();
-        connection.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        connection
+            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
         connection.read_some();
     });
     let gateway = gateway_to(&backend);

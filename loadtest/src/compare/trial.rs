@@ -16,6 +16,8 @@ use crate::system::{self, Memory};
 
 /// Time allowed for a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time allowed for every connection to have carried a request.
+const WARM_WITHIN: Duration = Duration::from_secs(30);
 /// The share of handshakes that must resume where that is what is measured.
 const RESUMED_AT_LEAST: f64 = 0.99;
 /// The share of its core from which on the load, and not the target, sets the pace.
@@ -136,10 +138,7 @@ pub(crate) fn traffic(
 
     // Connections that are kept belong to no request: all of them stand, and their handshakes are
     // over on both sides, before the window opens.
-    let deadline = Instant::now() + TIMEOUT;
-    while generator.stats.connections < traffic.connections as u64 && Instant::now() < deadline {
-        generator.drive(Duration::from_millis(50))?;
-    }
+    generator.drive_until_warm(WARM_WITHIN)?;
     generator.drive(settings.warm_up)?;
     let warm_up = generator.stats.requests;
     let (_, connections_before) = lab.backend_counts()?;

@@ -151,3 +151,57 @@ fn write_list(path: &Path, items: Vec<Value>) -> anyhow::Result<()> {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
     write(path, serde_json::to_vec_pretty(&list).context("manifests")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use ingest::ObjectSet;
+    use model::{AlbKind, AlbSettings};
+
+    use super::*;
+    use crate::lab::certificate::Certificate;
+    use crate::lab::site::Site;
+
+    #[test]
+    fn the_planners_accept_every_route_of_the_manifests() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let certificate = Certificate::make(folder).expect("a certificate");
+        let site = Site::with_routes(1_000);
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8000));
+        // Any file serves as the binary: it is not started.
+        let gateway = Gateway { path: certificate.key.clone() };
+        let bench = Bench {
+            site: &site,
+            backend: address,
+            folder,
+            certificate: &certificate.chain,
+            key: &certificate.key,
+            pair: &certificate.pair,
+            http: address,
+            https: address,
+            connections: 1,
+        };
+        gateway.configure(&bench).expect("a configuration");
+
+        let mut set = ObjectSet::default();
+        for name in ["backend.json", "routes.json"] {
+            let file = folder.join("manifests").join(name);
+            let parsed = ingest::manifest::parse(name, &fs::read_to_string(file).expect(name));
+            assert_eq!(parsed.diagnostics, []);
+            parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
+        }
+        let albs = [AlbSettings {
+            kind: AlbKind::Public,
+            ingress_class: "tidegate-public".to_owned(),
+            ssl_redirect: false,
+            default_certificate: None,
+            default_backend: None,
+        }];
+        let (snapshot, complaints) = ingest::ingest(&set, &albs);
+        assert_eq!(complaints, []);
+        let (plan, complaints) = plan::l7::plan(&snapshot, &albs);
+        assert_eq!(complaints, []);
+        assert_eq!(plan.albs[&AlbKind::Public].routes.len(), 1_000);
+        assert_eq!(plan.backends.len(), 1);
+    }
+}

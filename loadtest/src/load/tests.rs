@@ -126,6 +126,18 @@ fn idle_connections_are_opened_beyond_the_ramp_and_held() {
 }
 
 #[test]
+fn a_warm_load_has_used_every_connection_and_every_request() {
+    let address = server(|stream| answer(stream, OK));
+    let request = Request::get("bench.test", "/", Some(5)).expect("a request");
+    let load =
+        Load { connections: 5, requests: vec![request; 40], ..load(address, Reuse::KeepAlive) };
+    let mut generator = Generator::new(load).expect("a generator");
+    generator.drive_until_warm(Duration::from_secs(20)).expect("it gets warm");
+    assert!(generator.stats.requests >= 45, "{}", generator.stats.requests);
+    assert_eq!(generator.stats.connections, 5);
+}
+
+#[test]
 fn failures_are_told_apart() {
     let canned = |bytes: &'static [u8]| server(move |stream| answer(stream, bytes));
     let status = canned(b"HTTP/1.1 503 No\r\nContent-Length: 5\r\n\r\nhello");

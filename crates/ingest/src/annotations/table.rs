@@ -61,7 +61,8 @@ const fn unknown(name: &'static str, otherwise: Otherwise, remedy: &'static str)
 }
 
 const BOOLEAN: &str = "write \"true\" or \"false\"";
-const SECONDS: &str = "write a number of seconds, such as \"60\"; under tidegate.io/ also \"500ms\", \"30s\" or \"5m\"";
+const SECONDS: &str = "write a number of seconds, such as \"60\"; \
+                       under tidegate.io/ also \"500ms\", \"30s\" or \"5m\"";
 const URL: &str =
     "write an absolute URL or a path, percent-encoded, without variables such as $request_uri";
 const CODE: &str = "write 301, 302, 303, 307 or 308";

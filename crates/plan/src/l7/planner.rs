@@ -153,8 +153,7 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
         let root = PathMatch::Exact("/".to_owned());
         for rule in &source.ingress.rules {
             let key = (rule.host.clone(), root.clone());
-            let own = |path: &PathMatch| matches!(path, PathMatch::Exact(path) | PathMatch::Prefix(path) if path == "/");
-            if rule.paths.iter().any(|path| own(&path.path)) || self.routes.contains_key(&key) {
+            if rule.paths.iter().any(|path| is_root(&path.path)) || self.routes.contains_key(&key) {
                 continue;
             }
             let place = Place { host: &rule.host, path: &root, field: &rule.field };
@@ -288,6 +287,14 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
                 balance: policy.balance,
             },
         }
+    }
+}
+
+/// Whether a path takes requests for `/`.
+fn is_root(path: &PathMatch) -> bool {
+    match path {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) => path == "/",
+        PathMatch::Regex(_) | PathMatch::Default => false,
     }
 }
 

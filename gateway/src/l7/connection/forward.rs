@@ -15,7 +15,6 @@ use crate::l7::pump::{Pump, PumpError};
 use crate::l7::request::{Answer, Request};
 use crate::l7::response::{Onward, onward_framing, write_head};
 use crate::l7::settings::Timeouts;
-use crate::l7::table::Action;
 use crate::l7::transport::Stream;
 use crate::l7::upstream::{Upstream, checkin, checkout, connect};
 
@@ -62,12 +61,13 @@ impl Connection {
         let local = Arc::clone(&request.local);
         let context = Arc::clone(&self.context);
         let entry = local.table.alb(context.kind).and_then(|alb| alb.routes.get(request.route?));
-        let Some((entry, Action::Forward(backend))) = entry.map(|entry| (entry, &entry.action))
+        let Some((entry, backend)) = entry.and_then(|entry| Some((entry, entry.backend.as_ref()?)))
         else {
             return self.answer(request, &Answer::status(404)).await;
         };
-        let timeouts = context.settings.timeouts.for_route(&entry.policy.timeouts);
-        let limit = entry.policy.max_body.or(context.settings.body_bytes);
+        let policy = &entry.route.policy;
+        let timeouts = context.settings.timeouts.for_route(&policy.timeouts);
+        let limit = policy.max_body.or(context.settings.body_bytes);
         let chunked = request.framing == Framing::Chunked;
         let mut body = Pump::new(request.framing, chunked, limit);
         if let Err(error) =
@@ -395,8 +395,7 @@ impl Connection {
         let onward = Onward { version: request.version, chunked: false, keep_alive };
         let mut out = Buf::default();
         let is_head = request.method == Method::Head;
-        outcome.sent =
-            crate::l7::response::write_answer(&answer, onward, is_head, &mut out);
+        outcome.sent = crate::l7::response::write_answer(&answer, onward, is_head, &mut out);
         outcome.status = status;
         outcome.error = text;
         let written = self.write_all(&mut out).await;
@@ -427,13 +426,9 @@ impl Attempt<'_> {
             // RFC 9110, 15.2: interim responses are unknown to HTTP/1.0.
             if !(interim && request.version == Version::Http10) {
                 let (chunked, until_close) = onward_framing(head.framing, request.version);
-                let keep_alive =
-                    request.keep_alive && !until_close && !context.is_draining();
-                let onward = Onward {
-                    version: request.version,
-                    chunked: chunked && !interim,
-                    keep_alive,
-                };
+                let keep_alive = request.keep_alive && !until_close && !context.is_draining();
+                let onward =
+                    Onward { version: request.version, chunked: chunked && !interim, keep_alive };
                 write_head(buf, &head, fields, onward, self.reply);
             }
             Ok(Some(head))

@@ -77,9 +77,8 @@ pub(super) fn write(
     let Received { context, buf, head, .. } = received;
     let upgrade = head.upgrade.filter(|span| may_upgrade(span.of(buf)));
     request.upgrade = upgrade.is_some() && head.framing == Framing::Empty;
-    let upstream_host = request
-        .entry(context)
-        .and_then(|entry| entry.policy.upstream_host.clone());
+    let upstream_host =
+        request.entry(context).and_then(|entry| entry.route.policy.upstream_host.clone());
     let mut facts = Facts::default();
     let out = &mut request.head;
     out.reserve(head.len + 512);

@@ -88,8 +88,7 @@ impl Scan {
         if !seen.insert((metadata.dev(), metadata.ino())) {
             return Ok(());
         }
-        let mut entries =
-            fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+        let mut entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
         self.watched.directories.insert(fs::canonicalize(directory)?);
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
@@ -135,7 +134,10 @@ impl Scan {
             }
             Ok(_) => {}
             // A link that leads nowhere is a mount half changed; a plain file is just gone.
-            Err(error) if is_manifest && (error.kind() != io::ErrorKind::NotFound || path.is_symlink()) => {
+            Err(error)
+                if is_manifest
+                    && (error.kind() != io::ErrorKind::NotFound || path.is_symlink()) =>
+            {
                 self.problems.insert(name, error.to_string());
             }
             Err(_) => {}

@@ -1,0 +1,104 @@
+//! The commands that need no running gateway: they read the same objects and make the same plan
+//! as `gateway run`, and say what they find.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ::plan::l7::L7Plan;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use model::{AlbSettings, Diagnostic, Severity};
+use serde::Serialize;
+
+use crate::config::{self, Config};
+use crate::source::{Delivery, directory};
+
+pub mod check;
+pub mod explain;
+pub mod plan;
+pub mod schema;
+mod table;
+
+/// Where a command finds the objects.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = true)]
+pub struct Input {
+    /// The gateway's configuration
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A directory of manifests, instead of the configuration's; without a configuration, both
+    /// ALBs serve their default classes
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+}
+
+/// How a command writes its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Everything up to the plan.
+struct Loaded {
+    settings: Vec<AlbSettings>,
+    delivery: Delivery,
+    plan: L7Plan,
+    /// Of every step.
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    fn from(input: &Input) -> Result<Self> {
+        let config = input.config.as_deref().map(Config::load).transpose()?;
+        let from_config = config.as_ref().and_then(|config| config.source.manifests.clone());
+        let Some(manifests) = input.manifests.clone().or(from_config) else {
+            bail!("there are no manifests to read; name their directory with --manifests");
+        };
+        let settings =
+            config.as_ref().map_or_else(config::default_alb_settings, Config::alb_settings);
+        let delivery = directory::read(&manifests)?;
+        let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
+        let (plan, more) = ::plan::l7::plan(&snapshot, &settings);
+        let mut diagnostics = delivery.diagnostics.clone();
+        diagnostics.extend(found);
+        diagnostics.extend(more);
+        Ok(Self { settings, delivery, plan, diagnostics })
+    }
+
+    /// Says on standard error what is wrong, where the command's result is something else.
+    fn warn(&self) -> io::Result<()> {
+        let mut err = io::stderr().lock();
+        self.diagnostics.iter().try_for_each(|finding| writeln!(err, "{finding}"))
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|finding| finding.severity == severity).count()
+    }
+}
+
+/// Turns a command's end into the process's: errors go to standard error. A reader that has had
+/// enough (`| head`) is no error.
+pub fn finish(result: Result<ExitCode>) -> ExitCode {
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    let pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    if error.chain().any(|cause| cause.downcast_ref().is_some_and(pipe)) {
+        return ExitCode::SUCCESS;
+    }
+    // Nothing is left to be done if even this can't be written.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).context("writing JSON")?;
+    writeln!(out, "{text}")?;
+    Ok(())
+}

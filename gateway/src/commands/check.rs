@@ -1,0 +1,70 @@
+//! `gateway check`: what is wrong with the configuration and the objects.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use model::{Diagnostic, Severity};
+use serde::Serialize;
+
+use super::{Input, Loaded, Output, write_json};
+
+/// The arguments of `gateway check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    input: Input,
+    /// Let warnings fail too
+    #[arg(long)]
+    strict: bool,
+    /// How findings are written
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    objects: usize,
+    /// Objects of other kinds, left alone.
+    ignored: &'a BTreeMap<String, usize>,
+    errors: usize,
+    warnings: usize,
+    diagnostics: &'a [Diagnostic],
+}
+
+/// Writes what is wrong. Fails if anything is refused, or with `--strict` at warnings too.
+///
+/// # Errors
+/// If the configuration or the manifests' directory can't be read.
+pub fn run(args: &CheckArgs, out: &mut impl Write) -> Result<ExitCode> {
+    let loaded = Loaded::from(&args.input)?;
+    let report = Report {
+        objects: loaded.delivery.objects.origins.len(),
+        ignored: &loaded.delivery.ignored,
+        errors: loaded.count(Severity::Error),
+        warnings: loaded.count(Severity::Warning),
+        diagnostics: &loaded.diagnostics,
+    };
+    match args.output {
+        Output::Json => write_json(out, &report)?,
+        Output::Table => write_table(&report, out)?,
+    }
+    let failed = report.errors > 0 || (args.strict && report.warnings > 0);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn write_table(report: &Report<'_>, out: &mut impl Write) -> Result<()> {
+    for finding in report.diagnostics {
+        writeln!(out, "{finding}")?;
+    }
+    if !report.ignored.is_empty() {
+        let kinds: Vec<String> =
+            report.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        writeln!(out, "left alone: {}", kinds.join(", "))?;
+    }
+    let Report { objects, errors, warnings, .. } = report;
+    writeln!(out, "{objects} objects, {errors} errors, {warnings} warnings")?;
+    Ok(())
+}
