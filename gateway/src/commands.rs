@@ -102,3 +102,6 @@ fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
     writeln!(out, "{text}")?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

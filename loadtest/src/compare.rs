@@ -227,6 +227,9 @@ fn measure(
             verdicts.extend(summary::p99_verdict(&summaries, &ratios));
         }
     }
+    if trials.iter().filter_map(Trial::traffic).any(|traffic| traffic.is_disturbed()) {
+        notes.push("neither core was full: something else runs on this machine".to_owned());
+    }
     notes.extend(overflowing_pools(&labels, &trials));
     if summaries.iter().any(|s| s.traffic.as_ref().is_some_and(|t| t.limited_by_load)) {
         let note = "* the load's core was full before the target's: rate and latency are not the \

@@ -64,7 +64,12 @@ pub fn parse(file: &str, text: &str) -> Parsed {
     match yaml::documents(text) {
         Ok(documents) => documents.iter().for_each(|document| reader.document(document, None)),
         Err(error) => {
-            reader.unidentified(error.line, "", error.reason, "mend it; nothing in it is read until then");
+            reader.unidentified(
+                error.line,
+                "",
+                error.reason,
+                "mend it; nothing in it is read until then",
+            );
         }
     }
     reader.parsed
@@ -291,10 +296,7 @@ fn is_subdomain(text: &str) -> bool {
 
 fn is_label_of_any_length(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 #[cfg(test)]

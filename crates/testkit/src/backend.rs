@@ -32,7 +32,8 @@ impl Backend {
         Self::start_at(SocketAddr::new(unique_address(), PORT), script)
     }
 
-    /// As [`Backend::start`], on an address where none listens: that of a backend dropped before.
+    /// As [`Backend::start`], on an address where none listens: that of a backend dropped before,
+    /// or one with port 0 for any free port.
     #[track_caller]
     pub fn start_at(
         address: SocketAddr,
@@ -40,6 +41,7 @@ impl Backend {
     ) -> Self {
         // The accepting thread of a backend dropped just now lets go of the address very soon.
         let listener = eventually("backend's address is free", || TcpListener::bind(address).ok());
+        let address = listener.local_addr().unwrap();
         let received = Record::default();
         let stopping = Arc::new(AtomicBool::new(false));
         let backend =

@@ -245,6 +245,23 @@ impl Client {
         self.buf.drain(..len).collect()
     }
 
+    /// Reads exactly this many bytes and drops them.
+    #[track_caller]
+    pub fn skip(&mut self, len: u64) {
+        let mut left = len;
+        loop {
+            let taken = left.min(self.buf.len() as u64);
+            self.buf.drain(..taken as usize);
+            left -= taken;
+            if left == 0 {
+                return;
+            }
+            if let Err(end) = self.fill() {
+                panic!("{end:?} with {left} of {len} bytes to come");
+            }
+        }
+    }
+
     /// Reads all that comes until the connection ends.
     #[track_caller]
     pub fn read_to_end(&mut self) -> (Vec<u8>, End) {

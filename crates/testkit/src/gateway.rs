@@ -16,6 +16,7 @@ use crate::net::{eventually, unique_address};
 
 const HTTP: u16 = 8080;
 const HTTPS: u16 = 8443;
+const PRIVATE_HTTP: u16 = 8081;
 const ADMIN: u16 = 9901;
 
 /// What a gateway is started with. The access log goes to a file, and the rest is the default,
@@ -26,6 +27,7 @@ pub struct GatewayBuilder {
     alb: String,
     config: String,
     workers: String,
+    private: bool,
     manifests: Vec<(String, String)>,
 }
 
@@ -44,6 +46,13 @@ impl GatewayBuilder {
     pub fn config(mut self, yaml: &str) -> Self {
         self.config.push_str(yaml);
         self.config.push('\n');
+        self
+    }
+
+    /// Enables the private ALB too, for HTTP.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.private = true;
         self
     }
 
@@ -93,6 +102,12 @@ impl GatewayBuilder {
     }
 
     fn yaml(&self, address: IpAddr) -> String {
+        let private = match self.private {
+            true => format!(
+                "  private: {{enabled: true, listen: {{addresses: [\"{address}\"], http: {PRIVATE_HTTP}}}}}\n"
+            ),
+            false => String::new(),
+        };
         format!(
             "apiVersion: tidegate.io/v1alpha1
 kind: GatewayConfig
@@ -101,7 +116,7 @@ source:
 alb:
   public:
     listen: {{addresses: [\"{address}\"], http: {HTTP}, https: {HTTPS}}}
-{}admin: {{listen: \"{address}:{ADMIN}\"}}
+{}{private}admin: {{listen: \"{address}:{ADMIN}\"}}
 workers: {}
 state: state
 accessLog: {{path: access.log}}
@@ -129,6 +144,7 @@ impl Gateway {
             alb: String::new(),
             config: String::new(),
             workers: "2".to_owned(),
+            private: false,
             manifests: Vec::new(),
         }
     }
@@ -160,6 +176,11 @@ impl Gateway {
     /// Where the public ALB listens for HTTPS.
     pub fn https(&self) -> SocketAddr {
         SocketAddr::new(self.address, HTTPS)
+    }
+
+    /// Where the private ALB listens for HTTP.
+    pub fn private_http(&self) -> SocketAddr {
+        SocketAddr::new(self.address, PRIVATE_HTTP)
     }
 
     /// Where the admin API listens.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
@@ -65,9 +65,25 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         alpn: &[&str],
     ) -> TlsSettings {
+        self.client_of(aws_lc_rs::default_provider(), versions, alpn)
+    }
+
+    /// A client whose first flight has a key share for X25519MLKEM768, as browsers send it.
+    pub fn hybrid_client(&self) -> TlsSettings {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
+        self.client_of(provider, rustls::ALL_VERSIONS, &[])
+    }
+
+    fn client_of(
+        &self,
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+        alpn: &[&str],
+    ) -> TlsSettings {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
@@ -97,17 +113,6 @@ impl TlsSettings {
             .with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider)))
             .with_no_client_auth();
         Self::new(config, &[])
-    }
-
-    /// The same with a key share for X25519MLKEM768 in the first flight, as browsers send it.
-    #[must_use]
-    pub fn with_hybrid_key_share(&self) -> Self {
-        let mut provider = aws_lc_rs::default_provider();
-        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
-        let roots = self.0.clone();
-        let mut config = ClientConfig::clone(&roots);
-        config.resumption = rustls::client::Resumption::default();
-        Self(Arc::new(config))
     }
 
     /// The same without SNI.

@@ -65,6 +65,6 @@ fn write_table(report: &Report<'_>, out: &mut impl Write) -> Result<()> {
         writeln!(out, "left alone: {}", kinds.join(", "))?;
     }
     let Report { objects, errors, warnings, .. } = report;
-    writeln!(out, "{objects} objects, {errors} errors, {warnings} warnings")?;
+    writeln!(out, "objects: {objects}, errors: {errors}, warnings: {warnings}")?;
     Ok(())
 }

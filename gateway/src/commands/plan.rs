@@ -36,7 +36,7 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
 
 fn write_tables(plan: &L7Plan, out: &mut impl Write) -> Result<()> {
     for (kind, alb) in &plan.albs {
-        writeln!(out, "ALB {kind}: {} routes", alb.routes.len())?;
+        writeln!(out, "ALB {kind}, routes: {}", alb.routes.len())?;
         let rows: Vec<[String; 5]> =
             alb.routes.iter().map(|route| route_row(plan, route)).collect();
         if !rows.is_empty() {

@@ -26,16 +26,6 @@ fn growth(gateway: &Gateway, work: impl FnOnce() + Send) -> u64 {
     most - before
 }
 
-fn read_gib(client: &mut Client, total: u64) {
-    let mut left = total;
-    while left > 0 {
-        let piece = left.min(1 << 20);
-        let bytes = client.read(piece as usize);
-        assert!(bytes.iter().all(|&b| b == b'x'));
-        left -= piece;
-    }
-}
-
 fn sender() -> Backend {
     Backend::start(|connection| {
         let block = vec![b'x'; 1 << 20];
@@ -58,11 +48,11 @@ fn a_gibibyte_down_passes_in_constant_memory() {
     let mut client = gateway.client();
     client.send_get("a.test", "/1048576");
     assert_eq!(client.head().content_length(), Some(1 << 20));
-    read_gib(&mut client, 1 << 20);
+    client.skip(1 << 20);
     let grown = growth(&gateway, || {
         client.send_get("a.test", &format!("/{GIB}"));
         assert_eq!(client.head().content_length(), Some(GIB as usize));
-        read_gib(&mut client, GIB);
+        client.skip(GIB);
     });
     assert!(grown < ALLOWED, "grew by {grown} bytes");
 }

@@ -226,7 +226,8 @@ fn pipelined_requests_are_answered_in_order() {
             }
             _ => {
                 bytes += &format!(
-                    "PUT /{i} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n-\r\n1\r\nc\r\n0\r\n\r\n"
+                    "PUT /{i} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                     1\r\n-\r\n1\r\nc\r\n0\r\n\r\n"
                 );
             }
         }
@@ -259,7 +260,8 @@ fn request_in_single_bytes_is_the_same_request() {
 fn response_in_single_bytes_is_the_same_response() {
     let backend = Backend::start(|connection| {
         connection.request();
-        let response = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nX: y\r\n\r\n";
+        let response = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\
+            Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nX: y\r\n\r\n";
         for byte in response {
             connection.send([*byte]);
         }

@@ -236,3 +236,137 @@ fn http_goes_to_https_for_hosts_with_tls_unless_the_annotation_says_otherwise() 
     let mut client = Client::connect_tls(gateway.https(), "a.test", &authority.client());
     assert_eq!(client.get("a.test", "/x").text(), "one");
 }
+
+#[test]
+fn each_alb_serves_its_own_class_alone() {
+    let (public, private) = (Backend::named("public"), Backend::named("private"));
+    let outer = Ingress::new("outer").any_host().prefix("/", "public").yaml();
+    let inner = Ingress::new("inner").host("a.test").prefix("/", "private").yaml();
+    let inner = inner.replace("tidegate-public", "tidegate-private");
+    let manifests =
+        service("public", &[&public]) + &service("private", &[&private]) + &outer + &inner;
+    let gateway = crate::builder().private().manifest("all.yaml", manifests).start();
+    assert_eq!(gateway.get("a.test", "/").text(), "public");
+    assert_eq!(testkit::get(gateway.private_http(), "a.test", "/").text(), "private");
+    assert_eq!(testkit::get(gateway.private_http(), "b.test", "/").status, 404);
+}
+
+#[test]
+fn default_backend_of_the_alb_takes_what_no_ingress_does() {
+    let (default, one) = (Backend::named("default"), Backend::named("one"));
+    let ingress = Ingress::new("one").host("a.test").prefix("/one", "one").yaml();
+    let gateway = crate::builder()
+        .alb("defaultBackend: shop/default:80")
+        .manifest("all.yaml", service("default", &[&default]) + &service("one", &[&one]) + &ingress)
+        .start();
+    assert_eq!(gateway.get("a.test", "/one").text(), "one");
+    assert_eq!(gateway.get("a.test", "/").text(), "default");
+    assert_eq!(gateway.get("b.test", "/").text(), "default");
+}
+
+#[test]
+fn endpoint_that_is_not_ready_gets_no_requests() {
+    let (ready, other) = (Backend::named("ready"), Backend::named("other"));
+    let ip = other.address().ip();
+    let service = service("app", &[&ready, &other]).replace(
+        &format!("[{ip}], conditions: {{ready: true}}"),
+        &format!("[{ip}], conditions: {{ready: false}}"),
+    );
+    let gateway = gateway(&[&service, &Ingress::new("i").any_host().prefix("/", "app").yaml()]);
+    let mut client = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("a.test", "/").text(), "ready");
+    }
+    assert_eq!(other.connections(), 0);
+}
+
+#[test]
+fn terminating_endpoint_serves_only_while_no_ready_one_is_left() {
+    let (ready, leaving) = (Backend::named("ready"), Backend::named("leaving"));
+    let ip = leaving.address().ip();
+    let mark = |text: String| {
+        text.replace(
+            &format!("[{ip}], conditions: {{ready: true}}"),
+            &format!("[{ip}], conditions: {{ready: false, serving: true, terminating: true}}"),
+        )
+    };
+    let ingress = Ingress::new("i").any_host().prefix("/", "app").yaml();
+    let gateway = gateway(&[&mark(service("app", &[&ready, &leaving])), &ingress]);
+    let mut client = gateway.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("a.test", "/").text(), "ready");
+    }
+    gateway.apply("all.yaml", mark(service("app", &[&leaving])) + &ingress);
+    eventually("the terminating one serves", || {
+        (client.get("a.test", "/").text() == "leaving").then_some(())
+    });
+}
+
+#[test]
+fn port_of_a_service_may_be_named() {
+    let one = Backend::named("one");
+    let ingress = Ingress::new("i").any_host().prefix("/", "app").yaml();
+    let named = ingress.replace("port: {number: 80}", "port: {name: http}");
+    let gateway = gateway(&[&service("app", &[&one]), &named]);
+    assert_eq!(gateway.get("a.test", "/").text(), "one");
+}
+
+#[test]
+fn external_name_is_resolved() {
+    let any_port = "127.0.0.1:0".parse().unwrap();
+    let external = Backend::start_at(any_port, |connection| {
+        while connection.request().is_some() {
+            connection.send_ok("external");
+        }
+    });
+    let port = external.address().port();
+    let service = format!(
+        "apiVersion: v1
+kind: Service
+metadata: {{name: app, namespace: shop}}
+spec:
+  type: ExternalName
+  externalName: localhost
+  ports: [{{name: http, port: {port}}}]
+---
+"
+    );
+    let ingress = Ingress::new("i").any_host().prefix("/", "app").yaml();
+    let ingress = ingress.replace("number: 80", &format!("number: {port}"));
+    let gateway = gateway(&[&service, &ingress]);
+    assert_eq!(gateway.get("a.test", "/").text(), "external");
+}
+
+#[test]
+fn clients_are_let_in_by_address_as_the_annotations_say() {
+    let one = Backend::named("one");
+    let with = |name: &str, annotation: &str, value: &str| {
+        Ingress::new(name)
+            .annotation(&format!("nginx.ingress.kubernetes.io/{annotation}"), value)
+            .host(&format!("{name}.test"))
+            .prefix("/", "app")
+            .yaml()
+    };
+    let gateway = gateway(&[
+        &service("app", &[&one]),
+        &with("inside", "whitelist-source-range", "10.0.0.0/8, 127.0.0.0/8"),
+        &with("outside", "whitelist-source-range", "10.0.0.0/8"),
+        &with("denied", "denylist-source-range", "127.0.0.1/32"),
+    ]);
+    assert_eq!(gateway.get("inside.test", "/").status, 200);
+    assert_eq!(gateway.get("outside.test", "/").status, 403);
+    assert_eq!(gateway.get("denied.test", "/").status, 403);
+}
+
+#[test]
+fn annotation_that_can_not_be_honoured_is_named() {
+    let one = Backend::named("one");
+    let ingress = Ingress::new("i")
+        .annotation("nginx.ingress.kubernetes.io/configuration-snippet", "return 200;")
+        .any_host()
+        .prefix("/", "app")
+        .yaml();
+    let gateway = gateway(&[&service("app", &[&one]), &ingress]);
+    let (_, out, err) = gateway.run(&["check"]);
+    assert!((out + &err).contains("configuration-snippet"));
+}

@@ -138,7 +138,8 @@ fn malformed_chunks_are_refused_and_the_backend_sees_no_end_of_body() {
         "5\r\nabcde\r\n0\r\n\n",
     ] {
         let bytes = format!(
-            "POST /chunks HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{SMUGGLED}"
+            "POST /chunks HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {chunks}{SMUGGLED}"
         );
         assert_eq!(statuses(&gateway, bytes.as_bytes()), [400], "{chunks:?}");
     }
@@ -231,7 +232,8 @@ fn early_bytes_behind_an_upgrade_that_is_refused_are_the_gateways_next_request()
     let gateway = gateway_to(&backend);
     let mut client = gateway.client();
     client.send(format!(
-        "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n{SMUGGLED}"
+        "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\
+         {SMUGGLED}"
     ));
     let first = client.response();
     assert_eq!(first.status, 200);
@@ -289,10 +291,12 @@ fn ambiguous_responses_of_a_backend_become_502() {
 #[test]
 fn bytes_a_backend_sends_behind_its_response_are_never_the_next_response() {
     for first in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\
+         HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
         "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nwrong",
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nwrong",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong",
     ] {
         let backend = Backend::start(move |connection| {
             if connection.number() == 0 && connection.request().is_some() {

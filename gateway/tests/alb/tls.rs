@@ -96,7 +96,7 @@ fn hybrid_key_exchange_is_agreed_on_with_a_client_that_offers_it() {
     let authority = Authority::new();
     let pair = authority.issue(&["a.test"]);
     let gateway = gateway(&[&tls_secret("a", &pair), &secured("a", "a.test")]);
-    let client = connect(&gateway, "a.test", &authority.client().with_hybrid_key_share());
+    let client = connect(&gateway, "a.test", &authority.hybrid_client());
     assert_eq!(client.key_exchange(), "X25519MLKEM768");
     let client = connect(&gateway, "a.test", &authority.client());
     assert_eq!(client.key_exchange(), "X25519", "for a client that prefers it");

@@ -22,6 +22,8 @@ const WARM_WITHIN: Duration = Duration::from_secs(30);
 const RESUMED_AT_LEAST: f64 = 0.99;
 /// The share of its core from which on the load, and not the target, sets the pace.
 const SATURATED: f64 = 0.95;
+/// The share of its core that the busier side has where nobody else takes part.
+const UNDISTURBED: f64 = 0.85;
 /// Time that memory is left to settle before it is read.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -94,6 +96,13 @@ impl Trial {
             Detail::Traffic(detail) => Some(detail),
             Detail::Idle { .. } => None,
         }
+    }
+}
+
+impl TrafficDetail {
+    /// Whether somebody else took time of the cores: a closed loop leaves one of them no rest.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        self.target_busy.max(self.load_busy) < UNDISTURBED
     }
 }
 

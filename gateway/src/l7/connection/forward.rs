@@ -110,7 +110,7 @@ impl Connection {
         if head.status == 101 {
             return self.tunnel(request, upstream, incoming, reply, outcome).await;
         }
-        let (chunked, _) = onward_framing(head.framing, request.version);
+        let (chunked, until_close) = onward_framing(head.framing, request.version);
         let mut response = Pump::new(head.framing, chunked, None);
         let result = self
             .relay(&mut upstream, &mut body, &mut response, &mut incoming, &mut reply, timeouts)
@@ -124,7 +124,7 @@ impl Connection {
             }
             // The endpoint has answered without waiting for the whole body.
             Ok(()) if !body.is_read() => Next::Drain,
-            Ok(()) if !request.keep_alive => Next::Close,
+            Ok(()) if !request.keep_alive || until_close => Next::Close,
             Ok(()) => Next::Keep,
         };
         self.note(request, &outcome);

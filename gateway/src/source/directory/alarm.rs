@@ -97,3 +97,52 @@ fn is_gone(error: &notify::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, Flag, ModifyKind, RenameMode};
+
+    use super::*;
+
+    fn watched() -> Watched {
+        Watched {
+            directories: BTreeSet::from(["/m".into()]),
+            entries: BTreeSet::from(["/m".into(), "/current".into()]),
+        }
+    }
+
+    fn at(kind: EventKind, path: &str) -> Event {
+        Event::new(kind).add_path(path.into())
+    }
+
+    #[test]
+    fn what_reading_makes_does_not_count() {
+        for kind in [AccessKind::Open(AccessMode::Any), AccessKind::Close(AccessMode::Read)] {
+            assert!(!counts(&at(EventKind::Access(kind), "/m/a.yaml"), &watched()));
+        }
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        assert!(counts(&at(written, "/m/a.yaml"), &watched()));
+    }
+
+    #[test]
+    fn beside_the_directory_only_the_way_to_it_counts() {
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        for (path, expected) in [
+            ("/m", true),
+            ("/m/..data", true),
+            ("/current", true),
+            ("/other", false),
+            ("/other/current", false),
+            ("/m/sub/a.yaml", false),
+        ] {
+            assert_eq!(counts(&at(renamed, path), &watched()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn lost_events_count() {
+        let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(counts(&lost, &watched()));
+        assert!(!counts(&Event::new(EventKind::Create(CreateKind::Any)), &watched()));
+    }
+}

@@ -41,10 +41,12 @@ impl Watching {
 
     async fn until(&mut self, what: &str, test: impl Fn(&Delivery) -> bool) -> Arc<Delivery> {
         let found = self.receiver.wait_for(|delivery| test(delivery));
-        match tokio::time::timeout(DEADLINE, found).await {
-            Ok(found) => Arc::clone(&found.unwrap()),
-            Err(_) => panic!("{what}: still {:?}", self.receiver.borrow()),
+        let found = tokio::time::timeout(DEADLINE, found).await;
+        if let Ok(found) = found {
+            return Arc::clone(&found.unwrap());
         }
+        drop(found);
+        panic!("{what}: still {:?}", names(&self.receiver.borrow()));
     }
 
     async fn until_names(&mut self, expected: &[&str]) {

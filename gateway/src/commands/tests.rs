@@ -1,0 +1,182 @@
+use std::fs;
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+
+const GOOD: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, namespace: shop}
+spec:
+  ingressClassName: tidegate-public
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - path: /cart
+        pathType: Prefix
+        backend: {service: {name: web, port: {number: 80}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.1], conditions: {ready: true}}]
+ports: [{port: 8080}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other}
+";
+
+#[derive(Parser)]
+enum Cli {
+    Check(check::CheckArgs),
+    Plan(plan::PlanArgs),
+    Explain(explain::ExplainArgs),
+}
+
+/// Manifests in a directory of their own.
+struct World(TempDir);
+
+impl World {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new().unwrap();
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        Self(dir)
+    }
+
+    /// What a command writes, and whether it says that all is well.
+    fn run(&self, arguments: &[&str]) -> Result<(String, bool)> {
+        let manifests = self.0.path().to_str().unwrap();
+        let manifests = ["--manifests", manifests];
+        let line = ["gateway"].iter().chain(arguments).chain(&manifests);
+        let mut out = Vec::new();
+        let code = match Cli::try_parse_from(line)? {
+            Cli::Check(args) => check::run(&args, &mut out)?,
+            Cli::Plan(args) => plan::run(&args, &mut out)?,
+            Cli::Explain(args) => explain::run(&args, &mut out)?,
+        };
+        Ok((String::from_utf8(out).unwrap(), code == ExitCode::SUCCESS))
+    }
+
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
+        serde_json::from_str(&self.run(&arguments).unwrap().0).unwrap()
+    }
+}
+
+#[test]
+fn check_passes_where_nothing_is_wrong_and_counts_what_it_left_alone() {
+    let (text, well) = World::new(&[("a.yaml", GOOD)]).run(&["check"]).unwrap();
+    assert!(well, "{text}");
+    assert_eq!(text, "left alone: 1 v1 ConfigMap\nobjects: 3, errors: 0, warnings: 0\n");
+}
+
+#[test]
+fn check_fails_at_errors_and_names_each() {
+    let world = World::new(&[("a.yaml", GOOD), ("b.yaml", "kind: ["), ("c.yaml", GOOD)]);
+    let (text, well) = world.run(&["check"]).unwrap();
+    assert!(!well, "{text}");
+    assert!(text.contains("error: File") && text.contains("b.yaml:1"), "{text}");
+    assert!(text.contains("error: Ingress shop/web: stands in"), "{text}");
+    let report = world.json(&["check"]);
+    assert_eq!(report["errors"], 4);
+    assert_eq!(report["objects"], 3);
+    assert_eq!(report["diagnostics"][0]["severity"], "error");
+    assert!(report["diagnostics"][0]["location"]["line"].is_u64(), "{report}");
+}
+
+#[test]
+fn warnings_fail_only_if_asked_for() {
+    let misspelt = GOOD.replace("spec: {ports", "spec: {prots: 1, ports");
+    let world = World::new(&[("a.yaml", &misspelt)]);
+    let (text, well) = world.run(&["check"]).unwrap();
+    assert!(well && text.contains("warning: Service shop/web: spec.prots"), "{text}");
+    assert!(!world.run(&["check", "--strict"]).unwrap().1);
+}
+
+#[test]
+fn plan_shows_routes_and_endpoints() {
+    let world = World::new(&[("a.yaml", GOOD), ("broken.yaml", "kind: [")]);
+    let (text, well) = world.run(&["plan"]).unwrap();
+    assert!(well);
+    let row = text.lines().find(|line| line.starts_with("shop.example.com")).unwrap();
+    assert!(row.contains("Prefix /cart") && row.contains("shop/web:80"), "{row}");
+    assert!(row.ends_with("Ingress shop/web spec.rules[0].http.paths[0]"), "{row}");
+    assert!(text.contains("192.0.2.1:8080"), "{text}");
+    let plan = world.json(&["plan"]);
+    assert_eq!(plan["albs"]["public"]["routes"].as_array().unwrap().len(), 1);
+    assert_eq!(plan["albs"]["private"]["routes"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn explain_answers_for_each_alb_or_the_one_asked_for() {
+    let world = World::new(&[("a.yaml", GOOD)]);
+    let url = "http://shop.example.com/cart/1";
+    let both = world.json(&["explain", url]);
+    assert_eq!(both.as_array().unwrap().len(), 2);
+    assert_eq!(both[0]["route"]["ingress"]["name"], "web");
+    assert_eq!(both[1]["outcome"], "not-found");
+    let (text, well) = world.run(&["explain", url, "--alb", "public", "--from", "::1"]).unwrap();
+    assert!(well && text.contains("192.0.2.1:8080") && !text.contains("private"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_answered_is_an_error() {
+    let world = World::new(&[("a.yaml", GOOD)]);
+    let error = format!("{:#}", world.run(&["explain", "ftp://x/"]).unwrap_err());
+    assert!(error.contains("ftp://x/: the scheme is neither http nor https"), "{error}");
+    assert!(world.run(&["explain", "http://x/", "--from", "nobody"]).is_err());
+    let world = World::new(&[("gateway.yaml", "a: 1")]);
+    let config = world.0.path().join("gateway.yaml");
+    let error = world.run(&["check", "--config", config.to_str().unwrap()]).unwrap_err();
+    assert!(error.to_string().contains("apiVersion: is missing"), "{error}");
+    assert!(Cli::try_parse_from(["gateway", "check"]).is_err());
+}
+
+#[test]
+fn a_configuration_gives_manifests_and_albs() {
+    let config = "\
+apiVersion: tidegate.io/v1alpha1
+kind: GatewayConfig
+source: {manifests: m}
+alb: {public: {ingressClass: other, listen: {addresses: [127.0.0.1], http: 0}}}
+";
+    let world = World::new(&[("gateway.yaml", config)]);
+    fs::create_dir(world.0.path().join("m")).unwrap();
+    fs::write(world.0.path().join("m/a.yaml"), GOOD).unwrap();
+    let config = world.0.path().join("gateway.yaml");
+    let mut out = Vec::new();
+    let Ok(Cli::Plan(args)) = Cli::try_parse_from([
+        "gateway",
+        "plan",
+        "--output",
+        "json",
+        "--config",
+        config.to_str().unwrap(),
+    ]) else {
+        panic!("the arguments are right")
+    };
+    plan::run(&args, &mut out).unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    // The one ALB serves another class than the Ingress's.
+    assert_eq!(plan["albs"].as_object().unwrap().len(), 1);
+    assert_eq!(plan["albs"]["public"]["routes"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_error() {
+    let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
+    assert_eq!(finish(Err(pipe.into())), ExitCode::SUCCESS);
+    assert_eq!(finish(Err(anyhow::anyhow!("other"))), ExitCode::FAILURE);
+}
