@@ -94,6 +94,17 @@ impl Decoder {
         }
     }
 
+    /// Counts `n` bytes that have passed outside of any buffer. Only for bodies that are not
+    /// chunked; more than [`Decoder::remaining`] is cut to it.
+    pub fn skip(&mut self, n: u64) {
+        if let State::Length(left) = &mut self.0 {
+            *left = left.saturating_sub(n);
+            if *left == 0 {
+                self.0 = State::Done;
+            }
+        }
+    }
+
     /// Takes as much as it can out of `buf`. Bytes of several chunks are moved together inside
     /// `buf`, so that they can be passed on as one piece.
     ///

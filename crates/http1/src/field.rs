@@ -183,8 +183,6 @@ pub(crate) fn parse_fields(
             return Err(HeadError::FieldValue);
         }
         let lead = raw.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-        // An all-blank value trims to nothing: place it behind the colon.
-        let lead = if value.is_empty() { 0 } else { lead };
         let value_start = at + colon + 1 + lead;
         fields.push(Field {
             id: FieldId::of(name),
@@ -228,9 +226,6 @@ pub(crate) fn interpret(
                 meaning.length = Some(length.ok_or(HeadError::ContentLength)?);
             }
             FieldId::TransferEncoding => {
-                if field.value.is_empty() {
-                    return Err(HeadError::Coding);
-                }
                 for coding in field.value.of(buf).split(|&b| b == b',').map(trim) {
                     codings += 1;
                     last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");

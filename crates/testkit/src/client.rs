@@ -118,6 +118,15 @@ impl Client {
         self.session().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Asks for new traffic keys in both directions (TLS 1.3 KeyUpdate).
+    #[track_caller]
+    pub fn refresh_traffic_keys(&mut self) {
+        match &mut self.stream {
+            Stream::Tls(stream) => stream.conn.refresh_traffic_keys().unwrap(),
+            Stream::Plain(_) => panic!("not a TLS connection"),
+        }
+    }
+
     /// Sends these bytes.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -162,6 +171,11 @@ impl Client {
                 stream.sock.shutdown(Shutdown::Write).unwrap();
             }
         }
+    }
+
+    /// Ends the sending side, unless the gateway has ended the connection before.
+    pub fn finish_sending_if_open(&mut self) {
+        _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// Ends the connection with RST.

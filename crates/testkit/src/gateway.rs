@@ -278,8 +278,13 @@ impl Gateway {
     /// Asks it to end in order.
     #[track_caller]
     pub fn terminate(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Asks it to open its log files anew.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
     /// Its exit status, if it has ended.

@@ -105,9 +105,14 @@ impl TlsSettings {
     /// A client that takes any certificate, to look at the one it is shown. It checks the
     /// handshake's signature all the same.
     pub fn trusting_anyone() -> Self {
+        Self::trusting_anyone_with(rustls::ALL_VERSIONS)
+    }
+
+    /// The same with these versions.
+    pub fn trusting_anyone_with(versions: &[&'static SupportedProtocolVersion]) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider)))
@@ -123,7 +128,8 @@ impl TlsSettings {
         Self(Arc::new(config))
     }
 
-    pub(crate) fn config(&self) -> &Arc<ClientConfig> {
+    /// As rustls has it.
+    pub fn config(&self) -> &Arc<ClientConfig> {
         &self.0
     }
 }

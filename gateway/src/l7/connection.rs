@@ -428,7 +428,7 @@ impl Connection {
 
     /// Resets, so that what was sent can't be taken for whole.
     fn abort(self) {
-        let _ = socket2::SockRef::from(self.client.tcp()).set_linger(Some(Duration::ZERO));
+        let _ = socket2::SockRef::from(self.client.socket()).set_linger(Some(Duration::ZERO));
     }
 }
 

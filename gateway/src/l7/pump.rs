@@ -5,9 +5,13 @@ use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use http1::{BodyError, Decoder, Field, FieldId, Framing, HeadError, Limits, chunk_header};
+use tokio::net::TcpStream;
 
-use super::buffer::{Buf, SMALL};
+use super::buffer::{Buf, LARGE, SMALL};
 use super::transport::Stream;
+use splice::{Pipe, SpliceError};
+
+mod splice;
 
 /// From this size on, bytes are written from where they were read instead of being copied
 /// together with what stands around them.
@@ -57,6 +61,10 @@ pub(crate) struct Pump {
     tail: &'static [u8],
     /// Everything is in `out` or written.
     ended: bool,
+    /// The source has more than a small buffer holds, so the next read gets a large one.
+    bulk: bool,
+    /// The way past the process, once the body has shown to be long.
+    pipe: Option<Pipe>,
     /// Body bytes passed on so far, without framing.
     pub(crate) bytes: u64,
     /// The most that may pass.
@@ -75,6 +83,8 @@ impl Pump {
             used: 0,
             tail: b"",
             ended,
+            bulk: false,
+            pipe: None,
             bytes: 0,
             limit: limit.unwrap_or(u64::MAX),
         }
@@ -132,16 +142,28 @@ impl Pump {
                 out.release_if_empty();
                 return Poll::Ready(Ok(()));
             }
+            if self.splices(source_buf)
+                && let (Some(from), Some(to)) = (source.tcp(), sink.tcp())
+                && (self.pipe.is_some() || self.open_pipe())
+            {
+                source_buf.release_if_empty();
+                ready!(self.poll_splice(cx, from, to, out))?;
+                continue;
+            }
             source_buf.release_if_empty();
+            if self.bulk {
+                source_buf.reserve(LARGE);
+            }
             match source.poll_read(cx, source_buf) {
                 Poll::Ready(Ok(0)) if self.decoder.ends_with_connection() => {
                     self.decoder.finish();
                     self.end(out);
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(PumpError::Truncated)),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(n)) => self.bulk = n >= SMALL / 2,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Read(error))),
                 Poll::Pending => {
+                    source_buf.release_if_empty();
                     // What the sink holds back must not wait for the source.
                     if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
                         return Poll::Ready(Err(PumpError::Write(error)));
@@ -151,6 +173,57 @@ impl Pump {
                 }
             }
         }
+    }
+
+    /// Whether what is left of the body may go past the process.
+    fn splices(&self, source_buf: &Buf) -> bool {
+        self.pipe.is_some()
+            || self.bulk
+                && !self.chunked
+                && source_buf.is_empty()
+                && self.limit == u64::MAX
+                && (self.decoder.ends_with_connection()
+                    || self.decoder.remaining().is_some_and(|left| left >= splice::WORTH))
+    }
+
+    fn open_pipe(&mut self) -> bool {
+        self.pipe = Pipe::take();
+        self.pipe.is_some()
+    }
+
+    /// Ready when a piece has passed, or the body is through.
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        sink: &TcpStream,
+        out: &mut Buf,
+    ) -> Poll<Result<(), PumpError>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+        let failed = |error| match error {
+            SpliceError::Source(error) => PumpError::Read(error),
+            SpliceError::Sink(error) => PumpError::Write(error),
+        };
+        if pipe.is_empty() {
+            let left = self.decoder.remaining().unwrap_or(u64::MAX);
+            if left > 0 {
+                let n = ready!(pipe.poll_fill(cx, source, left)).map_err(failed)?;
+                match n {
+                    0 if self.decoder.ends_with_connection() => self.decoder.finish(),
+                    0 => return Poll::Ready(Err(PumpError::Truncated)),
+                    n => {
+                        self.bytes += n as u64;
+                        self.decoder.skip(n as u64);
+                    }
+                }
+            }
+        }
+        ready!(pipe.poll_drain(cx, sink)).map_err(failed)?;
+        if self.decoder.is_done() {
+            self.pipe = None;
+            self.end(out);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes `out`, `data` and `tail`, once.

@@ -22,6 +22,8 @@ pub(crate) trait Stream {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Ends the sending direction.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// The TCP connection, where its bytes are the stream's.
+    fn tcp(&self) -> Option<&TcpStream>;
 }
 
 impl Stream for TcpStream {
@@ -53,6 +55,10 @@ impl Stream for TcpStream {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
 }
 
 /// Reads into a buffer that grows once it has been filled to the brim.
@@ -82,8 +88,8 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// The TCP connection below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    /// The TCP connection below, whatever goes over it.
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.tcp(),
@@ -128,6 +134,13 @@ impl Stream for Client {
         match self {
             Self::Plain(stream) => Stream::poll_shutdown(stream, cx),
             Self::Tls(stream) => stream.poll_shutdown(cx),
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
         }
     }
 }

@@ -155,6 +155,21 @@ fn log_names_the_client_behind_a_trusted_proxy() {
 }
 
 #[test]
+fn rotated_log_is_opened_anew_on_sighup() {
+    let backend = Backend::named("x");
+    let gateway = gateway_to(&backend);
+    gateway.get("a.test", "/before");
+    eventually("the line is written", || (gateway.access_log().len() == 1).then_some(()));
+    let log = gateway.folder().join("access.log");
+    std::fs::rename(&log, gateway.folder().join("access.log.1")).unwrap();
+    gateway.hang_up();
+    eventually("the file is there again", || {
+        gateway.get("a.test", "/after");
+        log.exists().then_some(())
+    });
+}
+
+#[test]
 fn failure_of_a_backend_is_told_apart_in_the_log() {
     let backend = Backend::start(|connection| {
         connection.request();

@@ -347,7 +347,7 @@ fn request_body_cut_by_the_client_is_not_ended_for_the_backend() {
         client.finish_sending();
         assert!(client.try_response_to("POST").map_or(true, |r| r.status >= 400));
     }
-    assert!(!backend.received_text().contains("0\r\n\r\n"), "{}", backend.received_text());
+    assert!(!backend.received_text().contains("\r\n0\r\n"), "{}", backend.received_text());
 }
 
 #[test]
@@ -390,4 +390,96 @@ fn client_that_half_closes_behind_its_request_still_gets_the_response() {
     client.finish_sending();
     assert_eq!(client.response().text(), "late");
     assert_eq!(client.expect_end(), End::Closed);
+}
+
+#[test]
+fn client_that_asks_to_close_gets_its_response_and_the_end() {
+    let backend = Backend::named("last");
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    assert_eq!(client.get("a.test", "/").header("connection"), None);
+    client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+    let response = client.response();
+    assert_eq!((response.text().as_str(), response.header("connection")), ("last", Some("close")));
+    assert_eq!(client.expect_end(), End::Closed);
+    assert_eq!(backend.connections(), 1, "the endpoint's connection is not the client's to close");
+    assert!(!backend.received_text().contains("Connection:"));
+}
+
+#[test]
+fn interim_response_without_a_final_one_becomes_502() {
+    let backend = closing(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    let response = client.get("a.test", "/");
+    assert_eq!((response.status, response.interim.len()), (502, 1));
+    assert_eq!(backend.connections(), 1, "a request that has an answer is not repeated");
+}
+
+#[test]
+fn endless_interim_responses_become_502() {
+    let backend = Backend::start(|connection| {
+        connection.request();
+        while connection.try_send("HTTP/1.1 102 Processing\r\n\r\n").is_ok() {}
+    });
+    let gateway = gateway_to(&backend);
+    let response = gateway.client().get("a.test", "/");
+    assert_eq!(response.status, 502);
+    assert!(response.interim.len() < 100, "{}", response.interim.len());
+}
+
+#[test]
+fn response_head_beyond_the_limit_becomes_502() {
+    let backend = Backend::answering(format!(
+        "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(20_000)
+    ));
+    let gateway = gateway_to(&backend);
+    assert_eq!(gateway.get("a.test", "/").status, 502);
+}
+
+#[test]
+fn trailers_beyond_the_limit_end_the_message_visibly() {
+    let trailer = format!("X: {}\r\n", "x".repeat(200)).repeat(90);
+    let chunks = format!("1\r\na\r\n0\r\n{trailer}\r\n");
+    let backend = Backend::start({
+        let response = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        move |connection| {
+            if connection.request().is_some() {
+                connection.send(&response);
+                connection.read_some();
+            }
+        }
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    client.send_get("a.test", "/");
+    assert!(client.try_response_to("GET").is_err());
+    let mut client = gateway.client();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+    ));
+    assert_eq!(client.response().status, 400);
+}
+
+#[test]
+fn client_that_closes_amid_its_head_gets_nothing_and_costs_nothing() {
+    let backend = Backend::named("x");
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nHost: a.te");
+    client.finish_sending();
+    assert_eq!(client.expect_end(), End::Closed);
+    assert_eq!(backend.connections(), 0);
+}
+
+#[test]
+fn request_with_an_empty_body_leaves_the_connection_open_whatever_the_answer() {
+    let gateway = crate::gateway(&[]);
+    let mut client = gateway.client();
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
+        let response = client.response();
+        assert_eq!((response.status, response.header("connection")), (404, None));
+    }
 }

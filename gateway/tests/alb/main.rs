@@ -13,6 +13,7 @@ mod reload;
 mod routing;
 mod shutdown;
 mod smuggling;
+mod startup;
 mod timeouts;
 mod tls;
 mod upgrade;

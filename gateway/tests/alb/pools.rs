@@ -53,7 +53,7 @@ fn stale() -> Backend {
         if connection.request().is_some() {
             connection.send_ok("fresh");
         }
-        connection.head();
+        connection.request();
     })
 }
 
@@ -67,6 +67,96 @@ fn request_that_meets_a_stale_connection_is_repeated_if_that_is_safe() {
         assert_eq!(client.response_to(method).status, 200, "{method}");
     }
     assert_eq!(backend.connections(), 6);
+}
+
+#[test]
+fn repeated_request_is_the_same_byte_for_byte() {
+    let backend = stale();
+    let gateway = builder().workers(1).manifest("all.yaml", everything_to(&[&backend])).start();
+    let mut client = gateway.client();
+    for body in
+        ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
+    {
+        client.send(format!("PUT /again HTTP/1.1\r\nHost: a.test\r\n{body}"));
+        assert_eq!(client.response().text(), "fresh");
+    }
+    let received = backend.received();
+    assert_eq!(received.len(), 2);
+    assert!(received[1].ends_with(b"\r\n3\r\nabc\r\n0\r\n\r\n"));
+    assert!(received[0].ends_with(&received[1]), "{}", backend.received_text());
+    let lines = eventually("both are logged", || {
+        let lines = gateway.access_log();
+        (lines.len() == 2).then_some(lines)
+    });
+    assert!(lines.iter().all(|line| line["received"] == 3 && line["status"] == 200), "{lines:?}");
+}
+
+/// Some read their responses, some leave amid them; bodies of all sizes both ways. A connection to
+/// an endpoint that was left in the wrong state would give somebody another's response.
+#[test]
+fn nobody_ever_gets_anothers_response() {
+    let backend = Backend::start(|connection| {
+        while let Some(request) = connection.request() {
+            let path = request.head.line.split(' ').nth(1).unwrap();
+            let size: usize = path.rsplit('/').next().unwrap().parse().unwrap();
+            let text = format!("{path}:{}", String::from_utf8_lossy(&request.body));
+            let body = text.clone() + &"x".repeat(size);
+            if request.head.line.starts_with("HEAD") {
+                connection
+                    .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
+            } else if size.is_multiple_of(2) {
+                connection.send_ok(&body);
+            } else {
+                connection.send(format!(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+                    body.len()
+                ));
+            }
+        }
+    });
+    let gateway = gateway_to(&backend);
+    std::thread::scope(|scope| {
+        for thread in 0..6usize {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = gateway.client();
+                for i in 0..120usize {
+                    let size = [0, 1, 500, 5001, 40_000, 200_001][(i * 7 + thread) % 6];
+                    let path = format!("/{thread}/{i}/{size}");
+                    let own = format!("{thread}-{i}");
+                    let length = own.len();
+                    match i % 5 {
+                        0 => {
+                            client.send(format!("HEAD {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+                            assert_eq!(client.response_to("HEAD").status, 200);
+                            continue;
+                        }
+                        1 => {
+                            client.send_get("a.test", &path);
+                            if i % 2 == 0 {
+                                client.head();
+                            }
+                            client = gateway.client();
+                            continue;
+                        }
+                        2 => client.send(format!(
+                            "POST {path} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
+                             {length:x}\r\n{own}\r\n0\r\n\r\n"
+                        )),
+                        _ => client.send(format!(
+                            "POST {path} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {length}\r\n\r\n{own}"
+                        )),
+                    }
+                    let response = client.response();
+                    let text = response.text();
+                    assert_eq!(response.status, 200, "{path}: {text:.80}");
+                    let expected = format!("{path}:{own}");
+                    assert!(text.starts_with(&expected), "{expected} got {text:.80}");
+                    assert_eq!(text.len(), expected.len() + size, "{path}");
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -60,16 +60,77 @@ fn response_under_way_is_finished_by_the_endpoint_that_began_it() {
 }
 
 #[test]
-fn endpoints_come_and_go_without_a_failed_request() {
+fn no_request_fails_while_endpoints_change_under_load() {
+    let backends = [Backend::named("0"), Backend::named("1"), Backend::named("2")];
+    let gateway = gateway_to(&backends[0]);
+    let stop = AtomicBool::new(false);
+    let answers = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(client.get("a.test", "/").status, 200);
+                    client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx");
+                    assert_eq!(client.response().status, 200);
+                    answers.fetch_add(2, Ordering::Relaxed);
+                }
+            });
+        }
+        for round in 1..10 {
+            let (now, next) = (&backends[round % 3], &backends[(round + 1) % 3]);
+            // Each second time there is just one endpoint, and another than before.
+            let used: &[&Backend] = if round % 2 == 0 { &[now] } else { &[now, next] };
+            gateway.apply("all.yaml", everything_to(used));
+            let text = (round % 3).to_string();
+            eventually("the change is in force", || {
+                (gateway.get("a.test", "/").text() == text).then_some(())
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(answers.load(Ordering::Relaxed) > 50);
+}
+
+#[test]
+fn unrelated_change_leaves_connections_to_endpoints_in_the_pool() {
     let (one, two) = (Backend::named("one"), Backend::named("two"));
-    let gateway = gateway_to(&one);
+    let gateway =
+        builder().workers(1).manifest("one.yaml", service("one", &[&one]) + &to("one")).start();
     let mut client = gateway.client();
     assert_eq!(client.get("a.test", "/").text(), "one");
-    gateway.apply("all.yaml", everything_to(&[&one, &two]));
-    eventually("both answer", || (client.get("a.test", "/").text() == "two").then_some(()));
-    gateway.apply("all.yaml", everything_to(&[&two]));
-    eventually("one is gone", || {
-        (0..20).all(|_| client.get("a.test", "/").text() == "two").then_some(())
+    let other = Ingress::new("other").host("two.test").prefix("/", "two").yaml();
+    gateway.apply("two.yaml", service("two", &[&two]) + &other);
+    eventually("the other rule is in force", || {
+        (client.get("two.test", "/").text() == "two").then_some(())
+    });
+    assert_eq!(client.get("a.test", "/").text(), "one");
+    assert_eq!(one.connections(), 1);
+}
+
+#[test]
+fn json_and_lists_are_read_like_yaml() {
+    let one = Backend::named("one");
+    let gateway = gateway_to(&one);
+    let ingress = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [{
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": {"name": "json", "namespace": "shop"},
+            "spec": {
+                "ingressClassName": "tidegate-public",
+                "rules": [{"host": "json.test", "http": {"paths": [
+                    {"path": "/only", "pathType": "Exact",
+                     "backend": {"service": {"name": "none", "port": {"number": 80}}}}
+                ]}}]
+            }
+        }]
+    });
+    gateway.apply("more.json", ingress.to_string());
+    eventually("the rule from JSON is in force", || {
+        (gateway.get("json.test", "/only").status == 503).then_some(())
     });
 }
 

@@ -303,6 +303,17 @@ fn terminating_endpoint_serves_only_while_no_ready_one_is_left() {
 }
 
 #[test]
+fn http_1_0_request_without_host_goes_by_the_rules_for_any_host() {
+    let (one, any) = (Backend::named("one"), Backend::named("any"));
+    let ingress =
+        Ingress::new("i").host("a.test").prefix("/", "one").any_host().prefix("/", "any").yaml();
+    let gateway = gateway(&[&service("one", &[&one]), &service("any", &[&any]), &ingress]);
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(client.response().text(), "any");
+}
+
+#[test]
 fn port_of_a_service_may_be_named() {
     let one = Backend::named("one");
     let ingress = Ingress::new("i").any_host().prefix("/", "app").yaml();

@@ -66,6 +66,9 @@ fn readiness_ends_before_the_process_does() {
     eventually("it is not ready any more", || {
         (get(gateway.admin(), "admin", "/readyz").status == 503).then_some(())
     });
+    eventually("no new connections are taken", || {
+        TcpStream::connect(gateway.http()).is_err().then_some(())
+    });
     go.send(()).unwrap();
     let response = client.response();
     assert_eq!(response.text(), "late");

@@ -144,7 +144,7 @@ fn malformed_chunks_are_refused_and_the_backend_sees_no_end_of_body() {
         assert_eq!(statuses(&gateway, bytes.as_bytes()), [400], "{chunks:?}");
     }
     let seen = backend.received_text();
-    assert!(!seen.contains("0\r\n\r\n"), "a body was ended: {seen:?}");
+    assert!(!seen.contains("\r\n0\r\n"), "a body was ended: {seen:?}");
     assert!(!seen.contains("/smuggled"), "{seen:?}");
 }
 
@@ -353,4 +353,190 @@ fn heads_beyond_the_limits_are_answered_with_414_and_431() {
     let mut client = gateway.client();
     client.send(format!("GET /{}", long(100_000)));
     assert_eq!(client.response().status, 414);
+}
+
+#[test]
+fn body_behind_an_answer_of_the_gateway_is_not_the_next_request() {
+    let backend = Backend::echo();
+    let ingress = testkit::manifest::Ingress::new("i").host("a.test").prefix("/", "app").yaml();
+    let gateway = crate::gateway(&[&testkit::manifest::service("app", &[&backend]), &ingress]);
+    let length = SMUGGLED.len();
+    for framing in [
+        format!("Content-Length: {length}\r\n\r\n{SMUGGLED}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{SMUGGLED}\r\n0\r\n\r\n"),
+    ] {
+        let bytes = format!("POST / HTTP/1.1\r\nHost: unknown.test\r\n{framing}");
+        assert_eq!(statuses(&gateway, bytes.as_bytes()), [404], "{framing:?}");
+    }
+    assert_eq!(backend.received_text(), "");
+}
+
+#[test]
+fn body_that_the_backend_did_not_wait_for_is_not_the_next_request() {
+    let backend = Backend::start(|connection| {
+        while connection.head().is_some() {
+            connection.send_ok("early");
+        }
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    client.send("POST /early HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n");
+    assert_eq!(client.response().text(), "early");
+    // The gateway may have closed by now.
+    _ = client.try_send(SMUGGLED);
+    let (rest, _) = client.read_to_end();
+    assert_eq!(rest, b"", "{}", rest.escape_ascii());
+    let mut other = gateway.client();
+    assert_eq!(other.get("a.test", "/other").text(), "early");
+    for received in backend.received() {
+        let text = String::from_utf8_lossy(&received).into_owned();
+        assert!(!(text.contains("/early") && text.contains("/other")), "{text}");
+    }
+}
+
+/// Reads a backend's connection as strictly as can be: heads that the gateway wrote, bodies by
+/// their framing, nothing between them. Answers the number of whole requests.
+#[track_caller]
+fn assert_plain_requests(stream: &[u8]) -> usize {
+    let shown = || stream.escape_ascii().to_string();
+    let mut rest = stream;
+    let mut requests = 0;
+    while let Some(end) = rest.windows(4).position(|w| w == b"\r\n\r\n") {
+        let (head, body) = rest.split_at(end + 4);
+        let text = head.escape_ascii().to_string();
+        let head = testkit::Head::parse(head);
+        assert!(head.line.ends_with(" HTTP/1.1"), "{text} in {}", shown());
+        // The gateway adds one of each to every request; a smuggled one would have none.
+        for name in ["x-request-id", "x-forwarded-for", "host", "forwarded"] {
+            assert_eq!(head.values(name).len(), 1, "{name} in {text} in {}", shown());
+        }
+        assert!(!text.contains("\\x00") && !text.replace("\\r\\n", "").contains("\\r"), "{text}");
+        rest = body;
+        if head.is_chunked() {
+            assert_eq!(head.content_length(), None, "{text}");
+            loop {
+                let Some(line) = rest.windows(2).position(|w| w == b"\r\n") else {
+                    return requests;
+                };
+                let size = std::str::from_utf8(&rest[..line]).unwrap();
+                let size = usize::from_str_radix(size, 16)
+                    .unwrap_or_else(|_| panic!("chunk size {size:?} in {}", shown()));
+                rest = &rest[line + 2..];
+                if size == 0 {
+                    break;
+                }
+                let Some(behind) = rest.get(size..) else { return requests };
+                if behind.len() < 2 {
+                    return requests;
+                }
+                assert!(behind.starts_with(b"\r\n"), "{}", shown());
+                rest = &behind[2..];
+            }
+            while !rest.starts_with(b"\r\n") {
+                let Some(line) = rest.windows(2).position(|w| w == b"\r\n") else {
+                    return requests;
+                };
+                rest = &rest[line + 2..];
+            }
+            rest = &rest[2..];
+        } else {
+            assert!(head.values("transfer-encoding").is_empty(), "{text}");
+            let Some(behind) = rest.get(head.content_length().unwrap_or(0)..) else {
+                return requests;
+            };
+            rest = behind;
+        }
+        requests += 1;
+    }
+    requests
+}
+
+#[test]
+fn whatever_clients_send_the_backend_sees_whole_requests_written_by_the_gateway() {
+    const SEEDS: [&str; 7] = [
+        "POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabcdef",
+        "POST /b HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
+        "POST /c HTTP/1.1\r\nHost: a.test\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n1;e\r\na\r\n0\r\nT: u\r\n\r\n",
+        "GET /d HTTP/1.1\r\nHost: a.test\r\nConnection: close, x\r\nX: y\r\n\r\n",
+        "PUT /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\nExpect: x\r\n\r\n",
+        "GET http://a.test/f HTTP/1.1\r\nHost: a.test\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        "POST /g HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc",
+    ];
+    const PIECES: [&str; 22] = [
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        " ",
+        "\t",
+        ":",
+        ";",
+        ",",
+        "0",
+        "1",
+        "+",
+        "-",
+        "\u{b}",
+        "\u{e9}",
+        "\r\nContent-Length: 5",
+        "\r\nTransfer-Encoding: chunked",
+        "\r\nTransfer-Encoding: x",
+        "\r\n X: folded",
+        "\r\nConnection: content-length",
+        "0\r\n\r\n",
+        "\r\nHost: b.test",
+    ];
+    let backend = Backend::start(|connection| {
+        while connection.head().is_some() {
+            // Whatever the body is, it is not waited for: that is the harder case.
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let careful = Backend::start(|connection| {
+        while connection.request().is_some() {
+            connection.send_ok("ok");
+        }
+    });
+    let gateways = [gateway_to(&backend), gateway_to(&careful)];
+    // xorshift64*: the same requests on every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    };
+    for round in 0..1500 {
+        let mut bytes = Vec::new();
+        for _ in 0..=below(2) {
+            let mut request = SEEDS[below(SEEDS.len())].as_bytes().to_vec();
+            for _ in 0..below(3) {
+                let at = below(request.len());
+                let piece = PIECES[below(PIECES.len())].as_bytes();
+                let removed = below(3).min(request.len() - at);
+                request.splice(at..at + removed, piece.iter().copied());
+            }
+            bytes.extend(request);
+        }
+        bytes.extend_from_slice(SMUGGLED.as_bytes());
+        let mut client = gateways[round % 2].client();
+        for piece in bytes.chunks(1 + below(bytes.len())) {
+            if client.try_send(piece).is_err() {
+                break;
+            }
+        }
+        // Answered, refused or cut off, it has an end.
+        client.finish_sending_if_open();
+        client.read_to_end();
+    }
+    let whole: usize = [&backend, &careful]
+        .iter()
+        .flat_map(|backend| backend.received())
+        .map(|stream| assert_plain_requests(&stream))
+        .sum();
+    assert!(whole > 500, "only {whole} requests came through: the test tests nothing");
+    for gateway in &gateways {
+        assert!(!gateway.stderr().contains("panicked"), "{}", gateway.stderr());
+        assert_eq!(gateway.get("a.test", "/").status, 200);
+    }
 }

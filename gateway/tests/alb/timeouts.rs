@@ -191,3 +191,23 @@ fn socket_with_full_queue(
     }
     (socket.into(), filling)
 }
+
+#[test]
+fn client_that_stops_reading_is_cut_off() {
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let backend = Backend::start(move |connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        let block = vec![b'x'; 1 << 20];
+        let sent = (0..1024).take_while(|_| connection.try_send(&block).is_ok()).count();
+        ended.lock().unwrap().send(sent).unwrap();
+    });
+    let gateway = with("bodyStall", &backend);
+    let mut client = gateway.client();
+    client.send_get("a.test", "/");
+    assert_eq!(client.head().status(), 200);
+    let sent = has_ended.recv_timeout(testkit::DEADLINE).expect("the backend is let go");
+    assert!(sent < 1024, "all of it was taken in");
+    assert_eq!(client.read_to_end().1, End::Aborted);
+}

@@ -1,5 +1,9 @@
 //! Certificates by SNI, versions, resumption, and change without a dropped connection.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
 use testkit::manifest::{Ingress, service, tls_secret, tls_secret_of};
 use testkit::{Authority, Backend, Client, Gateway, TlsSettings, eventually};
 
@@ -139,7 +143,8 @@ fn new_certificate_is_shown_without_a_dropped_connection() {
     gateway.apply("cert.yaml", tls_secret("a", &new));
     eventually("the new certificate is shown", || {
         // Every handshake succeeds meanwhile.
-        let client = connect(&gateway, "a.test", &authority.client());
+        let mut client = connect(&gateway, "a.test", &authority.client());
+        assert_eq!(client.get("a.test", "/").text(), "x");
         (client.certificate() == new.der).then_some(())
     });
     assert_eq!(standing.get("a.test", "/").text(), "x");
@@ -224,4 +229,95 @@ fn connection_close_over_tls_ends_with_close_notify() {
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
     assert_eq!(client.response().text(), "x");
     assert_eq!(client.expect_end(), testkit::End::Closed);
+}
+
+/// A TCP connection whose every byte goes in a segment of its own.
+struct SingleBytes(TcpStream);
+
+impl Read for SingleBytes {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl Write for SingleBytes {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.write(&buf[..buf.len().min(1)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn handshake_and_request_in_single_bytes_are_the_same() {
+    let backend = Backend::named("whole");
+    let gateway = crate::gateway_to(&backend);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let settings = TlsSettings::trusting_anyone_with(&[version]);
+        let name = rustls::pki_types::ServerName::try_from("a.test").unwrap();
+        let session = rustls::ClientConnection::new(Arc::clone(settings.config()), name).unwrap();
+        let tcp = TcpStream::connect(gateway.https()).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        tcp.set_read_timeout(Some(testkit::DEADLINE)).unwrap();
+        let mut stream = rustls::StreamOwned::new(session, SingleBytes(tcp));
+        let request = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.flush().unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("whole"), "{answer}");
+    }
+}
+
+#[test]
+fn keys_may_be_updated_between_and_amid_requests() {
+    let backend = Backend::echo();
+    let gateway = crate::gateway_to(&backend);
+    let mut client = connect(&gateway, "a.test", &TlsSettings::trusting_anyone());
+    for _ in 0..5 {
+        client.send("POST /keys HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc");
+        client.refresh_traffic_keys();
+        client.send("def");
+        assert!(client.response().text().ends_with("abcdef"));
+    }
+}
+
+#[test]
+fn client_that_ends_its_side_behind_its_request_still_gets_the_response() {
+    let backend = Backend::named("late");
+    let gateway = crate::gateway_to(&backend);
+    let mut client = connect(&gateway, "a.test", &TlsSettings::trusting_anyone());
+    client.send_get("a.test", "/");
+    client.finish_sending();
+    assert_eq!(client.response().text(), "late");
+    assert_eq!(client.expect_end(), testkit::End::Closed);
+}
+
+#[test]
+fn pipelined_requests_and_a_long_upload_over_tls_arrive_whole() {
+    let backend = Backend::start(|connection| {
+        while let Some(request) = connection.request() {
+            let sum = request.body.iter().fold(0u32, |sum, &b| sum.wrapping_mul(31) + u32::from(b));
+            connection.send_ok(&format!("{} {sum}", request.body.len()));
+        }
+    });
+    let gateway = crate::gateway_to(&backend);
+    let mut client = connect(&gateway, "a.test", &TlsSettings::trusting_anyone());
+    let mut bytes = Vec::new();
+    let mut expected = Vec::new();
+    for len in [0usize, 1, 16_384, 16_385, 100_000, 3_000_000, 7] {
+        let body: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
+        let sum = body.iter().fold(0u32, |sum, &b| sum.wrapping_mul(31) + u32::from(b));
+        expected.push(format!("{len} {sum}"));
+        bytes.extend(
+            format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {len}\r\n\r\n").bytes(),
+        );
+        bytes.extend(body);
+    }
+    client.send(bytes);
+    for expected in expected {
+        assert_eq!(client.response().text(), expected);
+    }
 }

@@ -305,6 +305,12 @@ fn target_above_its_limit_is_answered_with_414() {
     assert!(parse_request(head(100).as_bytes(), &limits, &mut Vec::new()).unwrap().is_some());
     let error = refused_within(head(101), &limits);
     assert_eq!((error, error.status()), (HeadError::TargetTooLong, 414));
+    // The longest one allowed is waited for to its last byte, whatever its method.
+    let longest = head(100).replace("GET", &"M".repeat(32));
+    for end in 0..longest.len() {
+        let read = parse_request(&longest.as_bytes()[..end], &limits, &mut Vec::new());
+        assert!(matches!(read, Ok(None)), "at {end}: {read:?}");
+    }
     // Known before the line has ended.
     let endless = format!("GET /{}", "x".repeat(300));
     assert_eq!(refused_within(endless, &limits), HeadError::TargetTooLong);

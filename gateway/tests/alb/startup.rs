@@ -1,0 +1,63 @@
+//! What keeps the gateway from starting is said on stderr, with what to do.
+
+use testkit::{Backend, Gateway, eventually};
+
+use crate::{builder, everything_to};
+
+/// The log of a gateway that must not start.
+#[track_caller]
+fn refusal(mut gateway: Gateway) -> String {
+    let status = gateway.wait();
+    assert!(!status.success(), "it ended as if all were well");
+    gateway.stderr()
+}
+
+#[test]
+fn planes_of_later_versions_can_not_be_enabled() {
+    for key in ["l4", "vpn", "overlay"] {
+        let error = refusal(builder().config(&format!("{key}: {{enabled: true}}")).spawn());
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
+fn unknown_key_is_named() {
+    let error = refusal(builder().alb("timeouts: {headd: 1s}").spawn());
+    assert!(error.contains("headd"), "{error}");
+}
+
+#[test]
+fn value_out_of_range_is_named_with_its_key() {
+    for (yaml, key) in [
+        ("limits: {headBytes: 100}", "headBytes"),
+        ("timeouts: {head: soon}", "head"),
+        ("trustedProxies: [10.0.0.0/33]", "trustedProxies"),
+        ("defaultCertificate: no-namespace", "defaultCertificate"),
+    ] {
+        let error = refusal(builder().alb(yaml).spawn());
+        assert!(error.contains(key), "{yaml}: {error}");
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_room_is_made_again() {
+    let backend = Backend::named("x");
+    let gateway = builder()
+        .workers(1)
+        .alb("limits: {connections: 2}")
+        .manifest("all.yaml", everything_to(&[&backend]))
+        .start();
+    let (mut one, mut two) = (gateway.client(), gateway.client());
+    assert_eq!(one.get("a.test", "/").text(), "x");
+    assert_eq!(two.get("a.test", "/").text(), "x");
+    let mut three = gateway.client();
+    let (answer, _) = three.read_to_end();
+    assert_eq!(answer, b"");
+    assert_eq!(two.get("a.test", "/").text(), "x");
+    drop(one);
+    eventually("there is room again", || {
+        let mut client = gateway.client();
+        client.try_send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").ok()?;
+        client.try_response_to("GET").ok()
+    });
+}
