@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http1::{Field, Framing, HeadError, Method, Version};
+use http1::{Field, HeadError, Method, Version};
 use model::AlbKind;
 use rustls::{NamedGroup, ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
@@ -290,7 +290,7 @@ impl Connection {
     /// Sends one of the gateway's own answers to a request.
     async fn answer(&mut self, request: &mut Request, answer: &Answer) -> Next {
         // A body that nobody wants is not waited for.
-        let keep_alive = request.keep_alive && request.framing == Framing::Empty;
+        let keep_alive = request.keep_alive && !request.has_body();
         let onward = Onward { version: request.version, chunked: false, keep_alive };
         let mut out = Buf::default();
         let is_head = request.method == Method::Head;

@@ -90,9 +90,9 @@ impl Pump {
         }
     }
 
-    /// A body that has been passed on whole.
-    pub(crate) fn ended() -> Self {
-        Self::new(Framing::Empty, false, None)
+    /// A body of so many bytes that has been read whole.
+    pub(crate) fn ended(bytes: u64) -> Self {
+        Self { bytes, ..Self::new(Framing::Empty, false, None) }
     }
 
     /// Whether nothing more has to be read for this body.

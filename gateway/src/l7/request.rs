@@ -92,6 +92,11 @@ pub(crate) struct Received<'a> {
 }
 
 impl Request {
+    /// Whether bytes of a body follow the head.
+    pub(crate) fn has_body(&self) -> bool {
+        !matches!(self.framing, Framing::Empty | Framing::Length(0))
+    }
+
     /// Its route, where a rule takes it.
     pub(crate) fn entry(&self, context: &ListenerContext) -> Option<&RouteEntry> {
         self.local.table.alb(context.kind)?.routes.get(self.route?)

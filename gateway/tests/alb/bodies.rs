@@ -138,3 +138,74 @@ fn upload_and_download_at_once_pass_each_other() {
     assert_eq!(client.read(5), b"56789");
     assert!(client.try_send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").is_ok());
 }
+
+/// Bytes that repeat only after 16 MiB, so that a piece lost, doubled or moved shows.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ (i >> 16) as u8).collect()
+}
+
+#[test]
+fn long_bodies_both_ways_arrive_byte_for_byte_with_requests_behind_them() {
+    const LEN: usize = 5_000_003;
+    let backend = Backend::start(|connection| {
+        while let Some(request) = connection.request() {
+            connection
+                .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()));
+            connection.send(&request.body);
+        }
+    });
+    let gateway = gateway_to(&backend);
+    let settings = TlsSettings::trusting_anyone();
+    let body = pattern(LEN);
+    for mut client in [gateway.client(), Client::connect_tls(gateway.https(), "a.test", &settings)]
+    {
+        for _ in 0..2 {
+            client.send(format!(
+                "PUT /long HTTP/1.1\r\nHost: a.test\r\nContent-Length: {LEN}\r\n\r\n"
+            ));
+            // The next request stands right behind the body.
+            client.send(&body);
+            client.send("GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            assert!(client.response().body == body, "the body has changed on its way");
+            assert_eq!(client.response().status, 200);
+        }
+    }
+}
+
+#[test]
+fn long_response_cut_amid_its_body_is_never_taken_for_whole() {
+    let backend = Backend::start(|connection| {
+        if connection.head().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n");
+            connection.send(pattern(3_000_000));
+        }
+    });
+    let gateway = gateway_to(&backend);
+    for version in ["1.1", "1.0"] {
+        let mut client = gateway.client();
+        client.send(format!("GET / HTTP/{version}\r\nHost: a.test\r\n\r\n"));
+        let incomplete = client.try_response_to("GET").unwrap_err();
+        assert_eq!(incomplete.end, testkit::End::Aborted, "HTTP/{version}");
+        assert!(pattern(3_000_000).starts_with(&incomplete.body));
+    }
+}
+
+#[test]
+fn long_upload_cut_by_the_client_ends_visibly_for_the_backend() {
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    let ended = std::sync::Mutex::new(ended);
+    let backend = Backend::start(move |connection| {
+        if connection.head().is_some() {
+            let total = connection.drain();
+            ended.lock().unwrap().send(total).unwrap();
+        }
+    });
+    let gateway = gateway_to(&backend);
+    let mut client = gateway.client();
+    client.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 20000000\r\n\r\n");
+    client.send(pattern(3_000_000));
+    client.finish_sending();
+    let total = has_ended.recv_timeout(testkit::DEADLINE).expect("the backend is told");
+    assert!(total <= 3_000_000, "{total} bytes of 3000000 sent");
+    assert!(client.try_response_to("PUT").map_or(true, |response| response.status >= 400));
+}

@@ -289,10 +289,25 @@ fn client_that_ends_its_side_behind_its_request_still_gets_the_response() {
     let backend = Backend::named("late");
     let gateway = crate::gateway_to(&backend);
     let mut client = connect(&gateway, "a.test", &TlsSettings::trusting_anyone());
+    assert_eq!(client.get("a.test", "/").text(), "late");
     client.send_get("a.test", "/");
     client.finish_sending();
     assert_eq!(client.response().text(), "late");
     assert_eq!(client.expect_end(), testkit::End::Closed);
+}
+
+#[test]
+fn client_that_sends_all_it_has_with_the_end_of_its_handshake_gets_the_response() {
+    let backend = Backend::named("late");
+    let gateway = crate::gateway_to(&backend);
+    // Finished, request, close_notify and FIN mostly come in one piece; not always, so often.
+    for _ in 0..20 {
+        let mut client = connect(&gateway, "a.test", &TlsSettings::trusting_anyone());
+        client.send_get("a.test", "/");
+        client.finish_sending();
+        assert_eq!(client.response().text(), "late");
+        assert_eq!(client.expect_end(), testkit::End::Closed);
+    }
 }
 
 #[test]

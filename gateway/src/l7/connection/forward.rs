@@ -237,7 +237,7 @@ impl Connection {
             attempts += 1;
             last = error;
             shard.upstream_retries.increment();
-            *body = Pump::ended();
+            *body = Pump::ended(body.bytes);
             incoming.clear();
             reply.clear();
         }
@@ -389,8 +389,7 @@ impl Connection {
             tracing::debug!(upstream = ?outcome.upstream, text, "no response");
         }
         // What was read of the body is gone, so the next request can't be found behind it.
-        let unread = request.framing != Framing::Empty;
-        let keep_alive = request.keep_alive && !unread;
+        let keep_alive = request.keep_alive && !request.has_body();
         let answer = Answer::failed(status, text);
         let onward = Onward { version: request.version, chunked: false, keep_alive };
         let mut out = Buf::default();

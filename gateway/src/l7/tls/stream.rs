@@ -105,7 +105,11 @@ impl TlsStream {
             }
             match self.step(plain) {
                 Ok(Step::Again) => {}
-                Ok(Step::Closed) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Ok(Step::Closed) if self.tls.is_handshaking() => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                // The end of what the client sends may come in one piece with its Finished.
+                Ok(Step::Closed) => self.open = true,
                 Ok(Step::NeedsInput) if self.open => {}
                 Ok(Step::NeedsInput) => {
                     ready!(self.poll_flush(cx))?;
