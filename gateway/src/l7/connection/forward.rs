@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http1::{Framing, HeadError, Method, ResponseHead, Version};
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 
 use super::{Connection, Next, Outcome, with_fields};
 use crate::l7::balance::Backend;
@@ -53,6 +55,10 @@ struct Attempt<'a> {
     reply: &'a mut Buf,
     sent: bool,
     interim: u32,
+    /// Whether the client has got a part of what is in `reply`.
+    torn: bool,
+    /// Whether a client that resets is still looked out for.
+    watches_client: bool,
 }
 
 impl Connection {
@@ -73,7 +79,7 @@ impl Connection {
         if let Err(error) =
             body.prefill(&mut self.inbound, &mut request.head, &context.settings.limits)
         {
-            return self.fail(request, NoHead::Client(error), Outcome::default()).await;
+            return self.fail(request, NoHead::Client(error), Outcome::default(), false).await;
         }
         self.exchange(request, backend, &timeouts, body).await
     }
@@ -103,7 +109,9 @@ impl Connection {
             Ok(found) => found,
             Err(error) => {
                 outcome.received = body.bytes;
-                return self.fail(request, error, outcome).await;
+                // Nothing can be said behind an interim head that is only half out.
+                let torn = !reply.is_empty();
+                return self.fail(request, error, outcome, torn).await;
             }
         };
         outcome.status = head.status;
@@ -204,9 +212,14 @@ impl Connection {
                 reply,
                 sent: false,
                 interim: 0,
+                torn: false,
+                watches_client: true,
             };
             attempt.out.put(request.head.filled());
             let result = self.await_head(&mut attempt).await;
+            if result.is_err() && !attempt.torn {
+                attempt.reply.clear();
+            }
             drop(attempt);
             outcome.upstream_duration = sent_at.elapsed();
             let error = match result {
@@ -290,7 +303,10 @@ impl Connection {
             // Interim responses go out before anything else is read.
             while !attempt.reply.is_empty() {
                 match client.poll_write(cx, [attempt.reply.filled(), b"", b""]) {
-                    Poll::Ready(Ok(n)) if n > 0 => attempt.reply.consume(n),
+                    Poll::Ready(Ok(n)) if n > 0 => {
+                        attempt.reply.consume(n);
+                        attempt.torn = !attempt.reply.is_empty();
+                    }
                     Poll::Ready(result) => {
                         let error = result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
                         return Poll::Ready(Err(NoHead::Client(PumpError::Write(error))));
@@ -313,6 +329,9 @@ impl Connection {
             }
             let began = !attempt.incoming.is_empty() || attempt.interim > 0;
             match Stream::poll_read(&mut attempt.upstream.stream, cx, attempt.incoming) {
+                Poll::Pending if attempt.sent && attempt.watches_client => {
+                    return attempt.poll_client_gone(cx, client.socket());
+                }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => {
                     return Poll::Ready(Err(NoHead::Broken { began }));
@@ -365,7 +384,13 @@ impl Connection {
     }
 
     /// Tells the client that there will be no response, and notes why.
-    async fn fail(&mut self, request: &mut Request, error: NoHead, mut outcome: Outcome) -> Next {
+    async fn fail(
+        &mut self,
+        request: &mut Request,
+        error: NoHead,
+        mut outcome: Outcome,
+        torn: bool,
+    ) -> Next {
         let (status, text) = match &error {
             NoHead::Broken { began: false } => (502, "endpoint closed the connection"),
             NoHead::Broken { began: true } => (502, "endpoint closed amid the response head"),
@@ -379,7 +404,7 @@ impl Connection {
             NoHead::Client(error) => (499, request_error(error)),
             NoHead::ClientTimedOut => (408, "request body stalled"),
         };
-        if status == 499 {
+        if status == 499 || torn {
             outcome.status = status;
             outcome.error = text;
             self.note(request, &outcome);
@@ -408,6 +433,24 @@ impl Connection {
 }
 
 impl Attempt<'_> {
+    /// Ready when the client has reset its connection: nobody waits for the response then. A
+    /// client that has only ended its side still does.
+    fn poll_client_gone<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &TcpStream,
+    ) -> Poll<Result<T, NoHead>> {
+        let mut byte = [0];
+        match client.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(_)) => {
+                self.watches_client = false;
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(NoHead::Client(PumpError::Read(error)))),
+        }
+    }
+
     /// Reads a head out of what has come in and writes it to `reply`. None: interim, or not whole.
     fn take_head(
         &mut self,
