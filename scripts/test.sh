@@ -3,11 +3,17 @@
 #
 #   bash scripts/test.sh
 #
-# Needs Rust and what scripts/deps.sh installs. FUZZ_SECONDS is for each fuzz target (default 20).
+# Needs Rust and what scripts/deps.sh installs, which it calls where something is missing and it
+# may. FUZZ_SECONDS is for each fuzz target (default 20).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s\n' "$*"; }
+
+if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool; } >/dev/null; then
+    step "tools"
+    bash scripts/deps.sh
+fi
 
 step "format"
 cargo fmt --all --check

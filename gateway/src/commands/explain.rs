@@ -14,7 +14,7 @@ use super::{Input, Loaded, Output, write_json};
 /// The arguments of `gateway explain`.
 #[derive(Args, Clone, Debug)]
 pub struct ExplainArgs {
-    /// What a client asks for, such as https://shop.example.com/cart
+    /// What a client asks for, such as `https://shop.example.com/cart`
     url: String,
     #[command(flatten)]
     input: Input,

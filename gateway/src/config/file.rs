@@ -224,7 +224,7 @@ pub struct Upstream {
 impl Default for Upstream {
     fn default() -> Self {
         Self {
-            max_idle_per_endpoint: 64,
+            max_idle_per_endpoint: 256,
             idle: Period::from_secs(30),
             tries: 3,
             ejection: Ejection::default(),

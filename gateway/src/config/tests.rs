@@ -51,7 +51,7 @@ fn what_is_not_written_has_its_default() {
     let seconds = [t.head, t.idle, t.connect, t.upstream_head, t.body_stall, t.tunnel]
         .map(|period| Duration::from(period).as_secs());
     assert_eq!(seconds, [15, 75, 5, 60, 60, 3600]);
-    assert_eq!((alb.upstream.tries, alb.upstream.max_idle_per_endpoint), (3, 64));
+    assert_eq!((alb.upstream.tries, alb.upstream.max_idle_per_endpoint), (3, 256));
     assert_eq!(alb.upstream.ejection.failures, 5);
     let settings = config.alb_settings();
     assert_eq!(settings.len(), 1);
