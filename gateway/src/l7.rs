@@ -8,7 +8,7 @@ mod balance;
 mod buffer;
 mod connection;
 pub(crate) mod date;
-pub mod path;
+mod names;
 mod pump;
 mod request;
 mod response;

@@ -11,9 +11,11 @@ use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options};
 mod de;
 mod node;
 mod path;
+mod pieces;
 
 pub use node::{Content, Key, Node};
 pub use path::{FieldPath, Segment};
+pub use pieces::{Piece, pieces};
 
 /// Largest text that is read, in bytes.
 pub const MAX_BYTES: usize = 16 << 20;

@@ -10,6 +10,7 @@ use model::{AlbKind, ObjectKey};
 use serde::Serialize;
 
 pub mod explain;
+pub mod path;
 mod planner;
 pub mod router;
 pub mod verdict;

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use http1::{Field, FieldId, Framing, Method, RequestHead, Scheme, TargetForm, Version};
 use ipnet::IpNet;
-use plan::l7::Verdict;
+use plan::l7::{Verdict, path};
 
 use super::buffer::Buf;
 use super::connection::ListenerContext;
-use super::path;
+use super::names;
 use super::table::{Local, RouteEntry};
 
 mod head;
@@ -151,7 +151,7 @@ fn choose(
         _ => {}
     }
     let mut host_space = [0u8; 256];
-    let host = path::host_for_matching(head.host.of(buf), &mut host_space);
+    let host = names::host_for_matching(head.host.of(buf), &mut host_space);
     let path_space;
     let raw_path = head.path.of(buf);
     let path = match path::for_matching(raw_path) {
@@ -227,7 +227,7 @@ fn client_behind(context: &ListenerContext, peer: IpAddr, buf: &[u8], fields: &[
     let lines = fields.iter().rev().filter(|field| field.id == FieldId::XForwardedFor);
     for line in lines {
         for member in line.value.of(buf).rsplit(|&b| b == b',') {
-            let Some(ip) = path::parse_forwarded_for(member) else { return client };
+            let Some(ip) = names::parse_forwarded_for(member) else { return client };
             client = ip;
             if !contains(&context.settings.trusted_proxies, ip) {
                 return client;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ingest::manifest::{self, Entry};
+use ingest::manifest::{self, Entry, Memo};
 use model::{Diagnostic, Location, ObjectRef, Severity};
 
 use super::Delivery;
@@ -16,8 +16,15 @@ pub struct Store {
     files: BTreeMap<String, File>,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 struct File {
+    content: Content,
+    /// Lets a change to one object cost the reading of one, however large the file.
+    memo: Memo,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Content {
     entries: BTreeMap<ObjectRef, Entry>,
     diagnostics: Vec<Diagnostic>,
     ignored: BTreeMap<String, usize>,
@@ -29,8 +36,8 @@ impl Store {
     /// Objects that stood in the file before and may still be meant to (they are broken, or
     /// something in the file can't be identified) stay as they were.
     pub fn put(&mut self, name: &str, text: &str) -> bool {
-        let before = self.files.get(name);
-        let had_objects = before.is_some_and(|file| !file.entries.is_empty());
+        let known = self.files.get_mut(name);
+        let had_objects = known.as_ref().is_some_and(|file| !file.content.entries.is_empty());
         if had_objects && text.trim().is_empty() {
             // Who writes in place cuts the file to nothing first, and a full disk leaves it so.
             return self.keep(
@@ -40,22 +47,26 @@ impl Store {
                 "remove the file to take its objects out of force",
             );
         }
-        let parsed = manifest::parse(name, text);
-        let mut file = File {
+        let (before, mut memo) = match known {
+            Some(file) => (Some(&file.content), std::mem::take(&mut file.memo)),
+            None => (None, Memo::default()),
+        };
+        let parsed = manifest::parse_with(name, text, &mut memo);
+        let mut content = Content {
             entries: BTreeMap::new(),
             diagnostics: parsed.diagnostics,
             ignored: parsed.ignored,
         };
         for entry in parsed.objects {
-            file.entries.insert(entry.reference.clone(), entry);
+            content.entries.insert(entry.reference.clone(), entry);
         }
         let mut kept_unseen = false;
-        for (reference, entry) in before.into_iter().flat_map(|file| &file.entries) {
+        for (reference, entry) in before.into_iter().flat_map(|content| &content.entries) {
             let broken = parsed.broken.contains(reference);
-            if !file.entries.contains_key(reference) && (broken || parsed.torn) {
-                file.entries.insert(reference.clone(), entry.clone());
+            if !content.entries.contains_key(reference) && (broken || parsed.torn) {
+                content.entries.insert(reference.clone(), entry.clone());
                 kept_unseen |= !broken;
-                for diagnostic in &mut file.diagnostics {
+                for diagnostic in &mut content.diagnostics {
                     if broken && diagnostic.object == *reference {
                         say_kept(diagnostic);
                     }
@@ -64,9 +75,9 @@ impl Store {
         }
         if kept_unseen {
             let this = manifest::file_reference(name);
-            file.diagnostics.iter_mut().filter(|found| found.object == this).for_each(say_kept);
+            content.diagnostics.iter_mut().filter(|found| found.object == this).for_each(say_kept);
         }
-        self.replace(name, file)
+        self.replace(name, File { content, memo })
     }
 
     /// A file is there and can't be read, for this reason. Returns whether that is news.
@@ -82,12 +93,12 @@ impl Store {
     /// All objects, and all that is wrong.
     pub fn delivery(&self) -> Delivery {
         let mut delivery = Delivery::default();
-        for file in self.files.values() {
-            delivery.diagnostics.extend(file.diagnostics.iter().cloned());
-            for (kind, count) in &file.ignored {
+        for File { content, .. } in self.files.values() {
+            delivery.diagnostics.extend(content.diagnostics.iter().cloned());
+            for (kind, count) in &content.ignored {
                 *delivery.ignored.entry(kind.clone()).or_default() += count;
             }
-            for entry in file.entries.values() {
+            for entry in content.entries.values() {
                 match delivery.objects.origins.get(&entry.reference) {
                     None => entry.clone().insert_into(&mut delivery.objects),
                     Some(first) => delivery.diagnostics.push(in_two_files(entry, first)),
@@ -108,26 +119,26 @@ impl Store {
     }
 
     fn keep(&mut self, name: &str, severity: Severity, reason: &str, remedy: &str) -> bool {
-        let file = self.files.entry(name.to_owned()).or_default();
+        let File { content, .. } = self.files.entry(name.to_owned()).or_default();
         let location = Location { file: name.to_owned(), line: 0 };
         let mut diagnostic = Diagnostic::error(manifest::file_reference(name), "", reason)
             .remedy(remedy)
             .at(Some(location));
         diagnostic.severity = severity;
-        if !file.entries.is_empty() {
+        if !content.entries.is_empty() {
             say_kept(&mut diagnostic);
         }
-        let news = file.diagnostics != [diagnostic.clone()];
-        file.diagnostics = vec![diagnostic];
+        let news = content.diagnostics != [diagnostic.clone()];
+        content.diagnostics = vec![diagnostic];
         news
     }
 
     fn replace(&mut self, name: &str, file: File) -> bool {
         match self.files.get_mut(name) {
-            Some(known) if *known == file => false,
             Some(known) => {
+                let news = known.content != file.content;
                 *known = file;
-                true
+                news
             }
             None => {
                 self.files.insert(name.to_owned(), file);

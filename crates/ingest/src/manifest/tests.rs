@@ -1,8 +1,18 @@
-use model::Severity;
+use model::{ObjectKey, Severity};
 
+use super::found::{is_label, is_subdomain};
 use super::*;
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
+
+/// Parses without a memo, with a new one and with that one again, and all are the same.
+fn parse(file: &str, text: &str) -> Parsed {
+    let parsed = super::parse(file, text);
+    let mut memo = Memo::default();
+    assert_eq!(parse_with(file, text, &mut memo), parsed, "{text}");
+    assert_eq!(parse_with(file, text, &mut memo), parsed, "{text}");
+    parsed
+}
 
 fn names(parsed: &Parsed) -> Vec<String> {
     parsed.objects.iter().map(|entry| entry.reference.to_string()).collect()
@@ -260,7 +270,7 @@ data: {a: eA==, b: eQ==}
 stringData: {b: z, c: no}
 ";
     let parsed = parse("f.yaml", text);
-    let Object::Secret(secret) = &parsed.objects[0].object else { panic!("{parsed:?}") };
+    let Object::Secret(secret) = &*parsed.objects[0].object else { panic!("{parsed:?}") };
     let data: Vec<_> = secret.data.iter().flatten().map(|(_, value)| value.0.as_slice()).collect();
     assert_eq!(data, [b"x".as_slice(), b"z", b"no"]);
     assert_eq!(secret.string_data, None);
