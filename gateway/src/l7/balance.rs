@@ -92,7 +92,10 @@ impl Backend {
             }
             Choice::WeightedLeastRequests(sums) => {
                 let total = sums.last().copied().unwrap_or(1);
-                let at = || sums.partition_point(|sum| *sum <= fastrand::u32(..total));
+                let at = || {
+                    let drawn = fastrand::u32(..total);
+                    sums.partition_point(|sum| *sum <= drawn)
+                };
                 self.less_loaded(at(), at(), fit)
             }
             Choice::RoundRobin { next } => {
@@ -201,9 +204,11 @@ mod tests {
 
     #[test]
     fn weighted_least_requests_draws_by_weight() {
-        let backend = Backend::new(endpoints(&[9, 1]), Balance::LeastRequests);
-        let counts = counts(&backend, 10_000, 2);
-        assert!(counts[0] > 8_700 && counts[0] < 9_300, "{counts:?}");
+        let backend = Backend::new(endpoints(&[1, 1, 8]), Balance::LeastRequests);
+        let counts = counts(&backend, 10_000, 3);
+        for (count, share) in counts.iter().zip([1_000usize, 1_000, 8_000]) {
+            assert!(count.abs_diff(share) < 300, "{counts:?}");
+        }
     }
 
     #[test]

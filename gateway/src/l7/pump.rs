@@ -40,17 +40,17 @@ pub(crate) enum PumpError {
     Write(io::Error),
 }
 
-impl PumpError {
-    /// Whether the receiver is to blame.
-    pub(crate) fn is_receiver(&self) -> bool {
-        matches!(self, Self::Write(_))
-    }
+/// Whether a body went through, or it is the receiver that takes no more of it.
+pub(crate) fn is_through(result: &Result<(), PumpError>) -> bool {
+    matches!(result, Ok(()) | Err(PumpError::Write(_)))
 }
 
 /// Passes a body on.
 #[derive(Debug)]
 pub(crate) struct Pump {
     decoder: Decoder,
+    /// What is to be written before anything else: the head, then small pieces of the body.
+    pub(crate) out: Buf,
     /// Whether the receiver gets chunked coding.
     chunked: bool,
     /// Bytes of the source buffer, counted from its first, that are being written directly.
@@ -61,12 +61,18 @@ pub(crate) struct Pump {
     tail: &'static [u8],
     /// Everything is in `out` or written.
     ended: bool,
+    /// Everything is with the kernel.
+    sent: bool,
     /// The source has more than a small buffer holds, so the next read gets a large one.
     bulk: bool,
     /// The way past the process, once the body has shown to be long.
     pipe: Option<Pipe>,
-    /// Body bytes passed on so far, without framing.
+    /// Body bytes taken in so far, without framing.
     pub(crate) bytes: u64,
+    /// Counts every byte that has moved, in or out: as long as it changes, nothing stalls.
+    pub(crate) moved: u64,
+    /// How much of an unfinished trailer section has been looked at.
+    trailers_seen: usize,
     /// The most that may pass.
     limit: u64,
 }
@@ -78,16 +84,25 @@ impl Pump {
         let ended = decoder.is_done();
         Self {
             decoder,
+            out: Buf::default(),
             chunked,
             data: 0..0,
             used: 0,
             tail: b"",
             ended,
+            sent: false,
             bulk: false,
             pipe: None,
             bytes: 0,
+            moved: 0,
+            trailers_seen: 0,
             limit: limit.unwrap_or(u64::MAX),
         }
+    }
+
+    /// With these bytes to be sent before the body.
+    pub(crate) fn behind(self, out: Buf) -> Self {
+        Self { out, ..self }
     }
 
     /// A body of so many bytes that has been read whole.
@@ -100,15 +115,19 @@ impl Pump {
         self.ended && self.used == 0
     }
 
+    /// Whether the receiver's kernel has all of it, so that its connection stands behind it.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent
+    }
+
     /// Moves what stands in `source_buf` into `out` as far as it is small, without any I/O.
     pub(crate) fn prefill(
         &mut self,
         source_buf: &mut Buf,
-        out: &mut Buf,
         limits: &Limits,
     ) -> Result<(), PumpError> {
-        while self.used == 0 && !self.ended && out.len() < SMALL {
-            if !self.decode(source_buf, out, limits)? {
+        while self.used == 0 && !self.ended && self.out.len() < SMALL {
+            if !self.decode(source_buf, limits)? {
                 break;
             }
         }
@@ -122,24 +141,24 @@ impl Pump {
         source: &mut S,
         source_buf: &mut Buf,
         sink: &mut D,
-        out: &mut Buf,
         limits: &Limits,
     ) -> Poll<Result<(), PumpError>> {
         loop {
-            if self.used > 0 || out.len() >= SMALL {
-                ready!(self.poll_write(cx, source_buf, sink, out)).map_err(PumpError::Write)?;
+            if self.used > 0 || self.out.len() >= SMALL {
+                ready!(self.poll_write(cx, source_buf, sink)).map_err(PumpError::Write)?;
                 continue;
             }
-            if !self.ended && self.decode(source_buf, out, limits)? {
+            if !self.ended && self.decode(source_buf, limits)? {
                 continue;
             }
-            if !out.is_empty() {
-                ready!(self.poll_write(cx, source_buf, sink, out)).map_err(PumpError::Write)?;
+            if !self.out.is_empty() {
+                ready!(self.poll_write(cx, source_buf, sink)).map_err(PumpError::Write)?;
                 continue;
             }
             if self.ended {
                 ready!(sink.poll_flush(cx)).map_err(PumpError::Write)?;
-                out.release_if_empty();
+                self.out.release_if_empty();
+                self.sent = true;
                 return Poll::Ready(Ok(()));
             }
             if self.splices(source_buf)
@@ -147,7 +166,7 @@ impl Pump {
                 && (self.pipe.is_some() || self.open_pipe())
             {
                 source_buf.release_if_empty();
-                ready!(self.poll_splice(cx, from, to, out))?;
+                ready!(self.poll_splice(cx, from, to))?;
                 continue;
             }
             source_buf.release_if_empty();
@@ -157,10 +176,13 @@ impl Pump {
             match source.poll_read(cx, source_buf) {
                 Poll::Ready(Ok(0)) if self.decoder.ends_with_connection() => {
                     self.decoder.finish();
-                    self.end(out);
+                    self.end();
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(PumpError::Truncated)),
-                Poll::Ready(Ok(n)) => self.bulk = n >= SMALL / 2,
+                Poll::Ready(Ok(n)) => {
+                    self.moved += n as u64;
+                    self.bulk = n >= SMALL / 2;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(PumpError::Read(error))),
                 Poll::Pending => {
                     source_buf.release_if_empty();
@@ -168,7 +190,7 @@ impl Pump {
                     if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
                         return Poll::Ready(Err(PumpError::Write(error)));
                     }
-                    out.release_if_empty();
+                    self.out.release_if_empty();
                     return Poll::Pending;
                 }
             }
@@ -197,7 +219,6 @@ impl Pump {
         cx: &mut Context<'_>,
         source: &TcpStream,
         sink: &TcpStream,
-        out: &mut Buf,
     ) -> Poll<Result<(), PumpError>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
         let failed = |error| match error {
@@ -213,15 +234,16 @@ impl Pump {
                     0 => return Poll::Ready(Err(PumpError::Truncated)),
                     n => {
                         self.bytes += n as u64;
+                        self.moved += n as u64;
                         self.decoder.skip(n as u64);
                     }
                 }
             }
         }
-        ready!(pipe.poll_drain(cx, sink)).map_err(failed)?;
+        ready!(pipe.poll_drain(cx, sink, &mut self.moved)).map_err(failed)?;
         if self.decoder.is_done() {
             self.pipe = None;
-            self.end(out);
+            self.end();
         }
         Poll::Ready(Ok(()))
     }
@@ -232,21 +254,21 @@ impl Pump {
         cx: &mut Context<'_>,
         source_buf: &mut Buf,
         sink: &mut D,
-        out: &mut Buf,
     ) -> Poll<io::Result<()>> {
         let data = source_buf.filled().get(self.data.clone()).unwrap_or_default();
-        let mut n = ready!(sink.poll_write(cx, [out.filled(), data, self.tail]))?;
+        let mut n = ready!(sink.poll_write(cx, [self.out.filled(), data, self.tail]))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        let from_out = n.min(out.len());
-        out.consume(from_out);
+        self.moved += n as u64;
+        let from_out = n.min(self.out.len());
+        self.out.consume(from_out);
         n -= from_out;
         let from_data = n.min(self.data.len());
         self.data.start += from_data;
         n -= from_data;
         self.tail = self.tail.get(n..).unwrap_or_default();
-        if out.is_empty() && self.data.is_empty() && self.tail.is_empty() {
+        if self.out.is_empty() && self.data.is_empty() && self.tail.is_empty() {
             source_buf.consume(std::mem::take(&mut self.used));
             self.data = 0..0;
         }
@@ -254,14 +276,9 @@ impl Pump {
     }
 
     /// Takes one piece out of `source_buf`. Answers whether there was any progress.
-    fn decode(
-        &mut self,
-        source_buf: &mut Buf,
-        out: &mut Buf,
-        limits: &Limits,
-    ) -> Result<bool, PumpError> {
+    fn decode(&mut self, source_buf: &mut Buf, limits: &Limits) -> Result<bool, PumpError> {
         if self.decoder.at_trailers() {
-            return self.trailers(source_buf, out, limits);
+            return self.trailers(source_buf, limits);
         }
         if source_buf.is_empty() {
             return Ok(false);
@@ -276,7 +293,7 @@ impl Pump {
             return Err(PumpError::TooLarge);
         }
         if len > 0 && self.chunked {
-            out.put(chunk_header(len).as_bytes());
+            self.out.put(chunk_header(len).as_bytes());
         }
         if len >= DIRECT {
             self.data = decoded.data;
@@ -284,9 +301,9 @@ impl Pump {
             self.tail = if self.chunked { b"\r\n" } else { b"" };
         } else {
             if len > 0 {
-                out.put(source_buf.filled().get(decoded.data).unwrap_or_default());
+                self.out.put(source_buf.filled().get(decoded.data).unwrap_or_default());
                 if self.chunked {
-                    out.put(b"\r\n");
+                    self.out.put(b"\r\n");
                 }
             }
             source_buf.consume(decoded.consumed);
@@ -298,31 +315,35 @@ impl Pump {
     }
 
     /// Reads the trailer section and passes on what may be passed on.
-    fn trailers(
-        &mut self,
-        source_buf: &mut Buf,
-        out: &mut Buf,
-        limits: &Limits,
-    ) -> Result<bool, PumpError> {
+    fn trailers(&mut self, source_buf: &mut Buf, limits: &Limits) -> Result<bool, PumpError> {
         // The plain ending, which is nearly every one.
         if source_buf.filled().starts_with(b"\r\n") {
             source_buf.consume(2);
             self.decoder.finish();
-            self.end(out);
+            self.end();
             return Ok(true);
         }
-        let mut fields = Vec::new();
         let buf = source_buf.filled();
-        let Some(len) = http1::parse_trailers(buf, limits, &mut fields)? else { return Ok(false) };
+        // Reading starts over each time, so it waits for the end of a further line.
+        let new = buf.get(self.trailers_seen..).unwrap_or_default();
+        if !new.contains(&b'\n') && buf.len() < limits.head_bytes {
+            self.trailers_seen = buf.len();
+            return Ok(false);
+        }
+        let mut fields = Vec::new();
+        let Some(len) = http1::parse_trailers(buf, limits, &mut fields)? else {
+            self.trailers_seen = buf.len();
+            return Ok(false);
+        };
         if self.chunked {
-            out.put(b"0\r\n");
+            self.out.put(b"0\r\n");
             for field in fields.iter().filter(|field| may_trail(field, buf)) {
-                out.put(field.name.of(buf));
-                out.put(b": ");
-                out.put(field.value.of(buf));
-                out.put(b"\r\n");
+                self.out.put(field.name.of(buf));
+                self.out.put(b": ");
+                self.out.put(field.value.of(buf));
+                self.out.put(b"\r\n");
             }
-            out.put(b"\r\n");
+            self.out.put(b"\r\n");
         }
         source_buf.consume(len);
         self.decoder.finish();
@@ -330,9 +351,9 @@ impl Pump {
         Ok(true)
     }
 
-    fn end(&mut self, out: &mut Buf) {
+    fn end(&mut self) {
         if self.chunked {
-            out.put(b"0\r\n\r\n");
+            self.out.put(b"0\r\n\r\n");
         }
         self.ended = true;
     }
@@ -340,15 +361,25 @@ impl Pump {
 
 /// RFC 9110, 6.5.1: no framing, routing, authentication or the like in trailers.
 fn may_trail(field: &Field, buf: &[u8]) -> bool {
-    const NEVER: [&[u8]; 8] = [
+    const NEVER: [&[u8]; 18] = [
+        b"age",
         b"authorization",
-        b"proxy-authorization",
-        b"proxy-authenticate",
-        b"www-authenticate",
-        b"set-cookie",
-        b"cookie",
-        b"content-type",
+        b"cache-control",
         b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"expires",
+        b"location",
+        b"pragma",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"range",
+        b"retry-after",
+        b"set-cookie",
+        b"vary",
+        b"warning",
+        b"www-authenticate",
     ];
     field.id == FieldId::Other
         && !NEVER.iter().any(|name| field.name.of(buf).eq_ignore_ascii_case(name))

@@ -2,7 +2,7 @@
 //!
 //! tokio's own timers cost an insertion and a removal each time; a request sets four. Here a
 //! deadline is a number in a table of the thread, and a tick every [`TICK`] looks through the
-//! table. A deadline therefore strikes up to one tick late.
+//! table. A deadline therefore strikes up to two ticks late, and never early.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 /// How often deadlines are looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
-const NONE: u32 = u32::MAX;
+const NONE: u64 = u64::MAX;
 
 struct Table {
     /// Milliseconds since the thread's start, as of the last tick.
-    now: Cell<u32>,
-    deadlines: RefCell<Vec<u32>>,
+    now: Cell<u64>,
+    deadlines: RefCell<Vec<u64>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<u32>>,
 }
@@ -58,10 +58,10 @@ impl Timer {
         Self { slot }
     }
 
-    /// Sets the deadline, `timeout` from the last tick.
+    /// Sets the deadline: not before `timeout` has passed, and up to two ticks later.
     #[inline]
     pub(crate) fn set(&self, timeout: Duration) {
-        let ms = u32::try_from(timeout.as_millis()).unwrap_or(NONE / 2);
+        let ms = u64::try_from((timeout + TICK).as_millis()).unwrap_or(NONE / 2);
         TABLE.with(|table| {
             let at = table.now.get().saturating_add(ms).min(NONE - 1);
             table.deadlines.borrow_mut()[self.slot as usize] = at;
@@ -115,7 +115,7 @@ pub(crate) async fn timer() -> Timer {
 }
 
 /// Milliseconds since the thread's start, as of the last tick.
-pub(crate) fn coarse_now() -> u32 {
+pub(crate) fn coarse_now() -> u64 {
     TABLE.with(|table| table.now.get())
 }
 
@@ -126,12 +126,12 @@ pub(crate) async fn run(mut each_tick: impl FnMut()) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        sweep(u32::try_from(start.elapsed().as_millis()).unwrap_or(NONE - 1));
+        sweep(u64::try_from(start.elapsed().as_millis()).unwrap_or(NONE - 1));
         each_tick();
     }
 }
 
-fn sweep(now: u32) {
+fn sweep(now: u64) {
     TABLE.with(|table| {
         table.now.set(now);
         let wakers = table.wakers.borrow();
@@ -151,4 +151,22 @@ pub(crate) fn wake_all() {
             waker.wake_by_ref();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_hold_after_two_months() {
+        let days = 60 * 24 * 3600 * 1000;
+        sweep(days);
+        let timer = Timer::new(Waker::noop());
+        timer.set(Duration::from_secs(10));
+        assert!(!timer.is_elapsed());
+        sweep(days + 9_999);
+        assert!(!timer.is_elapsed());
+        sweep(days + 10_000 + TICK.as_millis() as u64);
+        assert!(timer.is_elapsed());
+    }
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt};
@@ -122,8 +121,8 @@ pub(crate) struct Upstream {
 struct Idle {
     stream: TcpStream,
     endpoint: Arc<Endpoint>,
-    /// By the thread's coarse clock.
-    since_ms: u32,
+    /// When it is closed, by the thread's coarse clock.
+    until_ms: u64,
 }
 
 thread_local! {
@@ -134,8 +133,8 @@ thread_local! {
 pub(crate) fn checkout(endpoint: &Endpoint) -> Option<Upstream> {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.get_mut(&endpoint.id)?;
-        while let Some(Idle { mut stream, endpoint, .. }) = idle.pop() {
-            if is_quiet(&mut stream) {
+        while let Some(Idle { stream, endpoint, .. }) = idle.pop() {
+            if is_quiet(&stream) {
                 return Some(Upstream { stream, endpoint, reused: true });
             }
         }
@@ -143,8 +142,8 @@ pub(crate) fn checkout(endpoint: &Endpoint) -> Option<Upstream> {
     })
 }
 
-/// Keeps a connection for later, if there is room.
-pub(crate) fn checkin(upstream: Upstream, max_idle: usize) {
+/// Keeps a connection for later, if there is room, and no longer than `max_age`.
+pub(crate) fn checkin(upstream: Upstream, max_idle: usize, max_age: Duration) {
     let Upstream { stream, endpoint, .. } = upstream;
     if endpoint.retired.load(Ordering::Relaxed) {
         return;
@@ -152,22 +151,23 @@ pub(crate) fn checkin(upstream: Upstream, max_idle: usize) {
     POOL.with_borrow_mut(|pool| {
         let idle = pool.entry(endpoint.id).or_default();
         if idle.len() < max_idle {
-            idle.push(Idle { stream, endpoint, since_ms: coarse_now() });
+            let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+            let until_ms = coarse_now().saturating_add(max_age);
+            idle.push(Idle { stream, endpoint, until_ms });
         }
     });
 }
 
 /// Closes idle connections that are too old, that the endpoint has closed, or whose endpoint is
 /// gone. Answers how many are left. To be called now and then.
-pub(crate) fn tidy(max_age: Duration) -> usize {
+pub(crate) fn tidy() -> usize {
     let now = coarse_now();
-    let max_age = u32::try_from(max_age.as_millis()).unwrap_or(u32::MAX);
     POOL.with_borrow_mut(|pool| {
         pool.retain(|_, idle| {
-            idle.retain_mut(|one| {
-                now.saturating_sub(one.since_ms) < max_age
+            idle.retain(|one| {
+                now < one.until_ms
                     && !one.endpoint.retired.load(Ordering::Relaxed)
-                    && is_quiet(&mut one.stream)
+                    && is_quiet(&one.stream)
             });
             !idle.is_empty()
         });
@@ -176,17 +176,9 @@ pub(crate) fn tidy(max_age: Duration) -> usize {
 }
 
 /// Whether nothing has come in, not even the end. Costs a system call only where something has.
-fn is_quiet(stream: &mut TcpStream) -> bool {
-    let mut cx = Context::from_waker(Waker::noop());
-    match stream.poll_read_ready(&mut cx) {
-        Poll::Pending => true,
-        Poll::Ready(Err(_)) => false,
-        // Readiness may be left over from the last response: ask the socket.
-        Poll::Ready(Ok(())) => {
-            let mut byte = [0];
-            matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
-        }
-    }
+fn is_quiet(stream: &TcpStream) -> bool {
+    // Without news from the event loop this is answered without asking the socket.
+    matches!(stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A new connection to the endpoint.

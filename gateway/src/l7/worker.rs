@@ -246,7 +246,6 @@ struct Work {
 impl Work {
     async fn run(self) {
         let Self { bound, worker, shared, log, draining, stop, cut } = self;
-        let idle = bound.iter().map(|b| b.context.settings.idle).max().unwrap_or_default();
         let connections = TaskTracker::new();
         let acceptors = TaskTracker::new();
         for Bound { socket, context } in bound {
@@ -260,7 +259,7 @@ impl Work {
             log.flush(shard);
             shared.refresh();
             if ticks.is_multiple_of(TIDY_TICKS) {
-                let left = upstream::tidy(idle);
+                let left = upstream::tidy();
                 crate::metrics::WorkerShard::set(&shard.upstream_idle, left as u64);
             }
             if draining.load(Ordering::Relaxed) {

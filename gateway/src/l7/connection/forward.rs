@@ -3,22 +3,22 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use http1::{Framing, HeadError, Method, ResponseHead, Version};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::{Connection, Next, Outcome, with_fields};
+use super::{Connection, ListenerContext, Next, Outcome, with_fields};
 use crate::l7::balance::Backend;
 use crate::l7::buffer::Buf;
-use crate::l7::pump::{Pump, PumpError};
+use crate::l7::pump::{Pump, PumpError, is_through};
 use crate::l7::request::{Answer, Request};
 use crate::l7::response::{Onward, onward_framing, write_head};
 use crate::l7::settings::Timeouts;
-use crate::l7::transport::Stream;
-use crate::l7::upstream::{Upstream, checkin, checkout, connect};
+use crate::l7::transport::{Client, Stream};
+use crate::l7::upstream::{Endpoint, InFlight, Upstream, checkin, checkout, connect};
 
 /// Interim responses (1xx) before the final one, at the most.
 const INTERIM: u32 = 32;
@@ -26,6 +26,10 @@ const INTERIM: u32 = 32;
 /// Why an endpoint gave no usable response head.
 #[derive(Debug)]
 enum NoHead {
+    /// No connection could be made.
+    Unreachable,
+    /// No connection was made in time.
+    ConnectTimedOut,
     /// It closed or reset; `began` tells whether it had sent any byte of a response.
     Broken { began: bool },
     /// It took too long.
@@ -40,25 +44,47 @@ enum NoHead {
     ClientTimedOut,
 }
 
-/// One attempt at one endpoint.
-struct Attempt<'a> {
+/// One request's way there and its response's way back.
+struct Exchange<'a> {
     request: &'a Request,
-    timeouts: &'a Timeouts,
-    upstream: &'a mut Upstream,
-    /// The request's body.
-    body: &'a mut Pump,
-    /// What is still to be sent upstream.
-    out: Buf,
-    /// What has come from upstream.
-    incoming: &'a mut Buf,
+    backend: &'a Backend,
+    context: &'a ListenerContext,
+    timeouts: Timeouts,
+    /// The request's head and body, on their way to the endpoint.
+    body: Pump,
+    /// Everything of the request is still at hand in [`Request::head`].
+    replayable: bool,
+    /// What has come from the endpoint.
+    incoming: Buf,
     /// What is to be sent to the client: interim heads, then the final one.
-    reply: &'a mut Buf,
-    sent: bool,
-    interim: u32,
+    reply: Buf,
     /// Whether the client has got a part of what is in `reply`.
     torn: bool,
+    /// The request has been sent, as far as the endpoint takes it.
+    sent: bool,
+    /// Interim responses so far.
+    interim: u32,
     /// Whether a client that resets is still looked out for.
     watches_client: bool,
+    /// Endpoints that have failed this request.
+    tried: Tried,
+    outcome: Outcome,
+}
+
+/// A final response's head, which is in [`Exchange::reply`].
+struct Found {
+    head: ResponseHead,
+    /// What the client was told of its connection.
+    keep_alive: bool,
+}
+
+/// Endpoints not to be tried again, and how often any was tried.
+#[derive(Default)]
+struct Tried {
+    ids: [u64; 8],
+    attempts: usize,
+    /// An idle connection was stale: the next one is to be a new one.
+    fresh_only: bool,
 }
 
 impl Connection {
@@ -72,196 +98,127 @@ impl Connection {
             return self.answer(request, &Answer::status(404)).await;
         };
         let policy = &entry.route.policy;
-        let timeouts = context.settings.timeouts.for_route(&policy.timeouts);
         let limit = policy.max_body.or(context.settings.body_bytes);
         let chunked = request.framing == Framing::Chunked;
-        let mut body = Pump::new(request.framing, chunked, limit);
-        if let Err(error) =
-            body.prefill(&mut self.inbound, &mut request.head, &context.settings.limits)
-        {
-            return self.fail(request, NoHead::Client(error), Outcome::default(), false).await;
+        // Head and what has come of a small body leave in one piece, and are kept to be repeated.
+        let out = std::mem::take(&mut request.head);
+        let mut body = Pump::new(request.framing, chunked, limit).behind(out);
+        let prefilled = body.prefill(&mut self.inbound, &context.settings.limits);
+        request.head = std::mem::take(&mut body.out);
+        if let Err(error) = prefilled {
+            return self.fail(request, &NoHead::Client(error), Outcome::default(), false).await;
         }
-        self.exchange(request, backend, &timeouts, body).await
-    }
-
-    async fn exchange(
-        &mut self,
-        request: &mut Request,
-        backend: &Backend,
-        timeouts: &Timeouts,
-        mut body: Pump,
-    ) -> Next {
-        let mut outcome = Outcome::default();
-        let mut incoming = Buf::default();
-        let mut reply = Buf::default();
-        let found = self
-            .find_response(
-                request,
-                backend,
-                timeouts,
-                &mut body,
-                &mut incoming,
-                &mut reply,
-                &mut outcome,
-            )
-            .await;
-        let (mut upstream, head, _in_flight) = match found {
-            Ok(found) => found,
+        let mut exchange = Exchange {
+            request,
+            backend,
+            context: &context,
+            timeouts: context.settings.timeouts.for_route(&policy.timeouts),
+            replayable: body.is_read(),
+            body,
+            incoming: Buf::default(),
+            reply: Buf::default(),
+            torn: false,
+            sent: false,
+            interim: 0,
+            watches_client: true,
+            tried: Tried::default(),
+            outcome: Outcome::default(),
+        };
+        match self.find_response(&mut exchange).await {
+            Ok((upstream, in_flight, found)) => {
+                let next = self.respond(exchange, upstream, found).await;
+                drop(in_flight);
+                next
+            }
             Err(error) => {
+                let Exchange { torn, mut outcome, body, .. } = exchange;
                 outcome.received = body.bytes;
-                // Nothing can be said behind an interim head that is only half out.
-                let torn = !reply.is_empty();
-                return self.fail(request, error, outcome, torn).await;
+                self.fail(request, &error, outcome, torn).await
             }
-        };
-        outcome.status = head.status;
-        if head.status == 101 {
-            return self.tunnel(request, upstream, incoming, reply, outcome).await;
         }
-        let (chunked, until_close) = onward_framing(head.framing, request.version);
-        let mut response = Pump::new(head.framing, chunked, None);
-        let result = self
-            .relay(&mut upstream, &mut body, &mut response, &mut incoming, &mut reply, timeouts)
-            .await;
-        outcome.received = body.bytes;
-        outcome.sent = response.bytes;
-        let next = match &result {
-            Err(error) => {
-                outcome.error = error;
-                Next::Abort
-            }
-            // The endpoint has answered without waiting for the whole body.
-            Ok(()) if !body.is_read() => Next::Drain,
-            Ok(()) if !request.keep_alive || until_close => Next::Close,
-            Ok(()) => Next::Keep,
-        };
-        self.note(request, &outcome);
-        let spent = head.framing == Framing::UntilClose || !head.keep_alive;
-        if result.is_ok() && body.is_read() && !spent && incoming.is_empty() {
-            checkin(upstream, self.context.settings.max_idle);
-        }
-        next
     }
 
     /// Tries endpoints until one answers, as far as the request may be repeated.
-    #[allow(clippy::too_many_arguments)] // the parts of one exchange, borrowed one by one
     async fn find_response(
         &mut self,
-        request: &Request,
-        backend: &Backend,
-        timeouts: &Timeouts,
-        body: &mut Pump,
-        incoming: &mut Buf,
-        reply: &mut Buf,
-        outcome: &mut Outcome,
-    ) -> Result<(Upstream, ResponseHead, crate::l7::upstream::InFlight), NoHead> {
-        let context = Arc::clone(&self.context);
-        let shard = context.shard();
-        let ejection = &context.settings.ejection;
-        let mut tried = [0u64; 8];
-        let mut attempts = 0;
-        // Everything of it is still at hand: nothing was read from the client beyond `head`.
-        let replayable = body.is_read();
-        let mut fresh_only = false;
-        let mut last = NoHead::Broken { began: false };
+        exchange: &mut Exchange<'_>,
+    ) -> Result<(Upstream, InFlight, Found), NoHead> {
+        let mut last = NoHead::Unreachable;
         loop {
-            let now_ms = context.now_ms(request.started);
-            let Some(endpoint) = backend.pick(&tried[..attempts], now_ms) else {
+            let tried = &exchange.tried.ids[..exchange.tried.attempts];
+            let Some(endpoint) = exchange.backend.pick(tried, exchange.now_ms()) else {
                 return Err(last);
             };
             let in_flight = endpoint.enter();
-            outcome.upstream = Some(endpoint.address);
-            let idle = if fresh_only { None } else { checkout(endpoint) };
-            let mut upstream = match idle {
-                Some(upstream) => {
-                    shard.upstream_reused.increment();
-                    upstream
-                }
-                None => match connect(endpoint, &self.timer, timeouts.connect).await {
-                    Ok(upstream) => {
-                        shard.upstream_connects.increment();
-                        upstream
-                    }
-                    Err(error) => {
-                        shard.upstream_connect_failures.increment();
-                        tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
-                        if endpoint.failed(ejection, now_ms) {
-                            eject(shard, endpoint.address);
+            exchange.outcome.upstream = Some(endpoint.address);
+            let error = match self.reach(exchange, endpoint).await {
+                Ok(mut upstream) => {
+                    let sent_at = Instant::now();
+                    let result = self.await_head(exchange, &mut upstream).await;
+                    exchange.outcome.upstream_duration = sent_at.elapsed();
+                    match result {
+                        Ok(found) => {
+                            endpoint.succeeded();
+                            return Ok((upstream, in_flight, found));
                         }
-                        last = match error.kind() {
-                            io::ErrorKind::TimedOut => NoHead::TimedOut,
-                            _ => NoHead::Broken { began: false },
-                        };
-                        tried[attempts] = endpoint.id;
-                        attempts += 1;
-                        if attempts >= context.settings.tries {
-                            return Err(last);
+                        Err(error) => {
+                            let stale = upstream.reused && error.may_be_stale();
+                            exchange.failed(endpoint, &error, stale);
+                            error
                         }
-                        continue;
                     }
-                },
-            };
-            let sent_at = Instant::now();
-            let mut attempt = Attempt {
-                request,
-                timeouts,
-                upstream: &mut upstream,
-                body,
-                out: Buf::default(),
-                incoming,
-                reply,
-                sent: false,
-                interim: 0,
-                torn: false,
-                watches_client: true,
-            };
-            attempt.out.put(request.head.filled());
-            let result = self.await_head(&mut attempt).await;
-            if result.is_err() && !attempt.torn {
-                attempt.reply.clear();
-            }
-            drop(attempt);
-            outcome.upstream_duration = sent_at.elapsed();
-            let error = match result {
-                Ok(head) => {
-                    endpoint.succeeded();
-                    return Ok((upstream, head, in_flight));
                 }
-                Err(error) => error,
+                Err(error) => {
+                    exchange.failed(endpoint, &error, false);
+                    error
+                }
             };
-            let blame = !matches!(error, NoHead::Client(_) | NoHead::ClientTimedOut);
-            let stale = upstream.reused && matches!(error, NoHead::Broken { began: false });
-            if blame && !stale && endpoint.failed(ejection, now_ms) {
-                eject(shard, endpoint.address);
-            }
-            // RFC 9110, 9.2.2: only what is idempotent is repeated without being asked.
-            let may_repeat = matches!(error, NoHead::Broken { began: false })
-                && replayable
-                && request.method.is_idempotent();
-            if !may_repeat || attempts + 1 >= context.settings.tries.max(2) {
+            if !exchange.may_repeat(&error) {
                 return Err(error);
             }
-            // A stale connection says nothing against its endpoint; a fresh one that broke does.
-            if stale {
-                fresh_only = true;
-            } else {
-                tried[attempts] = endpoint.id;
-            }
-            attempts += 1;
             last = error;
-            shard.upstream_retries.increment();
-            *body = Pump::ended(body.bytes);
-            incoming.clear();
-            reply.clear();
         }
     }
 
-    /// Sends the request and waits for the final response's head, which is then in `reply`.
-    async fn await_head(&mut self, attempt: &mut Attempt<'_>) -> Result<ResponseHead, NoHead> {
-        self.timer.set(attempt.timeouts.body_stall);
-        let result = poll_fn(|cx| match self.poll_head(cx, attempt) {
+    /// A connection to the endpoint: an idle one, or a new one.
+    async fn reach(
+        &mut self,
+        exchange: &Exchange<'_>,
+        endpoint: &Arc<Endpoint>,
+    ) -> Result<Upstream, NoHead> {
+        let shard = exchange.context.shard();
+        let idle = if exchange.tried.fresh_only { None } else { checkout(endpoint) };
+        if let Some(upstream) = idle {
+            shard.upstream_reused.increment();
+            return Ok(upstream);
+        }
+        match connect(endpoint, &self.timer, exchange.timeouts.connect).await {
+            Ok(upstream) => {
+                shard.upstream_connects.increment();
+                Ok(upstream)
+            }
+            Err(error) => {
+                shard.upstream_connect_failures.increment();
+                tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
+                Err(match error.kind() {
+                    io::ErrorKind::TimedOut => NoHead::ConnectTimedOut,
+                    _ => NoHead::Unreachable,
+                })
+            }
+        }
+    }
+
+    /// Sends the request and waits for the final response's head.
+    async fn await_head(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        upstream: &mut Upstream,
+    ) -> Result<Found, NoHead> {
+        exchange.body.out.put(exchange.request.head.filled());
+        self.timer.set(exchange.timeouts.body_stall);
+        let result = poll_fn(|cx| match self.poll_head(cx, exchange, upstream) {
             Poll::Pending if self.timer.is_elapsed() => {
-                let client = !attempt.sent && attempt.out.is_empty();
+                let client = !exchange.sent && exchange.body.out.is_empty();
                 Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
             }
             other => other,
@@ -274,63 +231,47 @@ impl Connection {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        attempt: &mut Attempt<'_>,
-    ) -> Poll<Result<ResponseHead, NoHead>> {
-        let Self { client, inbound, timer, context, .. } = self;
-        let limits = &context.settings.limits;
-        if !attempt.sent {
-            let before = (attempt.body.bytes, attempt.out.len());
-            let stream = &mut attempt.upstream.stream;
-            match attempt.body.poll(cx, client, inbound, stream, &mut attempt.out, limits) {
-                Poll::Ready(Ok(())) => {
-                    attempt.sent = true;
-                    timer.set(attempt.timeouts.upstream_head);
-                }
+        exchange: &mut Exchange<'_>,
+        upstream: &mut Upstream,
+    ) -> Poll<Result<Found, NoHead>> {
+        let Self { client, inbound, timer, .. } = self;
+        let limits = &exchange.context.settings.limits;
+        if !exchange.sent {
+            let before = exchange.body.moved;
+            match exchange.body.poll(cx, client, inbound, &mut upstream.stream, limits) {
                 // It may have answered before it stopped listening.
-                Poll::Ready(Err(error)) if error.is_receiver() => {
-                    attempt.sent = true;
-                    timer.set(attempt.timeouts.upstream_head);
+                Poll::Ready(result) if is_through(&result) => {
+                    exchange.sent = true;
+                    timer.set(exchange.timeouts.upstream_head);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(NoHead::Client(error))),
-                Poll::Pending => {
-                    if before != (attempt.body.bytes, attempt.out.len()) {
-                        timer.set(attempt.timeouts.body_stall);
-                    }
-                }
+                _ if exchange.body.moved != before => timer.set(exchange.timeouts.body_stall),
+                _ => {}
             }
         }
         loop {
             // Interim responses go out before anything else is read.
-            while !attempt.reply.is_empty() {
-                match client.poll_write(cx, [attempt.reply.filled(), b"", b""]) {
-                    Poll::Ready(Ok(n)) if n > 0 => {
-                        attempt.reply.consume(n);
-                        attempt.torn = !attempt.reply.is_empty();
-                    }
-                    Poll::Ready(result) => {
-                        let error = result.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+            if exchange.interim > 0 {
+                match exchange.poll_reply(cx, client) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
                         return Poll::Ready(Err(NoHead::Client(PumpError::Write(error))));
                     }
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            if attempt.interim > 0
-                && let Poll::Ready(Err(error)) = client.poll_flush(cx)
-            {
-                return Poll::Ready(Err(NoHead::Client(PumpError::Write(error))));
-            }
-            if !attempt.incoming.is_empty() {
-                match attempt.take_head(context) {
-                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
-                    Ok(None) if !attempt.reply.is_empty() => continue,
+            if !exchange.incoming.is_empty() {
+                match exchange.take_head() {
+                    Ok(Some(found)) => return Poll::Ready(Ok(found)),
+                    Ok(None) if !exchange.reply.is_empty() => continue,
                     Ok(None) => {}
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let began = !attempt.incoming.is_empty() || attempt.interim > 0;
-            match Stream::poll_read(&mut attempt.upstream.stream, cx, attempt.incoming) {
-                Poll::Pending if attempt.sent && attempt.watches_client => {
-                    return attempt.poll_client_gone(cx, client.socket());
+            let began = !exchange.incoming.is_empty() || exchange.interim > 0;
+            match Stream::poll_read(&mut upstream.stream, cx, &mut exchange.incoming) {
+                Poll::Pending if exchange.sent && exchange.watches_client => {
+                    return exchange.poll_client_gone(cx, client.socket());
                 }
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => {
@@ -341,36 +282,71 @@ impl Connection {
         }
     }
 
+    /// Passes the response on, counts it, and keeps the endpoint's connection if it is clean.
+    async fn respond(
+        &mut self,
+        mut exchange: Exchange<'_>,
+        mut upstream: Upstream,
+        found: Found,
+    ) -> Next {
+        let Found { head, keep_alive } = found;
+        exchange.outcome.status = head.status;
+        if head.status == 101 {
+            let Exchange { request, incoming, reply, outcome, .. } = exchange;
+            return self.tunnel(request, upstream, incoming, reply, outcome).await;
+        }
+        let (chunked, _) = onward_framing(head.framing, exchange.request.version);
+        let out = std::mem::take(&mut exchange.reply);
+        let mut response = Pump::new(head.framing, chunked, None).behind(out);
+        let result = self.relay(&mut exchange, &mut upstream, &mut response).await;
+        let Exchange { request, body, incoming, mut outcome, context, .. } = exchange;
+        outcome.received = body.bytes;
+        outcome.sent = response.bytes;
+        let next = match &result {
+            Err(error) => {
+                outcome.error = error;
+                Next::Abort
+            }
+            // The endpoint has answered without waiting for the whole body.
+            Ok(()) if !body.is_read() => Next::Drain,
+            Ok(()) if !keep_alive => Next::Close,
+            Ok(()) => Next::Keep,
+        };
+        self.note(request, &outcome);
+        let spent = head.framing == Framing::UntilClose || !head.keep_alive;
+        // Unsent bytes of this request would be taken for the beginning of the next one's.
+        if result.is_ok() && body.is_sent() && !spent && incoming.is_empty() {
+            checkin(upstream, context.settings.max_idle, context.settings.idle);
+        }
+        next
+    }
+
     /// Passes the response's body back, and what is left of the request's body on.
     async fn relay(
         &mut self,
+        exchange: &mut Exchange<'_>,
         upstream: &mut Upstream,
-        body: &mut Pump,
         response: &mut Pump,
-        incoming: &mut Buf,
-        reply: &mut Buf,
-        timeouts: &Timeouts,
     ) -> Result<(), &'static str> {
-        let Self { client, inbound, timer, context, .. } = self;
+        let Self { client, inbound, timer, .. } = self;
+        let Exchange { body, incoming, context, timeouts, .. } = exchange;
         let limits = &context.settings.limits;
-        let mut out = Buf::default();
         // Whether the endpoint still takes the request's body.
-        let mut sending = !body.is_read();
+        let mut sending = !body.is_sent();
         timer.set(timeouts.body_stall);
         let result = poll_fn(|cx| {
-            let before = (body.bytes, response.bytes, reply.len());
+            let before = (body.moved, response.moved);
             if sending {
-                match body.poll(cx, client, inbound, &mut upstream.stream, &mut out, limits) {
-                    Poll::Ready(Ok(())) => sending = false,
-                    Poll::Ready(Err(error)) if error.is_receiver() => sending = false,
+                match body.poll(cx, client, inbound, &mut upstream.stream, limits) {
+                    Poll::Ready(result) if is_through(&result) => sending = false,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(request_error(&error))),
-                    Poll::Pending => {}
+                    _ => {}
                 }
             }
-            match response.poll(cx, &mut upstream.stream, incoming, client, reply, limits) {
+            match response.poll(cx, &mut upstream.stream, incoming, client, limits) {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(response_error(&error))),
-                Poll::Pending if before != (body.bytes, response.bytes, reply.len()) => {
+                Poll::Pending if before != (body.moved, response.moved) => {
                     timer.set(timeouts.body_stall);
                     Poll::Pending
                 }
@@ -387,11 +363,13 @@ impl Connection {
     async fn fail(
         &mut self,
         request: &mut Request,
-        error: NoHead,
+        error: &NoHead,
         mut outcome: Outcome,
         torn: bool,
     ) -> Next {
-        let (status, text) = match &error {
+        let (status, text) = match error {
+            NoHead::Unreachable => (502, "endpoint refused the connection"),
+            NoHead::ConnectTimedOut => (504, "connecting to the endpoint timed out"),
             NoHead::Broken { began: false } => (502, "endpoint closed the connection"),
             NoHead::Broken { began: true } => (502, "endpoint closed amid the response head"),
             NoHead::TimedOut => (504, "endpoint timed out"),
@@ -432,7 +410,66 @@ impl Connection {
     }
 }
 
-impl Attempt<'_> {
+impl Exchange<'_> {
+    fn now_ms(&self) -> u64 {
+        // The first choice comes right behind the request's beginning; later ones have waited.
+        let now = if self.tried.attempts == 0 { self.request.started } else { Instant::now() };
+        self.context.now_ms(now)
+    }
+
+    /// Notes that an endpoint gave no head.
+    fn failed(&mut self, endpoint: &Endpoint, error: &NoHead, stale: bool) {
+        // A stale connection says nothing against its endpoint, and a client's fault neither.
+        let blame = !stale && !matches!(error, NoHead::Client(_) | NoHead::ClientTimedOut);
+        let now_ms = self.context.now_ms(Instant::now());
+        if blame && endpoint.failed(&self.context.settings.ejection, now_ms) {
+            self.context.shard().upstream_ejections.increment();
+            tracing::warn!(endpoint = %endpoint.address, "endpoint ejected after failures");
+        }
+        if stale {
+            self.tried.fresh_only = true;
+        } else if let Some(id) = self.tried.ids.get_mut(self.tried.attempts) {
+            *id = endpoint.id;
+        }
+        self.tried.attempts += 1;
+        if !self.torn {
+            self.reply.clear();
+        }
+    }
+
+    /// Whether another attempt may be made; then everything is ready for it.
+    fn may_repeat(&mut self, error: &NoHead) -> bool {
+        let tries = self.context.settings.tries;
+        match error {
+            // Nothing has been sent, so anything may be repeated.
+            NoHead::Unreachable | NoHead::ConnectTimedOut => return self.tried.attempts < tries,
+            // RFC 9110, 9.2.2: only what is idempotent is repeated without being asked.
+            NoHead::Broken { began: false }
+                if self.replayable
+                    && self.request.method.is_idempotent()
+                    && self.tried.attempts < tries.max(2) => {}
+            _ => return false,
+        }
+        self.context.shard().upstream_retries.increment();
+        self.body = Pump::ended(self.body.bytes);
+        self.incoming.clear();
+        self.sent = false;
+        true
+    }
+
+    /// Ready when interim responses are with the kernel.
+    fn poll_reply(&mut self, cx: &mut Context<'_>, client: &mut Client) -> Poll<io::Result<()>> {
+        while !self.reply.is_empty() {
+            let n = ready!(client.poll_write(cx, [self.reply.filled(), b"", b""]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.reply.consume(n);
+            self.torn = !self.reply.is_empty();
+        }
+        client.poll_flush(cx)
+    }
+
     /// Ready when the client has reset its connection: nobody waits for the response then. A
     /// client that has only ended its side still does.
     fn poll_client_gone<T>(
@@ -451,50 +488,55 @@ impl Attempt<'_> {
         }
     }
 
-    /// Reads a head out of what has come in and writes it to `reply`. None: interim, or not whole.
-    fn take_head(
-        &mut self,
-        context: &super::ListenerContext,
-    ) -> Result<Option<ResponseHead>, NoHead> {
-        let (request, limits) = (self.request, &context.settings.limits);
-        let parsed = with_fields(|fields| {
-            let buf = self.incoming.filled();
-            let parsed = http1::parse_response(buf, request.method, limits, fields);
-            let Some(head) = parsed.map_err(NoHead::Malformed)? else { return Ok(None) };
-            let interim = head.status < 200 && head.status != 101;
-            if head.status == 101 && !request.upgrade {
+    /// Reads heads out of what has come in and writes them to `reply`, up to the final one. None:
+    /// it isn't there yet.
+    fn take_head(&mut self) -> Result<Option<Found>, NoHead> {
+        while !self.incoming.is_empty() {
+            let Some(found) = self.take_one_head()? else { return Ok(None) };
+            self.incoming.consume(found.head.len);
+            if found.head.status >= 200 || found.head.status == 101 {
+                return Ok(Some(found));
+            }
+            self.interim += 1;
+            if self.interim > INTERIM {
                 return Err(NoHead::Unexpected);
             }
-            // RFC 9110, 15.2: interim responses are unknown to HTTP/1.0.
-            if !(interim && request.version == Version::Http10) {
-                let (chunked, until_close) = onward_framing(head.framing, request.version);
-                let keep_alive = request.keep_alive && !until_close && !context.is_draining();
-                let onward =
-                    Onward { version: request.version, chunked: chunked && !interim, keep_alive };
-                write_head(buf, &head, fields, onward, self.reply);
-            }
-            Ok(Some(head))
-        })?;
-        let Some(head) = parsed else { return Ok(None) };
-        self.incoming.consume(head.len);
-        if head.status >= 200 || head.status == 101 {
-            return Ok(Some(head));
-        }
-        self.interim += 1;
-        if self.interim > INTERIM {
-            return Err(NoHead::Unexpected);
-        }
-        // Another head may stand right behind it.
-        if self.reply.is_empty() && !self.incoming.is_empty() {
-            return self.take_head(context);
         }
         Ok(None)
     }
+
+    fn take_one_head(&mut self) -> Result<Option<Found>, NoHead> {
+        let (request, context) = (self.request, self.context);
+        with_fields(|fields| {
+            let buf = self.incoming.filled();
+            let limits = &context.settings.limits;
+            let parsed = http1::parse_response(buf, request.method, limits, fields);
+            let Some(head) = parsed.map_err(NoHead::Malformed)? else { return Ok(None) };
+            let interim = head.status < 200 && head.status != 101;
+            if head.status == 101 && !(request.upgrade && head.upgrade.is_some()) {
+                return Err(NoHead::Unexpected);
+            }
+            let (chunked, until_close) = onward_framing(head.framing, request.version);
+            // A client that is told of the response before its body has come whole may be told
+            // that no further request is read behind it (RFC 9112, 9.6).
+            let keep_alive =
+                request.keep_alive && !until_close && self.body.is_read() && !context.is_draining();
+            // RFC 9110, 15.2: interim responses are unknown to HTTP/1.0.
+            if !(interim && request.version == Version::Http10) {
+                let chunked = chunked && !interim;
+                let onward = Onward { version: request.version, chunked, keep_alive };
+                write_head(buf, &head, fields, onward, &mut self.reply);
+            }
+            Ok(Some(Found { head, keep_alive }))
+        })
+    }
 }
 
-fn eject(shard: &crate::metrics::WorkerShard, endpoint: std::net::SocketAddr) {
-    shard.upstream_ejections.increment();
-    tracing::warn!(%endpoint, "endpoint ejected after failures");
+impl NoHead {
+    /// Whether an idle connection that the endpoint had closed would look like this.
+    fn may_be_stale(&self) -> bool {
+        matches!(self, Self::Broken { began: false })
+    }
 }
 
 fn request_error(error: &PumpError) -> &'static str {

@@ -16,16 +16,15 @@ use crate::l7::upstream::Upstream;
 /// One direction of a tunnel.
 struct Direction {
     pump: Pump,
-    /// What came before the tunnel, still to be sent.
-    out: Buf,
     piped: bool,
     ended: bool,
 }
 
 impl Direction {
+    /// `out` came before the tunnel and is still to be sent.
     fn new(out: Buf) -> Self {
-        let pump = Pump::new(Framing::UntilClose, false, None);
-        Self { pump, out, piped: false, ended: false }
+        let pump = Pump::new(Framing::UntilClose, false, None).behind(out);
+        Self { pump, piped: false, ended: false }
     }
 
     /// Ready when the source has ended and the sink knows.
@@ -38,7 +37,7 @@ impl Direction {
         limits: &http1::Limits,
     ) -> Poll<Result<(), PumpError>> {
         if !self.piped {
-            ready!(self.pump.poll(cx, source, source_buf, sink, &mut self.out, limits))?;
+            ready!(self.pump.poll(cx, source, source_buf, sink, limits))?;
             self.piped = true;
         }
         ready!(sink.poll_shutdown(cx)).or_else(ignore_gone).map_err(PumpError::Write)?;
@@ -71,7 +70,7 @@ impl Connection {
         let mut up = Direction::new(Buf::default());
         timer.set(idle);
         let result = poll_fn(|cx| {
-            let before = (up.pump.bytes, down.pump.bytes);
+            let before = (up.pump.moved, down.pump.moved);
             if !up.ended
                 && let Poll::Ready(Err(error)) =
                     up.poll(cx, client, inbound, &mut upstream.stream, limits)
@@ -87,7 +86,7 @@ impl Connection {
             if up.ended && down.ended {
                 return Poll::Ready(Ok(()));
             }
-            if before != (up.pump.bytes, down.pump.bytes) {
+            if before != (up.pump.moved, down.pump.moved) {
                 timer.set(idle);
             } else if timer.is_elapsed() {
                 return Poll::Ready(Err("tunnel idle"));

@@ -13,7 +13,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A pipe's size: what is under way between the two sockets.
-const PIPE: usize = 1 << 20;
+const PIPE: usize = 256 * 1024;
+/// A pipe that may not be this large, since its user has many, is worse than copying.
+const PIPE_MIN: usize = 64 * 1024;
 /// How many empty pipes a thread keeps.
 const KEEP: usize = 32;
 /// From so many bytes to come, or an unknown number, a body is spliced.
@@ -43,9 +45,9 @@ impl Pipe {
     pub(super) fn take() -> Option<Self> {
         let ends = POOL.with_borrow_mut(Vec::pop).or_else(|| {
             let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-            // A smaller one works too, if slower: the system may limit what a user has.
-            let _ = fcntl_setpipe_size(&ends.1, PIPE);
-            Some(ends)
+            let size = fcntl_setpipe_size(&ends.1, PIPE)
+                .or_else(|_| rustix::pipe::fcntl_getpipe_size(&ends.1));
+            size.is_ok_and(|size| size >= PIPE_MIN).then_some(ends)
         })?;
         Some(Self { ends: Some(ends), filled: 0 })
     }
@@ -55,21 +57,25 @@ impl Pipe {
         self.filled == 0
     }
 
-    /// Writes out what stands in the pipe.
+    /// Writes out what stands in the pipe, and counts it in `moved`.
     pub(super) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
         sink: &TcpStream,
+        moved: &mut u64,
     ) -> Poll<Result<(), SpliceError>> {
         while self.filled > 0 {
             ready!(sink.poll_write_ready(cx)).map_err(SpliceError::Sink)?;
             let Some((read, _)) = &self.ends else { break };
-            let moved = sink.try_io(Interest::WRITABLE, || {
+            let result = sink.try_io(Interest::WRITABLE, || {
                 let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
                 splice(read, None, sink, None, self.filled, flags).map_err(io::Error::from)
             });
-            match moved {
-                Ok(n) => self.filled -= n,
+            match result {
+                Ok(n) => {
+                    self.filled -= n;
+                    *moved += n as u64;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(SpliceError::Sink(error))),
             }

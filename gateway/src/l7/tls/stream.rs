@@ -269,9 +269,11 @@ impl TlsStream {
     fn encrypt(&mut self, fragment: &[u8]) -> io::Result<()> {
         // Handshake data may still be queued in front; take it first, then encrypt.
         loop {
-            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut []);
-            debug_assert_eq!(discard, 0);
-            match state.map_err(io::Error::other)? {
+            // With the bytes of an unfinished record: rustls counts on them being there. Finished
+            // ones have all been processed when they came in.
+            let UnbufferedStatus { discard, state } =
+                self.tls.process_tls_records(self.incoming.filled_mut());
+            let encrypted = match state.map_err(io::Error::other)? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     self.outgoing.reserve(fragment.len() + OVERHEAD);
                     let n = match traffic.encrypt(fragment, self.outgoing.spare()) {
@@ -282,15 +284,26 @@ impl TlsStream {
                         other => other,
                     };
                     self.outgoing.fill(n.map_err(io::Error::other)?);
-                    return Ok(());
+                    true
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     encode(&mut data, &mut self.outgoing).map_err(io::Error::other)?;
+                    false
                 }
-                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::TransmitTlsData(data) => {
+                    data.done();
+                    false
+                }
                 // The peer's close ends only its own direction.
-                ConnectionState::PeerClosed => self.peer_closed = true,
+                ConnectionState::PeerClosed => {
+                    self.peer_closed = true;
+                    false
+                }
                 _ => return Err(io::ErrorKind::BrokenPipe.into()),
+            };
+            self.incoming.consume(discard);
+            if encrypted {
+                return Ok(());
             }
         }
     }
@@ -324,7 +337,7 @@ impl TlsStream {
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.open && !self.close_sent {
             self.close_sent = true;
-            let status = self.tls.process_tls_records(&mut []);
+            let status = self.tls.process_tls_records(self.incoming.filled_mut());
             if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
                 self.outgoing.reserve(2 * OVERHEAD);
                 if let Ok(n) = traffic.queue_close_notify(self.outgoing.spare()) {
