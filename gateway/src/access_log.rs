@@ -5,15 +5,17 @@
 //! lines (counted), never requests.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::Metrics;
 
@@ -21,6 +23,8 @@ mod format;
 
 /// Bytes of raw facts that go over together.
 const BATCH: usize = 64 * 1024;
+/// O_NONBLOCK of open(2).
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 /// Batches that may wait for the writer.
 const QUEUE: usize = 64;
 
@@ -31,6 +35,15 @@ pub enum Target {
     Stdout,
     /// A file, appended to.
     File(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("standard output"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// One request's facts.
@@ -121,9 +134,6 @@ impl AccessLog {
             return;
         }
         BATCHES.with_borrow_mut(|batch| {
-            if batch.bytes.capacity() == 0 {
-                batch.bytes.reserve(BATCH + 4096);
-            }
             format::pack(entry, unix_us(), &mut batch.bytes);
             batch.lines += 1;
             if batch.bytes.len() >= BATCH {
@@ -159,9 +169,17 @@ impl Writer {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until everything is written. Every [`AccessLog`] must be gone.
-    pub fn join(self) {
-        let _ = self.thread.join();
+    /// Waits until everything is written, or until the writer is stuck for this long. Every
+    /// [`AccessLog`] must be gone.
+    pub fn join(self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while !self.thread.is_finished() {
+            if Instant::now() >= end {
+                tracing::error!("access log not written to its end: whoever reads it is stuck");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -173,7 +191,10 @@ fn unix_us() -> u64 {
 fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
     Ok(match target {
         Target::Stdout => Box::new(io::stdout()),
-        Target::File(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
+        // Without O_NONBLOCK a FIFO that nobody reads would hold the gateway up for ever.
+        Target::File(path) => Box::new(
+            OpenOptions::new().create(true).append(true).custom_flags(NONBLOCK).open(path)?,
+        ),
     })
 }
 
@@ -186,12 +207,24 @@ fn write_all(
 ) {
     let mut text = Vec::with_capacity(4 * BATCH);
     let mut failing = false;
+    // The file may end amid a line.
+    let mut torn = false;
     loop {
         let received = receiver.recv_timeout(Duration::from_secs(1));
         if reopen.swap(false, Ordering::Relaxed) {
             match open(target) {
-                Ok(file) => output = file,
-                Err(error) => tracing::error!(%error, "access log not reopened"),
+                Ok(file) => {
+                    output = file;
+                    tracing::info!(%target, "access log opened anew");
+                }
+                Err(error) => {
+                    metrics.control.log_reopen_failures.increment();
+                    tracing::error!(
+                        %target, %error,
+                        "access log not opened anew: the old file is written on; make the folder \
+                         writable and send SIGHUP again"
+                    );
+                }
             }
         }
         let (packed, lines) = match received {
@@ -200,12 +233,20 @@ fn write_all(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         text.clear();
+        if torn {
+            // What is there of a line ends here, so that the next one can be read.
+            text.push(b'\n');
+        }
         format::unpack(&packed, &mut text);
-        let result = output.write_all(&text).and_then(|()| output.flush());
+        let (written, result) = write_out(&mut *output, &text);
+        torn = match written {
+            0 => torn,
+            n => text.get(n - 1) != Some(&b'\n'),
+        };
         if let Err(error) = result {
             metrics.control.log_lost.add(lines);
             if !failing {
-                tracing::error!(%error, "access log not written");
+                tracing::error!(%target, %error, "access log not written");
             }
             failing = true;
         } else if failing {
@@ -213,4 +254,18 @@ fn write_all(
             failing = false;
         }
     }
+}
+
+/// Writes as much as it can; answers how much that was.
+fn write_out(output: &mut dyn Write, text: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < text.len() {
+        match output.write(&text[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => written += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, output.flush())
 }

@@ -27,7 +27,9 @@ use crate::metrics::render;
 /// Connections at once: this side is for a scraper and a few people.
 const CONNECTIONS: usize = 64;
 /// For a request's head.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(5);
+/// For a whole connection.
+const CONNECTION: Duration = Duration::from_secs(60);
 
 /// What the admin side shows.
 #[derive(Debug)]
@@ -73,10 +75,11 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
-                .serve_connection(TokioIo::new(stream), answer)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "admin connection");
+                .serve_connection(TokioIo::new(stream), answer);
+            // Whoever doesn't read its answers must not keep a place for ever.
+            match tokio::time::timeout(CONNECTION, served).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "admin connection"),
             }
         });
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use ingest::TlsMemo;
-use model::{AlbKind, AlbSettings, Diagnostic, Severity};
+use model::{AlbSettings, Diagnostic, Severity};
 use plan::l7::{Endpoints, L7Plan};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,11 +19,15 @@ use crate::access_log::{self, AccessLog};
 use crate::config::Config;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
 use crate::l7::{AlbListeners, Engine};
-use crate::metrics::{Metrics, WorkerShard};
+use crate::metrics::Metrics;
 use crate::source::Delivery;
 use crate::source::directory::{Directory, Pace};
 use crate::{admin, dns};
 
+/// How long the end of the access log may take.
+const LOG_END: Duration = Duration::from_secs(2);
+/// How often the gateway looks after itself.
+const WATCH: Duration = Duration::from_secs(1);
 /// How long the first DNS answers may keep the gateway from being ready.
 const FIRST_DNS: Duration = Duration::from_secs(2);
 
@@ -60,6 +64,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     if albs.is_empty() {
         bail!("no ALB is enabled: set alb.public.enabled or alb.private.enabled to true");
     }
+    let mut signals = Signals::new()?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let state = Arc::new(admin::State {
@@ -97,24 +103,33 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         resolved,
         plan: Arc::default(),
         diagnostics: Vec::new(),
+        plan_took: Duration::ZERO,
+        previous: None,
     };
     reconciler.first().await;
     let engine = Engine::start(workers, &albs, &shared, &log)?;
     state.ready.store(true, Ordering::Relaxed);
     tracing::info!(workers, generation = shared.table.load().generation, "serving");
     started(&albs);
-    reconciler.run_until_signal(&log_writer).await?;
+    reconciler.run_until_signal(&mut signals, &engine, log_writer.as_ref()).await?;
     tracing::info!(deadline = ?Duration::from(config.drain), "draining");
     state.ready.store(false, Ordering::Relaxed);
     let deadline = config.drain.into();
     // The admin side goes on answering meanwhile: `/readyz` says no.
-    tokio::task::spawn_blocking(move || engine.drain(deadline)).await?;
+    let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));
+    tokio::select! {
+        drained = drained => drained?,
+        () = signals.stop() => {
+            tracing::warn!("told to stop again: stopping without waiting for requests under way");
+            std::process::exit(1);
+        }
+    }
     stop.cancel();
     tasks.close();
     tasks.wait().await;
     drop(log);
     if let Some(writer) = log_writer {
-        tokio::task::spawn_blocking(move || writer.join()).await?;
+        tokio::task::spawn_blocking(move || writer.join(LOG_END)).await?;
     }
     tracing::info!("stopped");
     Ok(())
@@ -126,9 +141,50 @@ fn start_log(
 ) -> Result<(AccessLog, Option<access_log::Writer>)> {
     let Some(target) = config.access_log.target() else { return Ok((AccessLog::off(), None)) };
     let (log, writer) = AccessLog::start(target.clone(), Arc::clone(metrics)).with_context(|| {
-        format!("accessLog.path: {target:?} can't be opened; name a file in a writable folder, \"-\" or \"off\"")
+        format!(
+            "accessLog.path: {target} can't be opened; name a file in a writable folder, \"-\" or \"off\""
+        )
     })?;
     Ok((log, Some(writer)))
+}
+
+/// The signals that the gateway listens to, from its start to its end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reopen,
+        }
+    }
+
+    /// Waits until the gateway is told to stop.
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Told::Stop) {}
+    }
+}
+
+/// What a signal asks for.
+enum Told {
+    /// SIGTERM, SIGINT: stop.
+    Stop,
+    /// SIGHUP: open the access log anew.
+    Reopen,
 }
 
 /// Brings objects into force.
@@ -143,6 +199,11 @@ struct Reconciler {
     resolved: watch::Receiver<Resolved>,
     plan: Arc<L7Plan>,
     diagnostics: Vec<Diagnostic>,
+    /// How long the plan took to make.
+    plan_took: Duration,
+    /// The table that was in force before. Kept until the workers have let go of it, so that none
+    /// of them has to take it down.
+    previous: Option<Arc<Table>>,
 }
 
 impl Reconciler {
@@ -159,24 +220,38 @@ impl Reconciler {
     }
 
     /// Applies what comes, until a signal says to stop.
-    async fn run_until_signal(&mut self, log: &Option<access_log::Writer>) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+    ///
+    /// # Errors
+    /// Where a part of the gateway has ended by a fault: better a restart than half a gateway.
+    async fn run_until_signal(
+        &mut self,
+        signals: &mut Signals,
+        engine: &Engine,
+        log: Option<&access_log::Writer>,
+    ) -> Result<()> {
+        let mut watch = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
-                Ok(()) = self.deliveries.changed() => {
+                changed = self.deliveries.changed() => {
+                    changed.context("the source of manifests has ended")?;
                     self.plan();
                     self.apply();
                 }
-                Ok(()) = self.resolved.changed() => self.apply(),
-                _ = hangup.recv() => {
-                    if let Some(writer) = log {
-                        writer.reopen();
-                    }
+                changed = self.resolved.changed() => {
+                    changed.context("the DNS task has ended")?;
+                    self.apply();
                 }
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
+                signal = signals.next() => match (signal, log) {
+                    (Told::Stop, _) => return Ok(()),
+                    (Told::Reopen, Some(writer)) => writer.reopen(),
+                    (Told::Reopen, None) => {}
+                },
+                _ = watch.tick() => {
+                    if !engine.is_whole() {
+                        bail!("a worker has ended");
+                    }
+                    self.previous.take_if(|table| Arc::strong_count(table) == 1);
+                }
             }
         }
     }
@@ -206,9 +281,7 @@ impl Reconciler {
             *wanted = names;
             changed
         });
-        let took = started.elapsed();
-        let control = &self.shared.metrics.control;
-        WorkerShard::set(&control.reload_us, u64::try_from(took.as_micros()).unwrap_or(0));
+        self.plan_took = started.elapsed();
     }
 
     /// Puts the plan in force, in one swap.
@@ -217,7 +290,7 @@ impl Reconciler {
         let resolved = self.resolved.borrow_and_update().clone();
         let (table, refused) = self.builder.build(Arc::clone(&self.plan), &resolved);
         let generation = table.generation;
-        self.shared.table.store(Arc::new(table));
+        self.previous = Some(self.shared.table.swap(Arc::new(table)));
         let mut diagnostics = self.diagnostics.clone();
         diagnostics.extend(refused);
         self.report(&diagnostics);
@@ -225,11 +298,12 @@ impl Reconciler {
         let metrics = &self.shared.metrics;
         metrics.prune();
         let control = &metrics.control;
-        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(0);
-        WorkerShard::set(&control.generation, generation);
+        let took = u64::try_from((self.plan_took + started.elapsed()).as_micros()).unwrap_or(0);
+        self.plan_took = Duration::ZERO;
+        control.generation.set(generation);
         control.reloads.increment();
-        control.reload_us.add(took);
-        tracing::info!(generation, reload_us = control.reload_us.get(), "in force");
+        control.reload_us.set(took);
+        tracing::info!(generation, reload_us = took, "in force");
     }
 
     /// Logs the findings that are new, and counts all.
@@ -246,8 +320,8 @@ impl Reconciler {
             diagnostics.iter().filter(|finding| finding.severity == severity).count() as u64
         };
         let control = &self.shared.metrics.control;
-        WorkerShard::set(&control.errors, count(Severity::Error));
-        WorkerShard::set(&control.warnings, count(Severity::Warning));
+        control.errors.set(count(Severity::Error));
+        control.warnings.set(count(Severity::Warning));
     }
 }
 
@@ -256,6 +330,3 @@ pub fn address_of(albs: &[AlbListeners], tls: bool) -> Option<std::net::SocketAd
     let all = albs.iter().flat_map(|alb| alb.addresses());
     all.filter(|(_, is_tls)| *is_tls == tls).map(|(address, _)| *address).next()
 }
-
-/// The ALBs in the order in which they are listed.
-pub const KINDS: [AlbKind; 2] = [AlbKind::Public, AlbKind::Private];

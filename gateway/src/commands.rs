@@ -2,15 +2,16 @@
 //! as `gateway run`, and say what they find.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::plan::l7::L7Plan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use model::{AlbSettings, Diagnostic, Severity};
+use model::{AlbSettings, Diagnostic, Location, ObjectRef, Severity};
 use serde::Serialize;
 
+use crate::access_log::Target;
 use crate::config::{self, Config};
 use crate::source::{Delivery, directory};
 
@@ -64,16 +65,42 @@ impl Loaded {
         let delivery = directory::read(&manifests)?;
         let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
         let (plan, more) = ::plan::l7::plan(&snapshot, &settings);
-        let mut diagnostics = delivery.diagnostics.clone();
+        let mut diagnostics = Vec::new();
+        if let (Some(config), Some(path)) = (&config, &input.config) {
+            diagnostics.extend(Self::missing_on_disk(config, path));
+        }
+        diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
         Ok(Self { settings, delivery, plan, diagnostics })
     }
 
-    /// Says on standard error what is wrong, where the command's result is something else.
-    fn warn(&self) -> io::Result<()> {
-        let mut err = io::stderr().lock();
-        self.diagnostics.iter().try_for_each(|finding| writeln!(err, "{finding}"))
+    /// What the configuration names and this machine hasn't.
+    fn missing_on_disk(config: &Config, path: &Path) -> Option<Diagnostic> {
+        let Some(Target::File(log)) = config.access_log.target() else { return None };
+        // A file's name alone has an empty parent: the current folder, which is there.
+        let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+        if folder.is_dir() {
+            return None;
+        }
+        let location = Location { file: path.to_string_lossy().into_owned(), line: 0 };
+        Some(
+            Diagnostic::error(
+                ObjectRef::cluster("GatewayConfig", "gateway"),
+                "accessLog.path",
+                "its folder does not exist, so `gateway run` could not start",
+            )
+            .value(log.to_string_lossy())
+            .remedy("make the folder, or write \"-\" for standard output")
+            .at(Some(location)),
+        )
+    }
+
+    /// One line about what is wrong, for a command whose result is something else.
+    fn hint(&self) -> Option<String> {
+        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
+        (errors + warnings > 0)
+            .then(|| format!("errors: {errors}, warnings: {warnings}; `gateway check` prints them"))
     }
 
     fn count(&self, severity: Severity) -> usize {

@@ -90,6 +90,8 @@ pub struct Listen {
     pub http: Option<u16>,
     /// for HTTPS on this port (0 for any).
     pub https: Option<u16>,
+    /// Clients reach HTTPS at this port, where it isn't the one that is listened on.
+    pub public_https: Option<u16>,
 }
 
 /// The admin side.

@@ -31,14 +31,20 @@ impl Counter {
         self.add(1);
     }
 
-    /// Adds one, from any thread.
-    pub fn increment_shared(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
+}
 
-    /// Adds, from any thread.
-    pub fn add_shared(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
+/// A value that goes up and down, set by one thread.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// The value now.
@@ -82,7 +88,7 @@ pub struct WorkerShard {
     /// Endpoints taken out for a while.
     pub upstream_ejections: Counter,
     /// Idle connections to endpoints in this worker's pool, as of the last tick.
-    pub upstream_idle: Counter,
+    pub upstream_idle: Gauge,
     /// Tunnels (Upgrade) under way: begun and ended.
     pub tunnels: [Counter; 2],
     /// Access-log lines that could not be handed over.
@@ -99,11 +105,6 @@ impl WorkerShard {
         if let Some(counter) = self.refused.get(at) {
             counter.increment();
         }
-    }
-
-    /// Makes a gauge of a counter, for values that a tick looks up.
-    pub fn set(gauge: &Counter, value: u64) {
-        gauge.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -186,23 +187,25 @@ pub struct Metrics {
 #[derive(Debug, Default)]
 pub struct Control {
     /// Generation in force.
-    pub generation: Counter,
+    pub generation: Gauge,
     /// Generations that were planned, also those equal to the one before.
     pub reloads: Counter,
     /// Duration of the last change from objects to tables, in microseconds.
-    pub reload_us: Counter,
+    pub reload_us: Gauge,
     /// Diagnostics in force: errors.
-    pub errors: Counter,
+    pub errors: Gauge,
     /// Diagnostics in force: warnings.
-    pub warnings: Counter,
+    pub warnings: Gauge,
     /// Routes in force.
-    pub routes: Counter,
+    pub routes: Gauge,
     /// Endpoints in force.
-    pub endpoints: Counter,
+    pub endpoints: Gauge,
     /// When the first certificate in force ends, in seconds since the epoch; 0 for none.
-    pub certificate_expiry: Counter,
-    /// Access-log lines that could not be written.
+    pub certificate_expiry: Gauge,
+    /// Access-log lines that could not be written, counted by the log's thread.
     pub log_lost: Counter,
+    /// Failures to open the access log anew, counted by the log's thread.
+    pub log_reopen_failures: Counter,
 }
 
 impl Metrics {

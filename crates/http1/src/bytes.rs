@@ -65,10 +65,14 @@ pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// A plain decimal number: digits only, at least one, no overflow.
+/// A plain decimal number: digits only, at least one, below 2^63, so that a signed reader reads
+/// the same.
 pub(crate) fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 {
         return None;
     }
-    value.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+    value
+        .iter()
+        .try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+        .filter(|n| i64::try_from(*n).is_ok())
 }

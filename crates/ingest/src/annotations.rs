@@ -162,7 +162,11 @@ fn apply(
         }
         Action::Given(given, _) if given(text) => return None,
         Action::Given(_, otherwise) | Action::Unknown(otherwise) => {
-            (otherwise, "not honoured".to_owned())
+            let reason = match rule.consequence {
+                "" => "not honoured".to_owned(),
+                consequence => format!("not honoured: {consequence}"),
+            };
+            (otherwise, reason)
         }
     };
     let field = field(entry.full);

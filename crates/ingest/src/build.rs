@@ -14,13 +14,14 @@ use crate::services;
 /// same snapshot and diagnostics.
 ///
 /// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in
-/// the snapshot. Ingresses of other classes are left alone without a word.
+/// the snapshot. Ingresses of another controller's class are left alone without a word.
 pub fn ingest(objects: &ObjectSet, albs: &[AlbSettings]) -> (Snapshot, Vec<Diagnostic>) {
     ingest_with(objects, albs, &mut TlsMemo::default())
 }
 
-/// The same, for a caller that ingests again and again: certificates that haven't changed since
-/// the last call are not checked again.
+/// The same, for a caller that ingests again and again: Secrets that haven't changed since the
+/// last call are not checked again, and one that is broken now keeps its last good pair in use.
+/// The same objects, settings and memo always give the same outcome.
 pub fn ingest_with(
     objects: &ObjectSet,
     albs: &[AlbSettings],
@@ -36,6 +37,7 @@ pub fn ingest_with(
         let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
         snapshot.ingresses.extend(ingress.map(|ingress| (key.clone(), ingress)));
     }
+    services::without_slices(objects, albs, &snapshot, &mut report);
     for alb in albs {
         let Some(secret) = &alb.default_certificate else { continue };
         if certificates.look_up(secret, &mut report) == Lookup::Missing {
@@ -43,10 +45,14 @@ pub fn ingest_with(
                 Diagnostic::error(
                     ObjectRef::cluster("GatewayConfig", "gateway"),
                     format!("alb.{}.defaultCertificate", alb.kind),
-                    "the Secret does not exist; a self-made certificate is used instead",
+                    "there is no such Secret that could be read; a self-made certificate is used \
+                     instead",
                 )
                 .value(secret.to_string())
-                .remedy("create the Secret, of type kubernetes.io/tls"),
+                .remedy(
+                    "mend it if there is a finding about it, or create it, of type \
+                     kubernetes.io/tls",
+                ),
             );
         }
     }

@@ -1,19 +1,20 @@
 //! Which ALB an Ingress belongs to.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use model::{AlbKind, AlbSettings, Diagnostic, ObjectKey, ObjectRef};
 
 use crate::ObjectSet;
-use crate::report::Report;
+use crate::report::{Report, shown};
 
 /// `spec.controller` of an IngressClass for the public ALB.
 pub const CONTROLLER_PUBLIC: &str = "tidegate.io/ingress-public";
 /// `spec.controller` of an IngressClass for the private ALB.
 pub const CONTROLLER_PRIVATE: &str = "tidegate.io/ingress-private";
 
+const CLASS_FIELD: &str = "spec.ingressClassName";
 const OLD_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
@@ -21,8 +22,20 @@ const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 #[derive(Debug)]
 pub(crate) struct Classes {
     ours: BTreeMap<String, AlbKind>,
+    /// Of other controllers. Their Ingresses are none of our business.
+    foreign: BTreeSet<String>,
     /// What an Ingress without a class belongs to.
-    default: Option<AlbKind>,
+    default: DefaultClass,
+}
+
+/// The default class.
+#[derive(Clone, Copy, Debug)]
+enum DefaultClass {
+    /// No class is marked so.
+    None,
+    /// One of another controller, or of an ALB that isn't enabled.
+    Other,
+    Alb(AlbKind),
 }
 
 impl Classes {
@@ -31,12 +44,16 @@ impl Classes {
     /// Ingresses of a controller that has gone).
     pub(crate) fn new(objects: &ObjectSet, albs: &[AlbSettings], report: &mut Report<'_>) -> Self {
         let mut ours = BTreeMap::new();
+        let mut foreign = BTreeSet::new();
         for (name, class) in &objects.ingress_classes {
             let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
             let kind = match controller {
                 Some(CONTROLLER_PUBLIC) => AlbKind::Public,
                 Some(CONTROLLER_PRIVATE) => AlbKind::Private,
-                _ => continue,
+                _ => {
+                    foreign.insert(name.clone());
+                    continue;
+                }
             };
             let configured = albs.iter().find(|alb| alb.ingress_class == *name);
             if let Some(alb) = configured.filter(|alb| alb.kind != kind) {
@@ -56,10 +73,11 @@ impl Classes {
         }
         ours.extend(albs.iter().map(|alb| (alb.ingress_class.clone(), alb.kind)));
         let default = default_alb(objects, &ours, report);
-        Self { ours, default }
+        Self { ours, foreign, default }
     }
 
-    /// The ALB of an Ingress; none for one of another class, which is left alone.
+    /// The ALB of an Ingress; none for one of another class. That is left alone without a word if
+    /// the class is another controller's, and else with a warning: most likely it is misspelt.
     pub(crate) fn alb_of(
         &self,
         key: &ObjectKey,
@@ -73,14 +91,43 @@ impl Classes {
             .as_ref()
             .and_then(|annotations| annotations.get(OLD_ANNOTATION))
             .map(String::as_str);
-        let Some(name) = field.or(annotation) else { return self.default };
-        let kind = self.ours.get(name).copied()?;
+        let reference = || ObjectRef::namespaced("Ingress", key);
+        let known = || self.ours.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let Some(name) = field.or(annotation) else {
+            return match self.default {
+                DefaultClass::Alb(alb) => Some(alb),
+                DefaultClass::Other => None,
+                DefaultClass::None => {
+                    let reason = "not served: it names no class and no class is the default";
+                    let remedy = format!("write one of the classes: {}", known());
+                    report
+                        .push(Diagnostic::warning(reference(), CLASS_FIELD, reason).remedy(remedy));
+                    None
+                }
+            };
+        };
+        let Some(kind) = self.ours.get(name).copied() else {
+            if !self.foreign.contains(name) {
+                let at = if field.is_some() {
+                    CLASS_FIELD.to_owned()
+                } else {
+                    format!("metadata.annotations[{OLD_ANNOTATION:?}]")
+                };
+                let reason = format!("not served: class {name} belongs to no ALB that is enabled");
+                report.push(
+                    Diagnostic::warning(reference(), at, reason)
+                        .value(shown(name))
+                        .remedy(format!("write one of the classes: {}", known())),
+                );
+            }
+            return None;
+        };
         if let (Some(field), Some(annotation)) = (field, annotation)
             && field != annotation
         {
             report.push(
                 Diagnostic::warning(
-                    ObjectRef::namespaced("Ingress", key),
+                    reference(),
                     format!("metadata.annotations[{OLD_ANNOTATION:?}]"),
                     format!("spec.ingressClassName is {field:?}, which counts"),
                 )
@@ -98,7 +145,7 @@ fn default_alb(
     objects: &ObjectSet,
     ours: &BTreeMap<String, AlbKind>,
     report: &mut Report<'_>,
-) -> Option<AlbKind> {
+) -> DefaultClass {
     let mut marked: Vec<(&str, &IngressClass)> = objects
         .ingress_classes
         .iter()
@@ -109,7 +156,7 @@ fn default_alb(
         let created = class.metadata.creation_timestamp.as_ref().map(|time| time.0);
         (Reverse(created), *name)
     });
-    let (winner, _) = *marked.first()?;
+    let Some(&(winner, _)) = marked.first() else { return DefaultClass::None };
     if marked.len() > 1 {
         for (name, _) in marked.iter().filter(|(name, _)| ours.contains_key(*name)) {
             report.push(
@@ -123,7 +170,7 @@ fn default_alb(
             );
         }
     }
-    ours.get(winner).copied()
+    ours.get(winner).map_or(DefaultClass::Other, |alb| DefaultClass::Alb(*alb))
 }
 
 fn is_default(class: &IngressClass) -> bool {

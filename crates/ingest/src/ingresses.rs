@@ -32,7 +32,10 @@ pub(crate) fn ingress(
                 "canaries are not served; the Ingress is left out, and the main one serves all",
             )
             .value("true")
-            .remedy("remove the Ingress, or give endpoints weights by tidegate.io/weight"),
+            .remedy(
+                "remove the Ingress, or give EndpointSlices of the main one's Service weights by \
+                 their annotation tidegate.io/weight",
+            ),
         );
         return None;
     }
@@ -246,10 +249,11 @@ impl Parser<'_, '_> {
             }
             Lookup::Missing => {
                 let reason = format!(
-                    "Secret {secret} does not exist; the default certificate is used instead"
+                    "there is no Secret {secret} that could be read; the default certificate is \
+                     used instead"
                 );
-                let remedy =
-                    "create the Secret in the Ingress' namespace, of type kubernetes.io/tls";
+                let remedy = "mend it if there is a finding about it, or create it in the \
+                              Ingress' namespace, of type kubernetes.io/tls";
                 self.error(&field, Some(name), &reason, remedy);
             }
         }

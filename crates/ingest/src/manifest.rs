@@ -88,7 +88,7 @@ pub fn parse_with(file: &str, text: &str, memo: &mut Memo) -> Parsed {
     let Some(documents) = memo.read(text) else { return parse(file, text) };
     let mut gatherer = Gatherer { file, parsed: Parsed::default(), seen: BTreeMap::new() };
     for document in documents {
-        gatherer.gather(&*document.found, document.lines_before);
+        gatherer.gather(&document.found, document.lines_before);
     }
     gatherer.parsed
 }

@@ -1,6 +1,7 @@
 //! `kubernetes.io/tls` Secrets: certificate chains with the keys that belong to them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::snapshot::TlsPair;
@@ -18,11 +19,23 @@ use crate::report::Report;
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
-/// Pairs that were checked before. Checking a key costs up to a millisecond, and most Secrets are
-/// the same in the next snapshot; what comes out never depends on what is remembered.
+/// What is known of the Secrets that the last snapshot used.
+///
+/// Checking a key costs up to a millisecond, and most Secrets are the same in the next snapshot.
+/// And one that has been broken since keeps its last good pair in use: a slip while a certificate
+/// is renewed must not show clients the default one.
 #[derive(Debug, Default)]
 pub struct TlsMemo {
-    checked: BTreeMap<ObjectKey, (Secret, Result<TlsPair, Fault>)>,
+    checked: BTreeMap<ObjectKey, Checked>,
+}
+
+#[derive(Debug)]
+struct Checked {
+    /// As it was checked.
+    secret: Secret,
+    result: Result<TlsPair, Fault>,
+    /// The pair from before, where the Secret is broken now.
+    last_good: Option<TlsPair>,
 }
 
 /// What is wrong with a Secret. Never holds anything out of its key.
@@ -37,7 +50,7 @@ struct Fault {
 /// How a Secret could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Checked, and in the snapshot.
+    /// In the snapshot: its own pair, or its last good one with a diagnostic about the Secret.
     Good,
     /// There, but broken; a diagnostic about the Secret says so.
     Broken,
@@ -66,36 +79,57 @@ impl<'a> Certificates<'a> {
             return if pair.is_some() { Lookup::Good } else { Lookup::Broken };
         }
         let Some(secret) = self.objects.secrets.get(key) else { return Lookup::Missing };
-        let remembered = self.memo.checked.get(key).filter(|(known, _)| known == secret);
-        let result = match remembered {
-            Some((_, result)) => result.clone(),
-            None => {
-                let result = check(secret, &self.provider);
-                self.memo.checked.insert(key.clone(), (secret.clone(), result.clone()));
-                result
+        let checked = self.checked(key, secret);
+        let pair = match &checked.result {
+            Ok(pair) => Some(pair),
+            Err(fault) => {
+                let outcome = match checked.last_good {
+                    Some(_) => {
+                        "the last good pair stays in use until it is mended; after a restart the \
+                         default certificate would be used"
+                    }
+                    None => "the default certificate is used instead",
+                };
+                let object = ObjectRef::namespaced("Secret", key);
+                report.push(
+                    Diagnostic::error(object, fault.field.clone(), format!("{fault}; {outcome}"))
+                        .remedy(fault.remedy),
+                );
+                checked.last_good.as_ref()
             }
         };
-        match result {
-            Ok(pair) => {
-                self.looked_up.insert(key.clone(), Some(pair));
-                Lookup::Good
-            }
-            Err(fault) => {
-                let object = ObjectRef::namespaced("Secret", key);
-                let reason = format!("{fault}; the default certificate is used instead");
-                report.push(Diagnostic::error(object, fault.field, reason).remedy(fault.remedy));
-                self.looked_up.insert(key.clone(), None);
-                Lookup::Broken
+        let pair = pair.cloned();
+        let lookup = if pair.is_some() { Lookup::Good } else { Lookup::Broken };
+        self.looked_up.insert(key.clone(), pair);
+        lookup
+    }
+
+    /// What is known of the Secret, checked anew if it has changed.
+    fn checked(&mut self, key: &ObjectKey, secret: &Secret) -> &Checked {
+        let fresh = |last_good: Option<TlsPair>| {
+            let result = check(secret, &self.provider);
+            let last_good = last_good.filter(|_| result.is_err());
+            Checked { secret: secret.clone(), result, last_good }
+        };
+        match self.memo.checked.entry(key.clone()) {
+            Entry::Vacant(entry) => entry.insert(fresh(None)),
+            Entry::Occupied(entry) => {
+                let known = entry.into_mut();
+                if known.secret != *secret {
+                    let last_good = known.result.clone().ok().or_else(|| known.last_good.take());
+                    *known = fresh(last_good);
+                }
+                known
             }
         }
     }
 
-    /// A Secret that was looked up and is good.
+    /// The pair of a Secret that was looked up, if there is one to be used.
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&TlsPair> {
         self.looked_up.get(key)?.as_ref()
     }
 
-    /// All good ones. What wasn't asked for this time is forgotten.
+    /// All pairs in use. What wasn't asked for this time is forgotten.
     pub(crate) fn finish(self) -> BTreeMap<ObjectKey, TlsPair> {
         let looked_up = &self.looked_up;
         self.memo.checked.retain(|key, _| looked_up.contains_key(key));

@@ -1,13 +1,13 @@
 //! Services, and the endpoints of their ports from EndpointSlices.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
-use model::snapshot::{Endpoint, Service, ServicePort};
-use model::{Diagnostic, ObjectKey, ObjectRef};
+use model::snapshot::{Endpoint, IngressTarget, Service, ServicePort, Snapshot};
+use model::{AlbSettings, Diagnostic, ObjectKey, ObjectRef};
 
 use crate::report::Report;
 use crate::{ObjectSet, names};
@@ -30,6 +30,50 @@ pub(crate) fn services(
             (key.clone(), service(key, object, slices, report))
         })
         .collect()
+}
+
+/// Warns of Services that routes lead to and that no EndpointSlice belongs to, not even an empty
+/// one: where objects are written by hand it was forgotten, or its label is wrong.
+pub(crate) fn without_slices(
+    objects: &ObjectSet,
+    albs: &[AlbSettings],
+    snapshot: &Snapshot,
+    report: &mut Report<'_>,
+) {
+    let has_slice: BTreeSet<ObjectKey> = (objects.endpoint_slices.iter())
+        .filter_map(|(key, slice)| {
+            let name = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+            Some(ObjectKey::new(&key.namespace, name))
+        })
+        .collect();
+    let of_ingresses = snapshot.ingresses.values().flat_map(|ingress| {
+        let paths = ingress.rules.iter().flat_map(|rule| &rule.paths);
+        paths.map(|path| &path.target).chain(&ingress.default_backend)
+    });
+    let of_ingresses = of_ingresses.filter_map(|target| match target {
+        IngressTarget::Service(backend) => Some(&backend.service),
+        IngressTarget::Broken(_) => None,
+    });
+    let of_albs =
+        albs.iter().filter_map(|alb| alb.default_backend.as_ref().map(|(service, _)| service));
+    let used: BTreeSet<&ObjectKey> = of_ingresses.chain(of_albs).collect();
+    for key in used.into_iter().filter(|key| !has_slice.contains(*key)) {
+        let Some(service) = snapshot.services.get(key) else { continue };
+        if service.external_name.is_some() || service.broken.is_some() {
+            continue;
+        }
+        report.push(
+            Diagnostic::warning(
+                ObjectRef::namespaced("Service", key),
+                "",
+                "has no EndpointSlice; answered with 503",
+            )
+            .remedy(format!(
+                "add an EndpointSlice in its namespace with the label {SERVICE_LABEL}: {}",
+                key.name
+            )),
+        );
+    }
 }
 
 /// An EndpointSlice, as far as it can be used.

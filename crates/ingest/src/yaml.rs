@@ -106,9 +106,7 @@ pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
 /// [`FieldError`] for the first field that doesn't fit.
 pub fn typed<T: DeserializeOwned>(node: &Node) -> Result<Typed<T>, FieldError> {
     let mut unknown = Vec::new();
-    let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(node, &mut track);
-    let result = serde_ignored::deserialize(deserializer, |path| {
+    let result = serde_ignored::deserialize(node, |path| {
         let path = FieldPath::from(&path);
         let line = node.line_of(&path);
         unknown.push((path, line));
@@ -116,12 +114,21 @@ pub fn typed<T: DeserializeOwned>(node: &Node) -> Result<Typed<T>, FieldError> {
     match result {
         Ok(value) => Ok(Typed { value, unknown }),
         Err(error) => {
-            let path = FieldPath::from(&track.path());
+            let path = path_of_error::<T>(node);
             let reason = error.to_string();
             let remedy = remedy(node.get(&path), &reason);
             Err(FieldError { line: node.line_of(&path), path, reason, remedy })
         }
     }
+}
+
+/// Where a value doesn't fit its type. Found by reading it once more, since to remember the way
+/// to every field costs more than reading it, and mostly for nothing.
+fn path_of_error<T: DeserializeOwned>(node: &Node) -> FieldPath {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(node, &mut track);
+    let _ = T::deserialize(deserializer);
+    FieldPath::from(&track.path())
 }
 
 fn parse(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Vec<Node>, serde_saphyr::Error> {

@@ -189,6 +189,7 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Forbidden => "403".into(),
         Outcome::Redirect { status, location } => format!("{status} {location}"),
         Outcome::Unavailable { .. } => "503".into(),
+        Outcome::BadRequest => "400".into(),
         Outcome::NotFound => "404".into(),
         Outcome::Forward { service, port, path, .. } => match path.as_str() {
             "/rewritten" => format!("{service}:{port} {path}"),

@@ -11,7 +11,7 @@ pub(super) fn pack(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&unix_us.to_le_bytes());
     out.extend_from_slice(&entry.received.to_le_bytes());
     out.extend_from_slice(&entry.sent.to_le_bytes());
-    let us = |d: std::time::Duration| u32::try_from(d.as_micros()).unwrap_or(u32::MAX);
+    let us = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
     out.extend_from_slice(&us(entry.duration).to_le_bytes());
     out.extend_from_slice(&us(entry.upstream_duration).to_le_bytes());
     out.extend_from_slice(&entry.status.to_le_bytes());
@@ -64,10 +64,6 @@ impl<'a> Reader<'a> {
         self.take().map(u64::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
     fn u16(&mut self) -> Option<u16> {
         self.take().map(u16::from_le_bytes)
     }
@@ -104,7 +100,7 @@ pub(super) fn unpack(packed: &[u8], out: &mut Vec<u8>) {
 fn unpack_one(reader: &mut Reader<'_>, clock: &mut Clock, out: &mut Vec<u8>) -> Option<()> {
     let unix_us = reader.u64()?;
     let (received, sent) = (reader.u64()?, reader.u64()?);
-    let (duration, upstream_duration) = (reader.u32()?, reader.u32()?);
+    let (duration, upstream_duration) = (reader.u64()?, reader.u64()?);
     let status = reader.u16()?;
     let [flags] = reader.take::<1>()?;
     let client = reader.address()?;
@@ -197,8 +193,8 @@ fn put_number(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// Microseconds as milliseconds with three decimals.
-fn put_milliseconds(us: u32, out: &mut Vec<u8>) {
-    put_number((us / 1000).into(), out);
+fn put_milliseconds(us: u64, out: &mut Vec<u8>) {
+    put_number(us / 1000, out);
     let rest = us % 1000;
     let decimals = [100, 10, 1].map(|unit| b'0' + (rest / unit % 10) as u8);
     out.push(b'.');

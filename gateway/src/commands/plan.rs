@@ -1,6 +1,6 @@
 //! `gateway plan`: what would be in force.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use ::plan::l7::{AlbPlan, Backend, Certificates, Endpoints, L7Plan, Route, RoutePolicy, Target};
@@ -19,14 +19,16 @@ pub struct PlanArgs {
     output: Output,
 }
 
-/// Writes the plan, and on standard error what is wrong with the objects. Objects that are refused
-/// are no failure here: the rest is the plan.
+/// Writes the plan, and on standard error how much is wrong with the objects. Objects that are
+/// refused are no failure here: the rest is the plan.
 ///
 /// # Errors
 /// If the configuration or the manifests' directory can't be read.
 pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
     let loaded = Loaded::from(&args.input)?;
-    loaded.warn()?;
+    if let Some(hint) = loaded.hint() {
+        writeln!(io::stderr(), "{hint}")?;
+    }
     match args.output {
         Output::Json => write_json(out, &loaded.plan)?,
         Output::Table => write_tables(&loaded.plan, out)?,

@@ -135,7 +135,7 @@ fn explain_answers_for_each_alb_or_the_one_asked_for() {
 fn what_cannot_be_answered_is_an_error() {
     let world = World::new(&[("a.yaml", GOOD)]);
     let error = format!("{:#}", world.run(&["explain", "ftp://x/"]).unwrap_err());
-    assert!(error.contains("ftp://x/: the scheme is neither http nor https"), "{error}");
+    assert!(error.contains("ftp://x/: the scheme is none of http, https"), "{error}");
     assert!(world.run(&["explain", "http://x/", "--from", "nobody"]).is_err());
     let world = World::new(&[("gateway.yaml", "a: 1")]);
     let config = world.0.path().join("gateway.yaml");
@@ -179,4 +179,43 @@ fn a_reader_that_has_had_enough_is_no_error() {
     let pipe = io::Error::from(io::ErrorKind::BrokenPipe);
     assert_eq!(finish(Err(pipe.into())), ExitCode::SUCCESS);
     assert_eq!(finish(Err(anyhow::anyhow!("other"))), ExitCode::FAILURE);
+}
+
+#[test]
+fn check_misses_the_access_logs_folder() {
+    let config = |log: &str| {
+        format!(
+            "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\nsource: {{manifests: m}}\n\
+             alb: {{public: {{listen: {{addresses: [127.0.0.1], http: 0}}}}}}\n\
+             accessLog: {{path: {log}}}\n"
+        )
+    };
+    let world = World::new(&[
+        ("bad.yaml", &config("nowhere/access.json")),
+        ("good.yaml", &config("m/access.json")),
+    ]);
+    fs::create_dir(world.0.path().join("m")).unwrap();
+    let check = |name: &str| {
+        let config = world.0.path().join(name);
+        let input = Input { config: Some(config), manifests: None };
+        Loaded::from(&input).unwrap().diagnostics
+    };
+    assert_eq!(check("good.yaml"), []);
+    let findings = check("bad.yaml");
+    let text = findings[0].to_string();
+    assert_eq!((findings.len(), findings[0].severity), (1, Severity::Error));
+    assert!(text.contains("accessLog.path") && text.contains("nowhere/access.json"), "{text}");
+    assert!(text.contains("make the folder") && text.contains("bad.yaml"), "{text}");
+}
+
+#[test]
+fn plan_hints_at_findings_in_one_line() {
+    let input = |world: &World| Input { config: None, manifests: Some(world.0.path().into()) };
+    let world = World::new(&[("a.yaml", GOOD)]);
+    assert_eq!(Loaded::from(&input(&world)).unwrap().hint(), None);
+    let world = World::new(&[("a.yaml", GOOD), ("b.yaml", "kind: [")]);
+    assert_eq!(
+        Loaded::from(&input(&world)).unwrap().hint().unwrap(),
+        "errors: 1, warnings: 0; `gateway check` prints them"
+    );
 }

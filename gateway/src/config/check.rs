@@ -130,6 +130,7 @@ impl Checker<'_> {
                 addresses: alb.listen.addresses,
                 http: alb.listen.http,
                 https: alb.listen.https,
+                public_https: alb.listen.public_https,
             },
             ssl_redirect: alb.ssl_redirect,
             default_certificate: alb.default_certificate.map(|name| name.0),

@@ -9,7 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::values::{LogPath, Name, Network, Period, ServicePort, Workers, within, within_if_any};
+use super::values::{
+    LogPath, Name, Network, Period, ServicePort, Workers, addresses, socket, within, within_if_any,
+};
 
 /// The apiVersion that the file must have.
 pub const API_VERSION: &str = "tidegate.io/v1alpha1";
@@ -128,11 +130,17 @@ impl Default for Alb {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Listen {
     /// Addresses: 0.0.0.0 for all of IPv4, "::" for all of IPv6.
+    #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<IpAddr>,
     /// The port for HTTP, none for no HTTP, 0 for any that is free.
     pub http: Option<u16>,
     /// The port for HTTPS, none for no HTTPS, 0 for any that is free.
     pub https: Option<u16>,
+    /// The port that clients reach HTTPS at, where something in front translates it: redirects
+    /// lead there. None for the same as https.
+    #[serde(deserialize_with = "within_if_any::<_, _, 1, 65535>")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub public_https: Option<u16>,
 }
 
 /// Time-outs towards clients and endpoints.
@@ -310,6 +318,7 @@ pub enum OverlayMode {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Admin {
     /// The address and port to listen on; null for none.
+    #[serde(deserialize_with = "socket")]
     pub listen: Option<SocketAddr>,
 }
 
@@ -382,9 +391,32 @@ impl File {
         match yaml::typed(&document) {
             Ok(typed) => Ok((typed.value, document)),
             Err(error) => {
-                let wrong = ConfigError::of_file(name, error.line, error.reason);
+                let wrong = ConfigError::of_file(name, error.line, plain(&error.reason));
                 Err(ConfigError { key: error.path.to_string(), ..wrong }.remedy(error.remedy))
             }
         }
     }
+}
+
+/// A type's name for programmers, at the end of serde's message, in plain words.
+fn plain(reason: &str) -> String {
+    const WORDS: [(&str, &str); 8] = [
+        ("u8", "a whole number from 0 to 255"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("u32", "a whole number from 0"),
+        ("u64", "a whole number from 0"),
+        ("usize", "a whole number from 0"),
+        ("a boolean", "true or false"),
+        ("a string", "text"),
+        ("a sequence", "a list, such as [\"one\", \"two\"]"),
+    ];
+    let Some((before, expected)) = reason.rsplit_once(", expected ") else {
+        return reason.to_owned();
+    };
+    let words = if expected.starts_with("struct ") {
+        Some("keys with their values")
+    } else {
+        WORDS.iter().find(|(name, _)| *name == expected).map(|(_, words)| *words)
+    };
+    words.map_or_else(|| reason.to_owned(), |words| format!("{before}, expected {words}"))
 }

@@ -68,7 +68,7 @@ alb:
   private:
     enabled: true
     ingressClass: mine
-    listen: {addresses: [\"::1\", \"10.0.0.1\"], https: 8443}
+    listen: {addresses: [\"::1\", \"10.0.0.1\"], https: 8443, publicHttps: 443}
     sslRedirect: false
     defaultCertificate: edge/tls
     defaultBackend: edge/web:http
@@ -94,6 +94,7 @@ overlay: {enabled: false, mode: auto}
     assert_eq!(settings.default_backend, Some(backend));
     let proxies: Vec<String> = alb.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "::1/128", "192.168.1.0/24"]);
+    assert_eq!((alb.listen.https, alb.listen.public_https), (Some(8443), Some(443)));
     assert_eq!(Duration::from(alb.timeouts.idle), Duration::from_secs(90));
     assert_eq!((alb.limits.body_bytes, alb.limits.connections), (Some(1 << 20), Some(10)));
     assert_eq!(config.workers.count(), 3);
@@ -112,13 +113,21 @@ fn a_wrong_value_is_named_with_line_key_value_and_remedy() {
         ("limits: {headBytes: 12}", "alb.public.limits.headBytes", vec!["12 is not from 1024"]),
         ("limits: {connections: 0}", "alb.public.limits.connections", vec!["0 is not from 1 to"]),
         ("upstream: {tries: 9}", "alb.public.upstream.tries", vec!["9 is not from 1 to 8"]),
-        ("sslRedirect: yes", "alb.public.sslRedirect", vec!["\"yes\"", "expected a boolean"]),
-        ("timeouts: {head: 15}", "alb.public.timeouts.head", vec!["15", "quotes: \"15\""]),
+        ("sslRedirect: yes", "alb.public.sslRedirect", vec!["\"yes\"", "expected true or false"]),
+        (
+            "timeouts: {head: 15}",
+            "alb.public.timeouts.head",
+            vec!["15 has no unit", "write \"15s\""],
+        ),
         (
             "timeouts: {head: 15x}",
             "alb.public.timeouts.head",
             vec!["\"15x\"", "write it as \"30s\""],
         ),
+        ("timeouts: {head: [1]}", "alb.public.timeouts.head", vec!["a time, such as \"30s\""]),
+        ("limits: {bodyBytes: 8m}", "alb.public.limits.bodyBytes", vec!["a whole number from 0"]),
+        ("limits: 8", "alb.public.limits", vec!["expected keys with their values"]),
+        ("trustedProxies: ::1", "alb.public.trustedProxies", vec!["expected a list, such as"]),
         ("timeouts: {head: 0s}", "alb.public.timeouts.head", vec!["is 0s", "a longer time"]),
         (
             "trustedProxies: [10.0.0.0/8, x]",
@@ -144,6 +153,32 @@ fn a_wrong_value_is_named_with_line_key_value_and_remedy() {
     ] {
         refused(with_alb(text), 7, key, &parts);
     }
+    refused(with("drain: 30\n"), 5, "drain", &["30 has no unit; write \"30s\""]);
+    let listen = |listen: &str| parse(&format!("{SOURCE}alb: {{public: {{listen: {listen}}}}}\n"));
+    refused(
+        listen("{addresses: [\"::1\", localhost], http: 80}"),
+        4,
+        "alb.public.listen.addresses[1]",
+        &["\"localhost\" is no address; write one such as \"127.0.0.1\""],
+    );
+    refused(
+        listen("{addresses: [\"::1\"], http: 70000}"),
+        4,
+        "alb.public.listen.http",
+        &["`70000`, expected a whole number from 0 to 65535"],
+    );
+    refused(
+        listen("{addresses: [\"::1\"], https: 8443, publicHttps: 0}"),
+        4,
+        "alb.public.listen.publicHttps",
+        &["0 is not from 1 to 65535"],
+    );
+    refused(
+        with("admin: {listen: \"::1\"}\n"),
+        5,
+        "admin.listen",
+        &["\"::1\" is no address with a port; write one such as \"[::1]:9901\""],
+    );
     refused(with("workers: 0\n"), 5, "workers", &["`0`", "\"auto\" or a number from 1 to 1024"]);
     refused(with("accessLog: {path: \"\"}\n"), 5, "accessLog.path", &["must not be empty"]);
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,8 +14,7 @@ use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A length of time, written as `500ms`, `30s`, `5m`, `1h` or `1m30s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(Duration);
 
 impl Period {
@@ -96,6 +95,32 @@ impl fmt::Display for Period {
 impl serde::Serialize for Period {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PeriodVisitor;
+
+        impl Visitor<'_> for PeriodVisitor {
+            type Value = Period;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time, such as \"30s\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Period, E> {
+                Period::try_from(text.to_owned()).map_err(E::custom)
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Period, E> {
+                Err(E::custom(format_args!(
+                    "{number} has no unit; write \"{number}s\" for seconds"
+                )))
+            }
+        }
+
+        deserializer.deserialize_any(PeriodVisitor)
     }
 }
 
@@ -326,6 +351,52 @@ impl JsonSchema for Workers {
             ],
         })
     }
+}
+
+/// Reads addresses to listen on, for `#[serde(deserialize_with)]`.
+pub(super) fn addresses<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(try_from = "String")]
+    struct Address(IpAddr);
+
+    impl TryFrom<String> for Address {
+        type Error = String;
+
+        fn try_from(text: String) -> Result<Self, String> {
+            text.parse().map(Self).map_err(|_| {
+                format!("{text:?} is no address; write one such as \"127.0.0.1\" or \"::1\"")
+            })
+        }
+    }
+
+    let addresses = Vec::<Address>::deserialize(deserializer)?;
+    Ok(addresses.into_iter().map(|Address(address)| address).collect())
+}
+
+/// Reads an address with a port, or null for none, for `#[serde(deserialize_with)]`.
+pub(super) fn socket<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(try_from = "String")]
+    struct Socket(SocketAddr);
+
+    impl TryFrom<String> for Socket {
+        type Error = String;
+
+        fn try_from(text: String) -> Result<Self, String> {
+            text.parse().map(Self).map_err(|_| {
+                let address = text.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                let example = SocketAddr::new(address, 9901);
+                format!("{text:?} is no address with a port; write one such as \"{example}\"")
+            })
+        }
+    }
+
+    let socket = Option::<Socket>::deserialize(deserializer)?;
+    Ok(socket.map(|Socket(socket)| socket))
 }
 
 /// Reads a number within bounds, for `#[serde(deserialize_with)]`.

@@ -18,11 +18,11 @@ use super::request::{Answer, Facts, Received, Request, decide};
 use super::response::{Onward, write_answer};
 use super::settings::Settings;
 use super::table::Shared;
-use super::timer::{Timer, timer};
+use super::timer::{self, Timer, timer};
 use super::tls::stream::TlsStream;
 use super::transport::{Client, Stream};
 use crate::access_log::{AccessLog, Entry};
-use crate::metrics::{Counter, WorkerShard, listener_index};
+use crate::metrics::{WorkerShard, listener_index};
 
 mod forward;
 mod tunnel;
@@ -30,6 +30,8 @@ mod tunnel;
 /// How long a connection with unread bytes is drained before it is closed, so that the reset they
 /// would cause does not overtake the answer (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a new connection may take to its first byte while the gateway drains.
+const DRAINING_FIRST: Duration = Duration::from_millis(100);
 /// How many bytes are drained at the most.
 const LINGER_BYTES: usize = 1 << 20;
 
@@ -61,10 +63,13 @@ impl ListenerContext {
         &self.shared.metrics.workers[self.worker]
     }
 
-    /// Counters of this listener's connections.
-    fn counters(&self) -> (&Counter, &Counter) {
-        let at = listener_index(self.kind, self.tls.is_some());
-        (&self.shard().accepted[at], &self.shard().closed[at])
+    /// Counts a connection, which [`serve`] counts off again.
+    pub(crate) fn count_accepted(&self) {
+        self.shard().accepted[listener_index(self.kind, self.tls.is_some())].increment();
+    }
+
+    fn count_closed(&self) {
+        self.shard().closed[listener_index(self.kind, self.tls.is_some())].increment();
     }
 
     /// Connections of this listener's ALB that are open on this worker.
@@ -124,18 +129,17 @@ enum NoRequest {
     Refused(HeadError),
 }
 
-/// Counts the connection until it ends, however it ends.
+/// Counts the connection off when it ends, however it ends.
 struct Open(Arc<ListenerContext>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters().1.increment();
+        self.0.count_closed();
     }
 }
 
-/// Serves a client until it or the gateway closes.
+/// Serves a client that has been counted, until it or the gateway closes.
 pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<ListenerContext>) {
-    context.counters().0.increment();
     let _open = Open(Arc::clone(&context));
     let timer = timer().await;
     let mut inbound = Buf::default();
@@ -149,11 +153,13 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
     let mut connection = Connection { client, inbound, timer, peer, context };
     let mut first = true;
     loop {
-        if connection.inbound.is_empty() && !connection.wait(first).await {
+        let timeouts = &connection.context.settings.timeouts;
+        let idle = if first { timeouts.head } else { timeouts.idle };
+        if connection.inbound.is_empty() && !connection.wait(first, idle).await {
             return connection.close().await;
         }
         first = false;
-        match connection.serve_one().await {
+        match connection.serve_one(idle).await {
             Next::Keep => {}
             Next::Close => return connection.close().await,
             Next::Drain => return connection.drain().await,
@@ -196,36 +202,48 @@ async fn handshake(
 
 impl Connection {
     /// Waits for the next request's first byte, holding no memory. Answers whether it came.
-    async fn wait(&mut self, first: bool) -> bool {
+    async fn wait(&mut self, first: bool, limit: Duration) -> bool {
         let Self { client, inbound, timer, context, .. } = self;
         inbound.release_if_empty();
-        let timeouts = &context.settings.timeouts;
-        let limit = if first { timeouts.head } else { timeouts.idle };
+        let mut draining = false;
         let readable = timer.within(limit, |cx| match client.poll_readable(cx) {
-            Poll::Pending if context.is_draining() => Poll::Ready(false),
+            Poll::Pending if context.is_draining() && !draining => {
+                // Who has just come may have a request on its way.
+                draining = true;
+                if first {
+                    timer.set(DRAINING_FIRST);
+                    return Poll::Pending;
+                }
+                Poll::Ready(false)
+            }
             Poll::Pending => Poll::Pending,
             Poll::Ready(result) => Poll::Ready(result.is_ok()),
         });
         matches!(readable.await, Ok(true))
     }
 
-    /// Reads one request and answers it.
-    async fn serve_one(&mut self) -> Next {
-        match self.read_request().await {
+    /// Reads one request and answers it. `idle` is for its first byte.
+    async fn serve_one(&mut self, idle: Duration) -> Next {
+        match self.read_request(idle).await {
             Ok((mut request, None)) => self.forward(&mut request).await,
             Ok((mut request, Some(answer))) => self.answer(&mut request, &answer).await,
             Err(NoRequest::Closed) => Next::Close,
             Err(NoRequest::TimedOut) if self.inbound.is_empty() => Next::Close,
             Err(NoRequest::TimedOut) => self.refuse(408, "request head timed out").await,
             Err(NoRequest::Refused(error)) => {
-                let reason = head_error_text(error);
+                let reason = error.text();
                 self.refuse(error.status(), reason).await
             }
         }
     }
 
-    async fn read_request(&mut self) -> Result<(Request, Option<Answer>), NoRequest> {
-        self.timer.set(self.context.settings.timeouts.head);
+    async fn read_request(
+        &mut self,
+        idle: Duration,
+    ) -> Result<(Request, Option<Answer>), NoRequest> {
+        // The socket may only have seemed readable: then the connection still idles.
+        let head = self.context.settings.timeouts.head;
+        self.timer.set(if self.inbound.is_empty() { idle } else { head });
         let mut started = None;
         let result = poll_fn(|cx| match self.poll_request(cx, &mut started) {
             Poll::Pending if self.timer.is_elapsed() => Poll::Ready(Err(NoRequest::TimedOut)),
@@ -254,8 +272,14 @@ impl Connection {
             }
             let before = self.inbound.len();
             match self.client.poll_read(cx, &mut self.inbound) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.inbound.release_if_empty();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Err(_) | Ok(0)) => return Poll::Ready(Err(NoRequest::Closed)),
+                Poll::Ready(Ok(_)) if before == 0 => {
+                    self.timer.set(self.context.settings.timeouts.head);
+                }
                 Poll::Ready(Ok(_)) => {}
             }
             // Reading a head starts over each time, so it waits for the end of a further line:
@@ -360,8 +384,7 @@ impl Connection {
 
     /// Counts and logs a finished request.
     fn note(&self, request: &Request, outcome: &Outcome) {
-        let Some(alb) = request.local.table.alb(self.context.kind) else { return };
-        let metrics = request.entry(&self.context).map_or(&alb.unmatched, |entry| &entry.metrics);
+        let Some(metrics) = request.metrics(self.context.kind) else { return };
         let duration = request.started.elapsed();
         if let Some(shard) = metrics.shard(self.context.worker) {
             shard.record(outcome.status, duration, outcome.received, outcome.sent);
@@ -389,7 +412,7 @@ impl Connection {
             service: &metrics.labels.service,
             request_id: request_id.of(bytes),
             user_agent: user_agent.of(bytes),
-            error: outcome.error,
+            error: if timer::are_expired() { "cut at the drain's deadline" } else { outcome.error },
         };
         self.context.log.record(&entry, self.context.shard());
     }
@@ -441,32 +464,6 @@ struct Outcome {
     upstream: Option<SocketAddr>,
     upstream_duration: Duration,
     error: &'static str,
-}
-
-/// The log's words for a refused head.
-fn head_error_text(error: HeadError) -> &'static str {
-    match error {
-        HeadError::RequestLine => "malformed request line",
-        HeadError::Method => "invalid method",
-        HeadError::Target => "invalid request target",
-        HeadError::TargetTooLong => "request target too long",
-        HeadError::Version => "unsupported protocol version",
-        HeadError::TooLarge => "head too large",
-        HeadError::TooManyFields => "too many header fields",
-        HeadError::BareLf => "line without CR",
-        HeadError::ObsFold => "obsolete line folding",
-        HeadError::FieldName => "invalid header field name",
-        HeadError::FieldValue => "invalid header field value",
-        HeadError::ContentLength => "invalid Content-Length",
-        HeadError::LengthWithCoding => "Content-Length with Transfer-Encoding",
-        HeadError::CodingInHttp10 => "Transfer-Encoding in HTTP/1.0",
-        HeadError::Coding => "invalid Transfer-Encoding",
-        HeadError::UnknownCoding => "unsupported transfer coding",
-        HeadError::Host => "missing or invalid Host",
-        HeadError::HostMismatch => "Host differs from the request target",
-        HeadError::Connection => "too many Connection options",
-        _ => "malformed head",
-    }
 }
 
 // One buffer of this size has to hold the largest head that may be configured.

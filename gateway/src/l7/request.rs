@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use http1::{Field, FieldId, Framing, Method, RequestHead, Scheme, TargetForm, Version};
 use ipnet::IpNet;
+use model::AlbKind;
 use plan::l7::{Verdict, path};
 
 use super::buffer::Buf;
 use super::connection::ListenerContext;
 use super::names;
-use super::table::{Local, RouteEntry};
+use super::table::Local;
+use crate::metrics::RouteMetrics;
 
 mod head;
 
@@ -20,8 +22,7 @@ pub(crate) use head::OpenSpan;
 /// A request whose head has been read, with all that is needed after its bytes are gone.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// The one table that answers it.
-    pub(crate) local: Arc<Local>,
+    pub(crate) hold: Hold,
     /// Position of its route, none where no rule takes it.
     pub(crate) route: Option<usize>,
     pub(crate) method: Method,
@@ -97,10 +98,35 @@ impl Request {
         !matches!(self.framing, Framing::Empty | Framing::Length(0))
     }
 
-    /// Its route, where a rule takes it.
-    pub(crate) fn entry(&self, context: &ListenerContext) -> Option<&RouteEntry> {
-        self.local.table.alb(context.kind)?.routes.get(self.route?)
+    /// Its route's counters, or those for requests that no rule takes.
+    pub(crate) fn metrics(&self, kind: AlbKind) -> Option<&RouteMetrics> {
+        match &self.hold {
+            Hold::Table(local) => {
+                let alb = local.table.alb(kind)?;
+                let entry = local.entry(kind, self.route);
+                Some(entry.map_or(&alb.unmatched, |entry| &entry.metrics))
+            }
+            Hold::Metrics(metrics) => Some(metrics),
+        }
     }
+
+    /// Lets go of the table, for a request that may outlive many of them.
+    pub(crate) fn let_go(&mut self, kind: AlbKind) {
+        let Hold::Table(local) = &self.hold else { return };
+        let Some(alb) = local.table.alb(kind) else { return };
+        let entry = local.entry(kind, self.route);
+        let metrics = entry.map_or(&alb.unmatched, |entry| &entry.metrics);
+        self.hold = Hold::Metrics(Arc::clone(metrics));
+    }
+}
+
+/// What a request keeps of its generation.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    /// All of it: the one table that answers it.
+    Table(Arc<Local>),
+    /// Only the counters.
+    Metrics(Arc<RouteMetrics>),
 }
 
 /// Decides. Either the head for upstream is ready, or the answer.
@@ -108,8 +134,9 @@ pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Opt
     let Received { context, peer, buf, head, fields } = received;
     let trusted = contains(&context.settings.trusted_proxies, *peer);
     let client = if trusted { client_behind(context, *peer, buf, fields) } else { *peer };
+    let local = context.shared.current();
     let mut request = Request {
-        local: context.shared.current(),
+        hold: Hold::Table(Arc::clone(&local)),
         route: None,
         method: head.method,
         version: head.version,
@@ -122,9 +149,9 @@ pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Opt
         client,
         started,
     };
-    let answer = match choose(received, &mut request, trusted) {
+    let answer = match choose(received, &local, &mut request, trusted) {
         Ok(rewritten) => {
-            head::write(received, &mut request, trusted, rewritten.as_deref());
+            head::write(received, &local, &mut request, trusted, rewritten.as_deref());
             None
         }
         Err(answer) => {
@@ -138,6 +165,7 @@ pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Opt
 /// Finds the route, and the upstream's path where that differs.
 fn choose(
     received: &Received<'_>,
+    local: &Local,
     request: &mut Request,
     trusted: bool,
 ) -> Result<Option<String>, Answer> {
@@ -161,13 +189,13 @@ fn choose(
         }
         Err(path::BadPath) => return Err(Answer::status(400)),
     };
-    let local = Arc::clone(&request.local);
     let Some(alb) = local.table.alb(context.kind) else { return Err(Answer::status(404)) };
     let Some(at) = alb.router.find(host, path) else { return Err(Answer::status(404)) };
     let Some(route) = alb.routes.get(at) else { return Err(Answer::status(404)) };
     request.route = Some(at);
     let policy = &route.route.policy;
     match route.route.verdict(is_https(received, trusted), path, Some(request.client)) {
+        Verdict::RedirectToHttps if head.host.is_empty() => return Err(Answer::status(400)),
         Verdict::RedirectToHttps => return Err(Answer::redirect(308, https_location(received))),
         Verdict::Forbidden => return Err(Answer::status(403)),
         Verdict::Redirect { status, location } => {
@@ -190,7 +218,11 @@ fn choose(
     if head.method == Method::Options && fields.iter().any(|f| spent(&f)) {
         return Err(Answer::status(204));
     }
-    Ok(policy.rewrite.as_ref().and_then(|_| alb.router.rewrite(at, path)))
+    if policy.rewrite.is_some() {
+        return Ok(alb.router.rewrite(at, path));
+    }
+    // An endpoint that doesn't resolve dots would see another path than the rules have seen.
+    Ok(path::has_dot_segments(raw_path).then(|| path::encode(path)))
 }
 
 pub(crate) fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
@@ -201,10 +233,8 @@ pub(crate) fn contains(nets: &[IpNet], ip: IpAddr) -> bool {
 fn is_https(received: &Received<'_>, trusted: bool) -> bool {
     received.context.tls.is_some()
         || trusted
-            && received.fields.iter().any(|field| {
-                field.id == FieldId::XForwardedProto
-                    && field.value.of(received.buf).eq_ignore_ascii_case(b"https")
-            })
+            && head::last(received.fields, FieldId::XForwardedProto)
+                .is_some_and(|field| field.value.of(received.buf).eq_ignore_ascii_case(b"https"))
 }
 
 fn https_location(received: &Received<'_>) -> String {
@@ -228,6 +258,7 @@ fn client_behind(context: &ListenerContext, peer: IpAddr, buf: &[u8], fields: &[
     for line in lines {
         for member in line.value.of(buf).rsplit(|&b| b == b',') {
             let Some(ip) = names::parse_forwarded_for(member) else { return client };
+            let ip = ip.to_canonical();
             client = ip;
             if !contains(&context.settings.trusted_proxies, ip) {
                 return client;

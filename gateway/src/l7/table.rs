@@ -193,15 +193,15 @@ impl Builder {
     fn count(&self, plan: &L7Plan) {
         let control = &self.metrics.control;
         let routes = plan.albs.values().map(|alb| alb.routes.len() as u64).sum();
-        crate::metrics::WorkerShard::set(&control.routes, routes);
-        crate::metrics::WorkerShard::set(&control.endpoints, self.endpoints.len() as u64);
+        control.routes.set(routes);
+        control.endpoints.set(self.endpoints.len() as u64);
         let expiry = plan
             .albs
             .values()
             .flat_map(|alb| &alb.certificates.pairs)
             .map(|entry| u64::try_from(entry.pair.validity.1).unwrap_or(0))
             .min();
-        crate::metrics::WorkerShard::set(&control.certificate_expiry, expiry.unwrap_or(0));
+        control.certificate_expiry.set(expiry.unwrap_or(0));
     }
 }
 
@@ -214,6 +214,14 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) table: Arc<Table>,
+}
+
+impl Local {
+    /// The route at a position that this table's router gave.
+    #[inline]
+    pub(crate) fn entry(&self, kind: AlbKind, position: Option<usize>) -> Option<&RouteEntry> {
+        self.table.alb(kind)?.routes.get(position?)
+    }
 }
 
 impl Shared {

@@ -19,6 +19,8 @@ struct Table {
     deadlines: RefCell<Vec<u64>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<u32>>,
+    /// Every deadline has passed.
+    expired: Cell<bool>,
 }
 
 thread_local! {
@@ -28,6 +30,7 @@ thread_local! {
             deadlines: RefCell::new(Vec::new()),
             wakers: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
+            expired: Cell::new(false),
         }
     };
 }
@@ -77,7 +80,9 @@ impl Timer {
     /// Whether the deadline has passed.
     #[inline]
     pub(crate) fn is_elapsed(&self) -> bool {
-        TABLE.with(|table| table.deadlines.borrow()[self.slot as usize] <= table.now.get())
+        TABLE.with(|table| {
+            table.deadlines.borrow()[self.slot as usize] <= table.now.get() || table.expired.get()
+        })
     }
 
     /// Waits for `poll` no longer than `timeout`.
@@ -112,6 +117,11 @@ impl Drop for Timer {
 /// A timer for the current task.
 pub(crate) async fn timer() -> Timer {
     std::future::poll_fn(|cx| Poll::Ready(Timer::new(cx.waker()))).await
+}
+
+/// Whether all deadlines have been made to strike.
+pub(crate) fn are_expired() -> bool {
+    TABLE.with(|table| table.expired.get())
 }
 
 /// Milliseconds since the thread's start, as of the last tick.
@@ -151,6 +161,12 @@ pub(crate) fn wake_all() {
             waker.wake_by_ref();
         }
     });
+}
+
+/// Makes every deadline strike, whatever is set from now on.
+pub(crate) fn expire_all() {
+    TABLE.with(|table| table.expired.set(true));
+    wake_all();
 }
 
 #[cfg(test)]

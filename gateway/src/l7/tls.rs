@@ -30,29 +30,19 @@ pub enum TlsError {
 /// An ALB's certificates, ready to sign.
 #[derive(Debug)]
 pub(crate) struct CertTable {
-    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
-    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    /// Which one is for which name.
+    names: Certificates,
+    /// By position in [`Certificates::pairs`]; none where a pair can't be used.
+    keys: Vec<Option<Arc<CertifiedKey>>>,
+    self_made: Arc<CertifiedKey>,
 }
 
 impl CertTable {
     /// The certificate for a name as sent in SNI: exact, then wildcard, then the default.
     pub(crate) fn find(&self, name: Option<&str>) -> Arc<CertifiedKey> {
-        let found = name.and_then(|name| {
-            let lower;
-            // rustls has lower-cased it already, as a rule.
-            let name = if name.bytes().any(|b| b.is_ascii_uppercase()) {
-                lower = name.to_ascii_lowercase();
-                &lower
-            } else {
-                name
-            };
-            let name = name.strip_suffix('.').unwrap_or(name);
-            self.exact
-                .get(name)
-                .or_else(|| self.wildcard.get(name.split_once('.').map_or("", |(_, rest)| rest)))
-        });
-        Arc::clone(found.unwrap_or(&self.default))
+        let lower = name.map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+        let found = self.names.find(lower.as_deref()).and_then(|at| self.keys.get(at)?.as_ref());
+        Arc::clone(found.unwrap_or(&self.self_made))
     }
 }
 
@@ -85,15 +75,7 @@ impl CertCache {
                 }
             })
             .collect();
-        let find = |at: usize| keys.get(at).and_then(Clone::clone);
-        let map = |names: &std::collections::BTreeMap<String, usize>| {
-            names.iter().filter_map(|(name, at)| Some((name.as_str().into(), find(*at)?))).collect()
-        };
-        CertTable {
-            exact: map(&plan.exact),
-            wildcard: map(&plan.wildcard),
-            default: plan.default.and_then(find).unwrap_or_else(|| Arc::clone(self_made)),
-        }
+        CertTable { names: plan.clone(), keys, self_made: Arc::clone(self_made) }
     }
 
     /// Forgets Secrets that no plan has any more.

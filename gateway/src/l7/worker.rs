@@ -27,8 +27,12 @@ use crate::config::Alb;
 const BACKLOG: i32 = 4096;
 /// How often idle upstream connections are looked through, in ticks.
 const TIDY_TICKS: u32 = 20;
+/// How long requests that are cut may take to be noted.
+const CUT: Duration = Duration::from_millis(500);
 /// Rest after a failure to accept, as when file descriptors have run out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How often such failures are logged.
+const WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -154,8 +158,9 @@ impl Engine {
             for &(address, is_tls) in &alb.addresses {
                 let fail = |error| StartError::Bind { kind: alb.kind, address, error };
                 // Shared ports would also let a second gateway bind unnoticed; an exclusive
-                // socket finds that out first.
-                drop(listen(address, false).map_err(fail)?);
+                // socket finds that out first, and which port stands for 0.
+                let address = listen(address, false).and_then(|s| s.local_addr()).map_err(fail)?;
+                tracing::info!(alb = %alb.kind, %address, tls = is_tls, "listening");
                 for (worker, list) in bound.iter_mut().enumerate() {
                     let socket = listen(address, true).map_err(fail)?;
                     list.push(Bound {
@@ -198,6 +203,11 @@ impl Engine {
             threads.push(thread);
         }
         Ok(Self { threads, stop, cut })
+    }
+
+    /// Whether all workers are there. They only end when they are told to, or by a fault.
+    pub fn is_whole(&self) -> bool {
+        !self.threads.iter().any(JoinHandle::is_finished)
     }
 
     /// Takes no more connections, lets requests under way end, and cuts what is left after
@@ -260,7 +270,7 @@ impl Work {
             shared.refresh();
             if ticks.is_multiple_of(TIDY_TICKS) {
                 let left = upstream::tidy();
-                crate::metrics::WorkerShard::set(&shard.upstream_idle, left as u64);
+                shard.upstream_idle.set(left as u64);
             }
             if draining.load(Ordering::Relaxed) {
                 timer::wake_all();
@@ -273,9 +283,13 @@ impl Work {
             connections.close();
             timer::wake_all();
             tokio::select! {
-                () = connections.wait() => {}
+                () = connections.wait() => return,
                 () = cut.cancelled() => {}
             }
+            tracing::warn!(connections = connections.len(), "cut at the drain's deadline");
+            // Every wait ends now, so that requests are noted before they go.
+            timer::expire_all();
+            let _ = tokio::time::timeout(CUT, connections.wait()).await;
         };
         first_of(tick, serve).await;
         log.flush(shard);
@@ -303,6 +317,7 @@ async fn accept(
             return;
         }
     };
+    let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -311,12 +326,15 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => take(stream, peer, &context, &connections),
             Err(error) => {
-                tracing::warn!(%error, "accept failed");
+                if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(%error, "connections can't be accepted");
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
     }
-    // Those that were let in by the kernel before the listener closes are still served.
+    // Those that the kernel has let in already are still served.
     while let Some(Ok((stream, peer))) = futures_now(listener.accept()).await {
         take(stream, peer, &context, &connections);
     }
@@ -332,6 +350,7 @@ fn take(
         context.shard().over_limit.increment();
         return;
     }
+    context.count_accepted();
     connections.spawn(connection::serve(stream, peer, Arc::clone(context)));
 }
 

@@ -29,6 +29,7 @@ impl Page {
 
 /// All metrics as one page.
 pub fn render(metrics: &Metrics) -> String {
+    metrics.prune();
     let mut page = Page(String::with_capacity(16 * 1024));
     page.family("build_info", "gauge", "The running version.");
     page.sample("build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
@@ -74,6 +75,12 @@ fn control(page: &mut Page, metrics: &Metrics) {
     page.family("access_log_lost_total", "counter", "Access-log lines that were not written.");
     page.sample("access_log_lost_total", "reason=\"queue_full\"", dropped);
     page.sample("access_log_lost_total", "reason=\"write_failed\"", c.log_lost.get());
+    page.single(
+        "access_log_reopen_failures_total",
+        "counter",
+        "Failures to open the access log anew on SIGHUP.",
+        c.log_reopen_failures.get(),
+    );
     page.single("workers", "gauge", "Worker threads.", metrics.workers.len());
 }
 
@@ -179,7 +186,7 @@ fn upstream(page: &mut Page, metrics: &Metrics) {
         "upstream_idle_connections",
         "gauge",
         "Idle connections to endpoints.",
-        sum(metrics, |w| &w.upstream_idle),
+        metrics.workers.iter().map(|w| w.upstream_idle.get()).sum::<u64>(),
     );
 }
 

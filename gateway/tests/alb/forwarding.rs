@@ -221,11 +221,28 @@ fn target_passes_byte_for_byte() {
     let backend = Backend::echo();
     let gateway = gateway_to(&backend);
     for target in
-        ["/a%20b%2Fc?x=%zz&y=/../", "/;p=1/a//b/", "/a/../b", "/|^{}\"<>`\\", "/?a=http://b/?c"]
+        ["/a%20b%2Fc?x=%zz&y=/../", "/;p=1/a//b/", "/a/..b", "/|^{}\"<>`\\", "/?a=http://b/?c"]
     {
         let mut client = gateway.client();
         client.send_get("a.test", target);
         assert_eq!(Head::parse(&client.response().body).line, format!("GET {target} HTTP/1.1"));
+    }
+}
+
+/// The rules have been applied to the path without dots, so that is what the endpoint gets.
+#[test]
+fn dot_segments_are_resolved_before_the_endpoint() {
+    let backend = Backend::echo();
+    let gateway = gateway_to(&backend);
+    for (target, expected) in [
+        ("/a/../b", "/b"),
+        ("/a/%2e%2E/b%20c?x=/../", "/b%20c?x=/../"),
+        ("/a%2f..%2fb", "/b"),
+        ("/a/./b", "/a/b"),
+    ] {
+        let mut client = gateway.client();
+        client.send_get("a.test", target);
+        assert_eq!(Head::parse(&client.response().body).line, format!("GET {expected} HTTP/1.1"));
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct Rule {
     /// The name without prefix; a `*` at the end stands for any rest.
     name: &'static str,
     pub(super) action: Action,
+    /// What comes of it that it isn't honoured, where the name alone doesn't say so; else empty.
+    pub(super) consequence: &'static str,
     /// What to write instead.
     pub(super) remedy: &'static str,
 }
@@ -44,7 +46,7 @@ const fn read(
     otherwise: Otherwise,
     remedy: &'static str,
 ) -> Rule {
-    Rule { name, action: Action::Read(read, otherwise), remedy }
+    Rule { name, action: Action::Read(read, otherwise), consequence: "", remedy }
 }
 
 const fn given(
@@ -53,11 +55,18 @@ const fn given(
     otherwise: Otherwise,
     remedy: &'static str,
 ) -> Rule {
-    Rule { name, action: Action::Given(given, otherwise), remedy }
+    Rule { name, action: Action::Given(given, otherwise), consequence: "", remedy }
 }
 
 const fn unknown(name: &'static str, otherwise: Otherwise, remedy: &'static str) -> Rule {
-    Rule { name, action: Action::Unknown(otherwise), remedy }
+    Rule { name, action: Action::Unknown(otherwise), consequence: "", remedy }
+}
+
+impl Rule {
+    const fn so(mut self, consequence: &'static str) -> Self {
+        self.consequence = consequence;
+        self
+    }
 }
 
 const BOOLEAN: &str = "write \"true\" or \"false\"";
@@ -75,6 +84,9 @@ const NO_LIMITS: &str = "remove the annotation, or put the limit into the applic
 const NO_WAF: &str = "remove the annotation, or put the firewall behind this Ingress";
 const NO_CANARY: &str =
     "only canary \"true\" has a meaning, and isn't served; remove the annotation";
+const SESSIONS: &str = "keep sessions where every endpoint finds them, then remove the annotation";
+const ANY_ENDPOINT: &str = "any endpoint may get a client's next request";
+const WWW: &str = "add an Ingress for the other name, with permanent-redirect to this one";
 const HTTP_ONLY: &str = "write \"HTTP\", and let the Service speak it";
 
 /// Sorted into what is put to use, what is given, and what isn't honoured. The first line whose
@@ -272,6 +284,24 @@ const RULES: &[Rule] = &[
     given("stream-snippet", str::is_empty, Refuse, NO_SNIPPETS),
     given("auth-snippet", str::is_empty, Refuse, NO_SNIPPETS),
     given("modsecurity-snippet", str::is_empty, Refuse, NO_SNIPPETS),
+    given("from-to-www-redirect", is_false, Warn, WWW)
+        .so("requests for the host's other name, with or without www, don't come here"),
+    // Features that aren't there, where it matters what happens instead.
+    unknown("affinity", Warn, SESSIONS).so(ANY_ENDPOINT),
+    unknown("affinity-*", Warn, REMOVE),
+    unknown("session-cookie-*", Warn, REMOVE),
+    unknown("upstream-hash-by", Warn, SESSIONS).so(ANY_ENDPOINT),
+    unknown("upstream-hash-by-*", Warn, REMOVE),
+    unknown("server-alias", Warn, "write a rule, and a name in spec.tls, for each of these hosts")
+        .so("requests for these hosts don't come here"),
+    unknown("custom-http-errors", Warn, "let the application write its error pages")
+        .so("an endpoint's errors reach the client as they are"),
+    unknown(
+        "default-backend",
+        Warn,
+        "write spec.defaultBackend for requests that no path takes; see to ready endpoints",
+    )
+    .so("without a ready endpoint the answer is 503"),
     // Of families that refuse, those that mean nothing by themselves.
     unknown("auth-realm", Warn, REMOVE),
     unknown("auth-always-set-cookie", Warn, REMOVE),

@@ -116,6 +116,27 @@ fn what_only_tunes_gets_a_warning_and_serves() {
 }
 
 #[test]
+fn what_is_missed_most_says_what_happens_instead() {
+    for (name, value, consequence) in [
+        ("affinity", "cookie", "any endpoint may get a client's next request"),
+        ("upstream-hash-by", "$remote_addr", "any endpoint may get a client's next request"),
+        ("server-alias", "b.test", "requests for these hosts don't come here"),
+        ("custom-http-errors", "404", "errors reach the client as they are"),
+        ("default-backend", "errors", "the answer is 503"),
+        ("from-to-www-redirect", "true", "with or without www, don't come here"),
+    ] {
+        let annotations = BTreeMap::from([(format!("{NGINX_PREFIX}{name}"), value.to_owned())]);
+        let origins = BTreeMap::new();
+        let mut report = Report::new(&origins);
+        read(&ObjectRef::cluster("Ingress", "web"), Some(&annotations), &mut report);
+        let finding = report.finish().pop().unwrap();
+        assert_eq!(finding.severity, Severity::Warning, "{finding}");
+        assert!(finding.reason.contains(consequence), "{finding}");
+    }
+    assert_eq!(nginx("from-to-www-redirect", "false"), (Annotations::default(), 0, 0));
+}
+
+#[test]
 fn own_prefix_wins_and_a_difference_is_a_warning() {
     let same = parsed(&[
         ("nginx.ingress.kubernetes.io/load-balance", "round_robin"),

@@ -44,8 +44,8 @@ pub(super) fn parse(
     }
     match path_type {
         "ImplementationSpecific" if annotations.use_regex || wants_groups => regex(text),
-        "ImplementationSpecific" | "Prefix" => literal(text, prefix(text)),
-        "Exact" => literal(text, PathMatch::Exact(text.to_owned())),
+        "ImplementationSpecific" | "Prefix" => literal(text, prefix),
+        "Exact" => literal(text, |text| PathMatch::Exact(text.to_owned())),
         _ => Err(Fault {
             field: "pathType",
             reason: "not a path type".to_owned(),
@@ -62,7 +62,13 @@ pub(super) fn doubt(
 ) -> Option<(&'static str, &'static str)> {
     let text = match path {
         PathMatch::Exact(text) | PathMatch::Prefix(text) => text,
-        PathMatch::Regex(_) | PathMatch::Default => return None,
+        PathMatch::Regex(text) => {
+            return has_escape(text).then_some((
+                "requests are matched with their escapes decoded, which this escape doesn't fit",
+                "write the character itself, with a backslash before it if it has a meaning",
+            ));
+        }
+        PathMatch::Default => return None,
     };
     if annotations.use_regex && text.contains(['(', '[', '*', '|', '\\', '^', '$']) {
         return Some((
@@ -76,6 +82,12 @@ pub(super) fn doubt(
     ))
 }
 
+/// Whether something like `%20` stands in the text.
+fn has_escape(text: &str) -> bool {
+    let mut bytes = text.as_bytes().windows(3);
+    bytes.any(|three| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit))
+}
+
 /// A trailing slash makes no difference to a prefix.
 fn prefix(text: &str) -> PathMatch {
     match text.trim_end_matches('/') {
@@ -84,22 +96,82 @@ fn prefix(text: &str) -> PathMatch {
     }
 }
 
-fn literal(text: &str, path: PathMatch) -> Result<PathMatch, Fault> {
-    let never = ["//", "/./", "/../", "%2f", "%2F"];
-    if let Some(part) = never.iter().find(|part| text.contains(**part)) {
-        let reason = format!("the path contains {part:?}");
-        return Err(Fault::path(reason, "write the path in its plain form", Some(path)));
-    }
-    if text.ends_with("/.") || text.ends_with("/..") {
-        let reason = "the path ends with a dot segment";
-        return Err(Fault::path(reason, "write the path in its plain form", Some(path)));
-    }
+/// A path that is compared as it stands, once its escapes are decoded: so are requests' paths.
+fn literal(text: &str, wrap: fn(&str) -> PathMatch) -> Result<PathMatch, Fault> {
+    const PLAIN: &str = "write the path in its plain form";
+    const ENCODE: &str = "percent-encode spaces and non-ASCII characters; a query can't be matched";
     if text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'?' || byte == b'#') {
         let reason = "the path has characters that no request's path has, so it matches nothing";
-        let remedy = "percent-encode spaces and non-ASCII characters; a query can't be matched";
-        return Err(Fault::path(reason, remedy, None));
+        return Err(Fault::path(reason, ENCODE, None));
     }
-    Ok(path)
+    let Some(decoded) = decode(text) else {
+        let reason = "the path has a '%' that no two hexadecimal digits follow";
+        return Err(Fault::path(reason, "write \"%25\" for a '%' itself", None));
+    };
+    let decoded = match String::from_utf8(decoded) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            let reason = "the path's escapes are not UTF-8";
+            // Requests are read in this way too.
+            let place = plain(&String::from_utf8_lossy(error.as_bytes())).as_deref().map(wrap);
+            return Err(Fault::path(reason, "encode the path's characters as UTF-8", place));
+        }
+    };
+    if decoded.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(Fault::path("the path has control characters", "remove them", None));
+    }
+    let place = || plain(&decoded).as_deref().map(wrap);
+    if let Some(part) = ["%2f", "%2F"].iter().find(|part| text.contains(**part)) {
+        return Err(Fault::path(format!("the path contains {part:?}"), PLAIN, place()));
+    }
+    if let Some(part) = ["//", "/./", "/../"].iter().find(|part| decoded.contains(**part)) {
+        return Err(Fault::path(format!("the path contains {part:?}"), PLAIN, place()));
+    }
+    if decoded.ends_with("/.") || decoded.ends_with("/..") {
+        return Err(Fault::path("the path ends with a dot segment", PLAIN, place()));
+    }
+    Ok(wrap(&decoded))
+}
+
+/// The form in which a request for this path is compared: without dot segments and with slashes
+/// merged. None if it climbs above the root, where no request leads.
+fn plain(decoded: &str) -> Option<String> {
+    let mut segments: Vec<&str> = Vec::new();
+    let mut parts = decoded.split('/').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        match part {
+            "." | ".." => {
+                if part == ".." {
+                    segments.pop()?;
+                }
+                if last {
+                    segments.push("");
+                }
+            }
+            "" if !last => {}
+            _ => segments.push(part),
+        }
+    }
+    Some(format!("/{}", segments.join("/")))
+}
+
+/// The bytes with escapes decoded; none if one is broken.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else { return None };
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        out.push(u8::try_from(digit(*high)? << 4 | digit(*low)?).ok()?);
+        rest = tail;
+    }
+    Some(out)
 }
 
 fn regex(text: &str) -> Result<PathMatch, Fault> {
@@ -122,5 +194,68 @@ fn regex(text: &str) -> Result<PathMatch, Fault> {
             "write one without look-around and back-references (docs.rs/regex, \"Syntax\")",
             None,
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str, path_type: &str) -> Result<PathMatch, Fault> {
+        parse(text, path_type, &Annotations::default())
+    }
+
+    #[test]
+    fn literal_paths_are_held_decoded() {
+        for (text, decoded) in [
+            ("/caf%C3%A9", "/café"),
+            ("/a%20b", "/a b"),
+            ("/%61dmin", "/admin"),
+            ("/100%25", "/100%"),
+            ("/a%3Fb%23", "/a?b#"),
+            ("/a%252fb", "/a%2fb"),
+        ] {
+            assert_eq!(parsed(text, "Exact"), Ok(PathMatch::Exact(decoded.into())));
+            let below = format!("{text}/");
+            assert_eq!(parsed(&below, "Prefix"), Ok(PathMatch::Prefix(decoded.into())));
+        }
+    }
+
+    #[test]
+    fn paths_with_broken_escapes_are_left_out() {
+        for text in ["/%", "/a%4", "/%zz", "/%+1", "/a%00b", "/a%0d", "/a%7f"] {
+            assert_eq!(parsed(text, "Prefix").unwrap_err().place, None, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_in_another_than_their_plain_form_keep_the_place_where_requests_for_them_go() {
+        for (text, place) in [
+            ("/a%2fb", "/a/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/%2e", "/a/"),
+            ("/a//b", "/a/b"),
+            ("/a/b/..", "/a/"),
+            ("/a//%ff", "/a/\u{fffd}"),
+            ("/a%ff", "/a\u{fffd}"),
+        ] {
+            let fault = parsed(text, "Exact").unwrap_err();
+            assert_eq!(fault.place, Some(PathMatch::Exact(place.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_above_the_root_are_left_out() {
+        for text in ["/..", "/%2e%2e/a", "/a/../../b"] {
+            assert_eq!(parsed(text, "Exact").unwrap_err().place, None, "{text}");
+        }
+    }
+
+    #[test]
+    fn escapes_in_regular_expressions_are_doubted() {
+        let doubted =
+            |text: &str| doubt(&PathMatch::Regex(text.into()), &Annotations::default()).is_some();
+        assert!(doubted("/a%20b.*") && doubted("/%C3"));
+        assert!(!doubted("/a b.*") && !doubted("/100%") && !doubted("/%(a|b)"));
     }
 }

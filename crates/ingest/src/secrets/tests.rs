@@ -89,14 +89,51 @@ fn remembered_pair_follows_its_secret() {
     objects.secrets.insert(key.clone(), good.clone());
     let (lookup, pair, findings) = look_up(&objects, &mut memo);
     assert_eq!((lookup, findings), (Lookup::Good, 0));
-    assert_eq!(look_up(&objects, &mut memo), (Lookup::Good, pair, 0));
+    assert_eq!(look_up(&objects, &mut memo), (Lookup::Good, pair.clone(), 0));
 
     objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key));
-    assert_eq!(look_up(&objects, &mut memo), (Lookup::Broken, None, 1));
     // What is wrong is said each time, also from memory.
-    assert_eq!(look_up(&objects, &mut memo), (Lookup::Broken, None, 1));
+    for _ in 0..2 {
+        let (lookup, kept, findings) = look_up(&objects, &mut memo);
+        assert_eq!((lookup, &kept, findings), (Lookup::Good, &pair, 1));
+    }
+    // Broken in another way, it is still the last good pair that counts.
+    objects.secrets.insert(key.clone(), secret("", ""));
+    assert_eq!(look_up(&objects, &mut memo), (Lookup::Good, pair, 1));
+
+    objects.secrets.insert(key.clone(), secret(&two.certificate, &two.key));
+    let (lookup, pair, findings) = look_up(&objects, &mut memo);
+    assert_eq!((lookup, findings), (Lookup::Good, 0));
+    assert_eq!(pair, checked(&secret(&two.certificate, &two.key)).ok());
 
     objects.secrets.clear();
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Missing, None, 0));
     assert!(memo.checked.is_empty());
+    // One that comes back broken has no past.
+    objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key));
+    assert_eq!(look_up(&objects, &mut memo), (Lookup::Broken, None, 1));
+}
+
+#[test]
+fn finding_tells_which_certificate_is_shown_meanwhile() {
+    let key = ObjectKey::new("shop", "web");
+    let made = make(&PKCS_ED25519);
+    let mut memo = TlsMemo::default();
+    let mut reason = |secret: Secret| {
+        let objects =
+            ObjectSet { secrets: BTreeMap::from([(key.clone(), secret)]), ..ObjectSet::default() };
+        let origins = BTreeMap::new();
+        let mut report = Report::new(&origins);
+        let mut certificates = Certificates::new(&objects, &mut memo);
+        certificates.look_up(&key, &mut report);
+        certificates.finish();
+        report.finish().pop().map(|finding| finding.reason)
+    };
+    let broken = secret(&made.certificate, "");
+    let told = reason(broken.clone()).unwrap();
+    assert!(told.ends_with("the default certificate is used instead"), "{told}");
+    assert_eq!(reason(secret(&made.certificate, &made.key)), None);
+    let told = reason(broken).unwrap();
+    assert!(told.contains("the last good pair stays in use until it is mended"), "{told}");
+    assert!(told.contains("after a restart the default certificate"), "{told}");
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use model::{AlbKind, ObjectKey};
 use serde::Serialize;
 
-use super::{AlbPlan, Endpoints, HostMatch, L7Plan, PathMatch, Route, Router, Verdict};
+use super::{AlbPlan, Endpoints, HostMatch, L7Plan, PathMatch, Route, Router, Verdict, path};
 
 /// A request to explain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub struct Query {
     pub https: bool,
     /// The host, lower-case, without port and trailing dot, or empty.
     pub host: String,
-    /// The path without query, starting with `/`.
+    /// The path without query as the client sends it: not decoded yet.
     pub path: String,
     /// The client's address, none to leave the access lists aside.
     pub client: Option<IpAddr>,
@@ -33,20 +33,21 @@ pub enum UrlError {
     #[error("not a URL; write one such as https://shop.example.com/cart")]
     Malformed,
     /// It is of another scheme.
-    #[error("the scheme is neither http nor https; write one of them")]
+    #[error("the scheme is none of http, https, ws and wss; write one of them")]
     Scheme,
 }
 
 impl Query {
-    /// The request that a client makes for a URL. The URL's port and query make no difference.
+    /// The request that a client makes for a URL. The URL's port and query make no difference;
+    /// a WebSocket begins as a request by HTTP (RFC 6455, section 1.3).
     ///
     /// # Errors
-    /// If the text is no absolute http or https URL.
+    /// If the text is no absolute http, https, ws or wss URL.
     pub fn for_url(alb: AlbKind, url: &str, client: Option<IpAddr>) -> Result<Self, UrlError> {
         let uri: http::Uri = url.parse().map_err(|_| UrlError::Malformed)?;
         let https = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
+            Some("https" | "wss") => true,
+            Some("http" | "ws") => false,
             Some(_) => return Err(UrlError::Scheme),
             None => return Err(UrlError::Malformed),
         };
@@ -61,6 +62,9 @@ impl Query {
 pub struct Explanation {
     /// The request.
     pub query: Query,
+    /// The path that rules were compared with ([`path::for_matching`]), where it isn't the one
+    /// that was sent.
+    pub matched_path: Option<String>,
     /// The route that takes it; none for a 404.
     pub route: Option<Matched>,
     /// Routes that match too but are beaten, best first.
@@ -108,6 +112,8 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// 400: the path can't be read in one way only.
+    BadRequest,
     /// 404: there is no route and no default backend.
     NotFound,
     /// To one of the endpoints.
@@ -129,31 +135,43 @@ pub enum Outcome {
 pub fn explain(plan: &L7Plan, query: Query) -> Explanation {
     let empty = AlbPlan::default();
     let alb = plan.albs.get(&query.alb).unwrap_or(&empty);
-    let router = Router::new(&alb.routes);
-    let winner = router.find(&query.host, &query.path);
-    let found = winner.and_then(|position| Some((position, alb.routes.get(position)?)));
-
-    let outcome = found.map_or(Outcome::NotFound, |(position, route)| {
-        outcome(plan, &query, &router, position, route)
-    });
     let certificate = (query.https)
         .then(|| alb.certificates.find(Some(&query.host)))
         .flatten()
         .and_then(|index| alb.certificates.pairs.get(index))
         .map(|pair| pair.secret.clone());
+    let Ok(path) = path::for_matching(query.path.as_bytes()) else {
+        return Explanation {
+            query,
+            matched_path: None,
+            route: None,
+            beaten: Vec::new(),
+            outcome: Outcome::BadRequest,
+            certificate,
+        };
+    };
+    let router = Router::new(&alb.routes);
+    let winner = router.find(&query.host, &path);
+    let found = winner.and_then(|position| Some((position, alb.routes.get(position)?)));
+
+    let outcome = found.map_or(Outcome::NotFound, |(position, route)| {
+        outcome(plan, &query, &path, &router, position, route)
+    });
     let route = found.map(|(position, route)| matched(position, route, why(route)));
-    let beaten = beaten(alb, &query, found);
-    Explanation { query, route, beaten, outcome, certificate }
+    let beaten = beaten(alb, &query.host, &path, found);
+    let matched_path = (path != query.path).then(|| path.into_owned());
+    Explanation { query, matched_path, route, beaten, outcome, certificate }
 }
 
 fn outcome(
     plan: &L7Plan,
     query: &Query,
+    path: &str,
     router: &Router,
     position: usize,
     route: &Route,
 ) -> Outcome {
-    let backend = match route.verdict(query.https, &query.path, query.client) {
+    let backend = match route.verdict(query.https, path, query.client) {
         Verdict::RedirectToHttps => return Outcome::RedirectToHttps,
         Verdict::Forbidden => return Outcome::Forbidden,
         Verdict::Redirect { status, location } => {
@@ -173,7 +191,8 @@ fn outcome(
         service: backend.service.clone(),
         port: backend.port.clone(),
         endpoints: backend.endpoints.clone(),
-        path: router.rewrite(position, &query.path).unwrap_or_else(|| query.path.clone()),
+        // Without a rewrite the upstream sees the path as it was sent.
+        path: router.rewrite(position, path).unwrap_or_else(|| query.path.clone()),
         host: route.policy.upstream_host.clone().unwrap_or_else(|| query.host.clone()),
     }
 }
@@ -208,14 +227,14 @@ fn matched(position: usize, route: &Route, why: String) -> Matched {
 }
 
 /// The other routes that match, best first.
-fn beaten(alb: &AlbPlan, query: &Query, winner: Option<(usize, &Route)>) -> Vec<Matched> {
+fn beaten(alb: &AlbPlan, host: &str, path: &str, winner: Option<(usize, &Route)>) -> Vec<Matched> {
     let Some((winner, best)) = winner else { return Vec::new() };
     let mut others: Vec<(Rank, usize, &Route)> = alb
         .routes
         .iter()
         .enumerate()
         .filter(|(position, _)| *position != winner)
-        .filter_map(|(position, route)| Some((rank(route, query)?, position, route)))
+        .filter_map(|(position, route)| Some((rank(route, host, path)?, position, route)))
         .collect();
     others.sort_by_key(|&(rank, position, _)| (rank, position));
     others
@@ -237,16 +256,15 @@ type Rank = (bool, u8, bool, std::cmp::Reverse<usize>, bool);
 
 /// The router's rules, written down route by route; none where the route doesn't match. Far too
 /// slow for traffic, which makes it the router's check in the tests.
-fn rank(route: &Route, query: &Query) -> Option<Rank> {
-    let parent = query.host.split_once('.').filter(|(label, _)| !label.is_empty());
+fn rank(route: &Route, host: &str, path: &str) -> Option<Rank> {
+    let parent = host.split_once('.').filter(|(label, _)| !label.is_empty());
     let host = match &route.host {
-        HostMatch::Exact(host) => (*host == query.host).then_some(0),
+        HostMatch::Exact(own) => (own == host).then_some(0),
         HostMatch::Wildcard(suffix) => {
             parent.is_some_and(|(_, parent)| parent == suffix).then_some(1)
         }
         HostMatch::Any => Some(2),
     }?;
-    let path = query.path.as_str();
     let rooted = path.starts_with('/');
     let (matches, length) = match &route.path {
         PathMatch::Exact(own) => (rooted && own == path, own.len()),
@@ -288,6 +306,9 @@ impl fmt::Display for Explanation {
             write!(f, " from {client}")?;
         }
         writeln!(f)?;
+        if let Some(path) = &self.matched_path {
+            writeln!(f, "  matched as:  {path}")?;
+        }
         if *https {
             match &self.certificate {
                 Some(secret) => writeln!(f, "  certificate: Secret {secret}")?,
@@ -298,6 +319,9 @@ impl fmt::Display for Explanation {
             Some(route) => {
                 writeln!(f, "  route:       {route}")?;
                 writeln!(f, "  because:     {}", route.why)?;
+            }
+            None if self.outcome == Outcome::BadRequest => {
+                writeln!(f, "  route:       none is looked for")?;
             }
             None => writeln!(f, "  route:       none matches, and there is no default backend")?,
         }
@@ -315,6 +339,9 @@ impl fmt::Display for Outcome {
             Self::Forbidden => f.write_str("403, the client's address may not come"),
             Self::Redirect { status, location } => write!(f, "{status} to {location}"),
             Self::Unavailable { reason } => write!(f, "503, {reason}"),
+            Self::BadRequest => f.write_str(
+                "400, the path has a broken escape, or climbs above the root, or holds NUL",
+            ),
             Self::NotFound => f.write_str("404"),
             Self::Forward { service, port, endpoints, path, host } => {
                 write!(f, "from Service {service} port {port}, asked for {path}")?;

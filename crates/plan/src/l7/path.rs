@@ -78,6 +78,31 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadPath> {
     }
 }
 
+/// Whether the path has a `.` or `..` segment, written plainly or with escapes.
+pub fn has_dot_segments(path: &[u8]) -> bool {
+    if is_plain(path) {
+        return false;
+    }
+    decode(path).is_ok_and(|decoded| {
+        decoded.split(|&b| b == b'/').any(|segment| matches!(segment, b"." | b".."))
+    })
+}
+
+/// A decoded path in the form in which it may stand in a request line: everything but `pchar` and
+/// `/` is percent-encoded (RFC 3986, 3.3).
+pub fn encode(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for &b in path.as_bytes() {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(b as char),
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*'
+            | b'+' | b',' | b';' | b'=' | b':' | b'@' => out.push(b as char),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

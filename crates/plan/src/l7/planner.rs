@@ -1,7 +1,8 @@
 //! From the snapshot to the ALBs' plan.
 //!
 //! Ingresses are laid down from the oldest to the youngest, and what lies there first stays: of
-//! two rules for the same host and path the older one's is in force.
+//! two rules for the same host and path the older one's is in force. (Of two of the same age, or
+//! of none, as in hand-written manifests, the first by namespace and name.)
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +77,7 @@ struct Place<'a> {
 }
 
 struct AlbDraft<'a, 'b> {
+    snapshot: &'a Snapshot,
     settings: &'a AlbSettings,
     /// Oldest first.
     ingresses: Vec<Source<'a>>,
@@ -102,7 +104,7 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
         );
         let tls = TlsHosts::new(&ingresses);
         let routes = BTreeMap::new();
-        Self { settings, ingresses, tls, routes, backends, diagnostics, certificates }
+        Self { snapshot, settings, ingresses, tls, routes, backends, diagnostics, certificates }
     }
 
     fn finish(mut self) -> (Vec<Draft>, super::Certificates) {
@@ -112,8 +114,14 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
                 self.add_paths(source, rule);
             }
         }
-        for source in &ingresses {
+        // A default backend that can't serve doesn't keep the requests from one that can: unlike
+        // a path, it takes what nobody asked it to take.
+        let (able, unable): (Vec<_>, Vec<_>) =
+            ingresses.iter().partition(|source| self.can_serve_default(source));
+        for source in able.into_iter().chain(unable) {
             self.add_default_backend(source);
+        }
+        for source in &ingresses {
             self.add_app_root(source);
         }
         self.add_albs_default_backend();
@@ -141,6 +149,20 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
             if self.is_free(source, &place) {
                 self.add(source, &place, target);
             }
+        }
+    }
+
+    /// Whether an Ingress' default backend is in order. One of an Ingress that is refused counts
+    /// as such: it must keep its place, since the protection that it lacks was meant for it.
+    fn can_serve_default(&self, source: &Source<'_>) -> bool {
+        let Ingress { default_backend, policy, refused, .. } = source.ingress;
+        if refused.is_some() || policy.redirect.is_some() {
+            return true;
+        }
+        match default_backend {
+            Some(IngressTarget::Service(wanted)) => self.backends.find(wanted).is_ok(),
+            Some(IngressTarget::Broken(_)) => false,
+            None => true,
         }
     }
 
@@ -206,7 +228,7 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
                 "remove one of the two".to_owned(),
             ),
             Some(ingress) => (
-                format!("{what} belongs to the older Ingress {ingress} ({})", winner.field),
+                format!("{what} belongs to {}", self.winner(source, ingress, winner)),
                 format!("choose another host or path, or remove it from Ingress {ingress}"),
             ),
             None => return true,
@@ -217,6 +239,25 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
                 .at(source.ingress.location.clone()),
         );
         false
+    }
+
+    /// The Ingress whose rule is in force in place of one of `loser`'s, and why it is.
+    fn winner(&self, loser: &Source<'_>, key: &ObjectKey, route: &Route) -> String {
+        let Some(ingress) = self.snapshot.ingresses.get(key) else {
+            return format!("Ingress {key} ({})", route.field);
+        };
+        let place = match &ingress.location {
+            Some(location) => format!("{}, {location}", route.field),
+            None => route.field.clone(),
+        };
+        let able = |source: &Source<'_>| self.can_serve_default(source);
+        if route.path == PathMatch::Default && able(&Source { key, ingress }) && !able(loser) {
+            format!("Ingress {key} ({place}), since this one can't serve")
+        } else if ingress.created == loser.ingress.created {
+            format!("Ingress {key} ({place}), which is first by name")
+        } else {
+            format!("the older Ingress {key} ({place})")
+        }
     }
 
     fn add(&mut self, source: &Source<'_>, place: &Place<'_>, target: &IngressTarget) {

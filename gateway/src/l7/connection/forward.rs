@@ -14,7 +14,7 @@ use super::{Connection, ListenerContext, Next, Outcome, with_fields};
 use crate::l7::balance::Backend;
 use crate::l7::buffer::Buf;
 use crate::l7::pump::{Pump, PumpError, is_through};
-use crate::l7::request::{Answer, Request};
+use crate::l7::request::{Answer, Hold, Request};
 use crate::l7::response::{Onward, onward_framing, write_head};
 use crate::l7::settings::Timeouts;
 use crate::l7::transport::{Client, Stream};
@@ -30,6 +30,8 @@ enum NoHead {
     Unreachable,
     /// No connection was made in time.
     ConnectTimedOut,
+    /// The gateway itself has run out of file descriptors, ports or memory.
+    Exhausted,
     /// It closed or reset; `began` tells whether it had sent any byte of a response.
     Broken { began: bool },
     /// It took too long.
@@ -90,9 +92,10 @@ struct Tried {
 impl Connection {
     /// Passes a request on and its response back.
     pub(super) async fn forward(&mut self, request: &mut Request) -> Next {
-        let local = Arc::clone(&request.local);
+        let Hold::Table(local) = &request.hold else { return Next::Abort };
+        let local = Arc::clone(local);
         let context = Arc::clone(&self.context);
-        let entry = local.table.alb(context.kind).and_then(|alb| alb.routes.get(request.route?));
+        let entry = local.entry(context.kind, request.route);
         let Some((entry, backend)) = entry.and_then(|entry| Some((entry, entry.backend.as_ref()?)))
         else {
             return self.answer(request, &Answer::status(404)).await;
@@ -125,6 +128,15 @@ impl Connection {
             outcome: Outcome::default(),
         };
         match self.find_response(&mut exchange).await {
+            Ok((upstream, in_flight, found)) if found.head.status == 101 => {
+                let Exchange { incoming, reply, mut outcome, timeouts, .. } = exchange;
+                outcome.status = 101;
+                // It may live for days, and its generation need not.
+                request.let_go(context.kind);
+                drop(local);
+                let ends = (upstream, in_flight);
+                self.tunnel(request, ends, incoming, reply, timeouts.tunnel, outcome).await
+            }
             Ok((upstream, in_flight, found)) => {
                 let next = self.respond(exchange, upstream, found).await;
                 drop(in_flight);
@@ -201,6 +213,10 @@ impl Connection {
                 shard.upstream_connect_failures.increment();
                 tracing::debug!(endpoint = %endpoint.address, %error, "connect failed");
                 Err(match error.kind() {
+                    _ if is_own_fault(&error) => {
+                        tracing::error!(%error, "no connection can be made");
+                        NoHead::Exhausted
+                    }
                     io::ErrorKind::TimedOut => NoHead::ConnectTimedOut,
                     _ => NoHead::Unreachable,
                 })
@@ -291,10 +307,6 @@ impl Connection {
     ) -> Next {
         let Found { head, keep_alive } = found;
         exchange.outcome.status = head.status;
-        if head.status == 101 {
-            let Exchange { request, incoming, reply, outcome, .. } = exchange;
-            return self.tunnel(request, upstream, incoming, reply, outcome).await;
-        }
         let (chunked, _) = onward_framing(head.framing, exchange.request.version);
         let out = std::mem::take(&mut exchange.reply);
         let mut response = Pump::new(head.framing, chunked, None).behind(out);
@@ -369,11 +381,12 @@ impl Connection {
     ) -> Next {
         let (status, text) = match error {
             NoHead::Unreachable => (502, "endpoint refused the connection"),
+            NoHead::Exhausted => (503, "the gateway has run out of descriptors, ports or memory"),
             NoHead::ConnectTimedOut => (504, "connecting to the endpoint timed out"),
             NoHead::Broken { began: false } => (502, "endpoint closed the connection"),
             NoHead::Broken { began: true } => (502, "endpoint closed amid the response head"),
             NoHead::TimedOut => (504, "endpoint timed out"),
-            NoHead::Malformed(error) => (502, super::head_error_text(*error)),
+            NoHead::Malformed(error) => (502, error.text()),
             NoHead::Unexpected => (502, "endpoint sent an unexpected interim response"),
             NoHead::Client(PumpError::TooLarge) => (413, "request body too large"),
             NoHead::Client(error @ (PumpError::Body(_) | PumpError::Trailers(_))) => {
@@ -420,7 +433,8 @@ impl Exchange<'_> {
     /// Notes that an endpoint gave no head.
     fn failed(&mut self, endpoint: &Endpoint, error: &NoHead, stale: bool) {
         // A stale connection says nothing against its endpoint, and a client's fault neither.
-        let blame = !stale && !matches!(error, NoHead::Client(_) | NoHead::ClientTimedOut);
+        let blame = !stale
+            && !matches!(error, NoHead::Client(_) | NoHead::ClientTimedOut | NoHead::Exhausted);
         let now_ms = self.context.now_ms(Instant::now());
         if blame && endpoint.failed(&self.context.settings.ejection, now_ms) {
             self.context.shard().upstream_ejections.increment();
@@ -537,6 +551,16 @@ impl NoHead {
     fn may_be_stale(&self) -> bool {
         matches!(self, Self::Broken { began: false })
     }
+}
+
+/// Whether it is the gateway that lacks something, not the endpoint.
+fn is_own_fault(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    error.raw_os_error().is_some_and(|code| {
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL]
+            .iter()
+            .any(|errno| errno.raw_os_error() == code)
+    })
 }
 
 fn request_error(error: &PumpError) -> &'static str {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http1::Framing;
 
@@ -11,7 +12,7 @@ use crate::l7::buffer::Buf;
 use crate::l7::pump::{Pump, PumpError};
 use crate::l7::request::Request;
 use crate::l7::transport::Stream;
-use crate::l7::upstream::Upstream;
+use crate::l7::upstream::{InFlight, Upstream};
 
 /// One direction of a tunnel.
 struct Direction {
@@ -56,15 +57,15 @@ impl Connection {
     pub(super) async fn tunnel(
         &mut self,
         request: &Request,
-        mut upstream: Upstream,
+        (mut upstream, _in_flight): (Upstream, InFlight),
         mut incoming: Buf,
         reply: Buf,
+        idle: Duration,
         mut outcome: Outcome,
     ) -> Next {
         let shard_at = |i: usize| &self.context.shard().tunnels[i];
         shard_at(0).increment();
         let Self { client, inbound, timer, context, .. } = self;
-        let idle = context.settings.timeouts.tunnel;
         let limits = &context.settings.limits;
         let mut down = Direction::new(reply);
         let mut up = Direction::new(Buf::default());

@@ -7,6 +7,7 @@ use http1::{Field, FieldId, Framing, Method, Version};
 
 use super::{Facts, Original, Received, Request};
 use crate::l7::buffer::Buf;
+use crate::l7::table::Local;
 
 /// A range of a [`Buf`]'s bytes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +71,7 @@ struct Seen {
 /// Writes the upstream's head into `request.head`.
 pub(super) fn write(
     received: &Received<'_>,
+    local: &Local,
     request: &mut Request,
     trusted: bool,
     rewritten: Option<&str>,
@@ -77,8 +79,8 @@ pub(super) fn write(
     let Received { context, buf, head, .. } = received;
     let upgrade = head.upgrade.filter(|span| may_upgrade(span.of(buf)));
     request.upgrade = upgrade.is_some() && head.framing == Framing::Empty;
-    let upstream_host =
-        request.entry(context).and_then(|entry| entry.route.policy.upstream_host.clone());
+    let entry = local.entry(context.kind, request.route);
+    let upstream_host = entry.and_then(|entry| entry.route.policy.upstream_host.as_deref());
     let mut facts = Facts::default();
     let out = &mut request.head;
     out.reserve(head.len + 512);
@@ -86,7 +88,7 @@ pub(super) fn write(
     out.put(b" ");
     facts.path = put_target(received, rewritten, out);
     out.put(b" HTTP/1.1\r\nHost: ");
-    facts.host = match &upstream_host {
+    facts.host = match upstream_host {
         Some(host) => put_span(out, host.as_bytes()),
         None => put_span(out, head.authority.of(buf)),
     };
@@ -151,7 +153,13 @@ fn put_fields(
     let mut run: Option<usize> = None;
     for field in *fields {
         let start = field.name.start as usize;
-        if !keeps(field, head.version, head.method, trusted, upgrade, &mut seen) {
+        let single = matches!(
+            field.id,
+            FieldId::XForwardedProto | FieldId::XForwardedHost | FieldId::XForwardedPort
+        );
+        // Of several, the one that stands last is the nearest proxy's.
+        let superseded = single && !last(fields, field.id).is_some_and(|f| std::ptr::eq(f, field));
+        if superseded || !keeps(field, head.version, head.method, trusted, upgrade, &mut seen) {
             if let Some(from) = run.take() {
                 out.put(&buf[from..start]);
             }
@@ -195,9 +203,9 @@ fn keeps(
             seen.forwarded |= trusted;
             false
         }
-        FieldId::XForwardedProto => keep_first(trusted, &mut seen.proto),
-        FieldId::XForwardedHost => keep_first(trusted, &mut seen.host),
-        FieldId::XForwardedPort => keep_first(trusted, &mut seen.port),
+        FieldId::XForwardedProto => keep(trusted, &mut seen.proto),
+        FieldId::XForwardedHost => keep(trusted, &mut seen.host),
+        FieldId::XForwardedPort => keep(trusted, &mut seen.port),
         FieldId::XRequestId if trusted && !seen.request_id => {
             seen.request_id = true;
             true
@@ -219,9 +227,15 @@ fn keeps(
     }
 }
 
-/// A trusted incoming value is passed on as it came, but only once.
-fn keep_first(trusted: bool, seen: &mut bool) -> bool {
-    trusted && !std::mem::replace(seen, true)
+/// A trusted incoming value is passed on as it came.
+fn keep(trusted: bool, seen: &mut bool) -> bool {
+    *seen |= trusted;
+    trusted
+}
+
+/// The last field of that name.
+pub(super) fn last(fields: &[Field], id: FieldId) -> Option<&Field> {
+    fields.iter().rfind(|field| field.id == id)
 }
 
 /// Framing and connection, as they are between here and the endpoint.

@@ -127,7 +127,11 @@ impl TlsStream {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         ready!(self.tcp.poll_read_ready(cx))?;
-        poll_read_tcp(&mut self.tcp, cx, &mut self.incoming)
+        let filled = poll_read_tcp(&mut self.tcp, cx, &mut self.incoming);
+        if filled.is_pending() {
+            self.incoming.release_if_empty();
+        }
+        filled
     }
 
     /// Takes rustls one step on over what is in `incoming`.

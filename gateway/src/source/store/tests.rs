@@ -130,3 +130,22 @@ fn ignored_kinds_are_counted_over_files() {
     assert_eq!(store.delivery().ignored, BTreeMap::from([("v1 ConfigMap".to_owned(), 2)]));
     assert_eq!(store.len(), 2);
 }
+
+#[test]
+fn only_the_changed_object_of_a_file_is_read_again_even_after_a_torn_text() {
+    let object = |store: &Store, name: &str| {
+        let entries = store.files["a.yaml"].content.entries.values();
+        let mut found = entries.filter(|entry| entry.reference.name == name);
+        std::sync::Arc::clone(&found.next().unwrap().object)
+    };
+    let mut store = Store::default();
+    store.put("a.yaml", &(service("x", "") + &service("y", "")));
+    let (x, y) = (object(&store, "x"), object(&store, "y"));
+    store.put("a.yaml", &(service("x", "") + "kind: ["));
+    store.put("a.yaml", "");
+    store.unreadable("a.yaml", "no", "see to it");
+    store.put("a.yaml", &(service("x", "") + &service("y", "spec: {clusterIP: 10.0.0.1}")));
+    assert!(std::sync::Arc::ptr_eq(&x, &object(&store, "x")));
+    assert!(!std::sync::Arc::ptr_eq(&y, &object(&store, "y")));
+    assert_eq!(cluster_ip(&store, "y").as_deref(), Some("10.0.0.1"));
+}

@@ -77,11 +77,10 @@ fn router_agrees_with_the_rules_applied_route_by_route() {
         let router = Router::new(&routes);
         for host in HOSTS {
             for path in PATHS {
-                let query = query(host, path);
                 let expected = routes
                     .iter()
                     .enumerate()
-                    .filter_map(|(at, route)| Some((rank(route, &query)?, at)))
+                    .filter_map(|(at, route)| Some((rank(route, host, path)?, at)))
                     .min()
                     .map(|(_, at)| at);
                 assert_eq!(router.find(host, path), expected, "{host:?} {path} in {routes:#?}");
@@ -160,7 +159,48 @@ fn url_becomes_the_request_that_a_client_makes() {
         (true, "a.foo.com", "/x/y")
     );
     assert_eq!(parse("http://a.test").unwrap().path, "/");
+    assert!(parse("wss://a.test/").unwrap().https);
+    assert!(!parse("ws://a.test/").unwrap().https);
     assert_eq!(parse("ftp://a.test/"), Err(UrlError::Scheme));
     assert_eq!(parse("a.test/x y"), Err(UrlError::Malformed));
     assert_eq!(parse("/x"), Err(UrlError::Malformed));
+}
+
+#[test]
+fn path_is_matched_as_traffic_is_and_sent_on_as_it_came() {
+    let routes = ["/", "/admin", "/bar", "/foo/bar"];
+    let routes = routes.map(|path| route(HostMatch::Any, PathMatch::Prefix(path.into())));
+    let plan = plan(routes.into());
+    for (sent, matched, taken_by) in [
+        ("/foo/../bar", Some("/bar"), "/bar"),
+        ("/x/..%2fadmin", Some("/admin"), "/admin"),
+        ("/%61dmin", Some("/admin"), "/admin"),
+        ("/foo%2fbar", Some("/foo/bar"), "/foo/bar"),
+        ("//admin", Some("/admin"), "/admin"),
+        ("/admin", None, "/admin"),
+    ] {
+        let url = format!("http://a.test{sent}?x=/..");
+        let query = Query::for_url(AlbKind::Public, &url, None).unwrap();
+        let explained = explain(&plan, query);
+        assert_eq!(explained.matched_path.as_deref(), matched, "{sent}");
+        let route = explained.route.as_ref().unwrap();
+        assert_eq!(route.path, PathMatch::Prefix(taken_by.into()), "{sent}");
+        let text = explained.to_string();
+        assert_eq!(text.contains("matched as:"), matched.is_some(), "{text}");
+        let Outcome::Forward { path, .. } = explained.outcome else {
+            panic!("not forwarded: {text}");
+        };
+        assert_eq!(path, sent);
+    }
+}
+
+#[test]
+fn path_that_cannot_be_read_in_one_way_is_a_400() {
+    let plan = plan(vec![route(HostMatch::Any, PathMatch::Default)]);
+    for path in ["/..", "/a/%2e%2e/../b", "/%", "/a%00"] {
+        let explained = explain(&plan, query("a.foo.com", path));
+        assert_eq!(explained.outcome, Outcome::BadRequest, "{path}");
+        assert_eq!((explained.route.as_ref(), &explained.beaten[..]), (None, &[][..]));
+        assert!(explained.to_string().contains("answer:      400"), "{explained}");
+    }
 }

@@ -35,6 +35,13 @@ impl<'a> Backends<'a> {
 
     /// Finds a backend and notes that it is used.
     pub(super) fn resolve(&mut self, wanted: &BackendRef) -> Result<BackendKey, Unresolved> {
+        let (key, endpoints) = self.find(wanted)?;
+        self.used.entry(key.clone()).or_insert(endpoints);
+        Ok(key)
+    }
+
+    /// Finds a backend and what serves it.
+    pub(super) fn find(&self, wanted: &BackendRef) -> Result<(BackendKey, Endpoints), Unresolved> {
         let Some(service) = self.services.get(&wanted.service) else {
             return Err(Unresolved::Service(wanted.service.clone()));
         };
@@ -58,16 +65,18 @@ impl<'a> Backends<'a> {
             (Some(host), None, &PortRef::Number(number)) => {
                 (number.to_string(), Endpoints::Dns { host: host.clone(), port: number })
             }
-            (_, None, _) => {
-                let known =
-                    service.ports.iter().map(|port| port_label(&port.name, port.number)).collect();
+            (_, None, by) => {
+                let known = service.ports.iter().map(|port| match by {
+                    PortRef::Number(_) if port.name.is_empty() => port.number.to_string(),
+                    PortRef::Number(_) => format!("{} ({})", port.number, port.name),
+                    PortRef::Name(_) => port_label(&port.name, port.number),
+                });
+                let known = known.collect();
                 let (service, port) = (wanted.service.clone(), wanted.port.clone());
                 return Err(Unresolved::Port { service, port, known });
             }
         };
-        let key = (wanted.service.clone(), name);
-        self.used.entry(key.clone()).or_insert(endpoints);
-        Ok(key)
+        Ok(((wanted.service.clone(), name), endpoints))
     }
 
     /// The same, where the port stands as text in the configuration.
