@@ -10,6 +10,8 @@ needed=(
     python3:python3   # scripts/*.py, 3.11 or later
     ip:iproute2       # network namespaces of whole-binary tests
     promtool:prometheus # checks /metrics
+    nginx:nginx-light # peer of the benchmarks
+    haproxy:haproxy   # peer of the benchmarks
     mold:mold         # links faster; used if there
 )
 

@@ -39,7 +39,8 @@ for manifest in crates/$only_crate/fuzz/Cargo.toml; do
         set -- "$CARGO_TARGET_DIR/found/$target" "$folder/corpus/$target"
         [ -d "$folder/regressions/$target" ] && set -- "$@" "$folder/regressions/$target"
         "$CARGO_TARGET_DIR/$host/release/$target" "$@" \
-            -max_total_time="$seconds" -timeout=10 -max_len=4096 -print_final_stats=1 \
+            -max_total_time="$seconds" -timeout=10 -max_len=4096 \
+            -verbosity=0 -print_final_stats=1 \
             -artifact_prefix="$folder/artifacts/$target/"
     done
 done

@@ -54,6 +54,12 @@ done
 step "fuzzing"
 sh scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 
+step "benchmarks run (unoptimised: the figures mean nothing)"
+cargo build --quiet --locked --package gateway --package loadtest
+built=${CARGO_TARGET_DIR:-target}/debug
+"$built/loadtest" compare l7 tls --quick --rounds 1 --seconds 1 --only h1-64,tls-64,tls-full \
+    --gateway "$built/gateway" | grep -v " pass "
+
 step "documentation's examples"
 cargo test --workspace --doc --locked
 

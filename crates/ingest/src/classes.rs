@@ -22,7 +22,8 @@ const DEFAULT_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 #[derive(Debug)]
 pub(crate) struct Classes {
     ours: BTreeMap<String, AlbKind>,
-    /// Of other controllers. Their Ingresses are none of our business.
+    /// Of other controllers, and of an ALB that isn't enabled here. Their Ingresses are none of
+    /// our business.
     foreign: BTreeSet<String>,
     /// What an Ingress without a class belongs to.
     default: DefaultClass,
@@ -69,6 +70,9 @@ impl Classes {
             }
             if albs.iter().any(|alb| alb.kind == kind) {
                 ours.insert(name.clone(), kind);
+            } else {
+                // Of an ALB that another gateway may have enabled.
+                foreign.insert(name.clone());
             }
         }
         ours.extend(albs.iter().map(|alb| (alb.ingress_class.clone(), alb.kind)));
@@ -180,4 +184,63 @@ fn is_default(class: &IngressClass) -> bool {
         .as_ref()
         .and_then(|annotations| annotations.get(DEFAULT_ANNOTATION))
         .is_some_and(|value| value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::networking::v1::{IngressClassSpec, IngressSpec};
+
+    use super::*;
+
+    /// The ALB of an Ingress of this class, and the findings about it, where only the public ALB
+    /// is enabled.
+    fn of_class(name: Option<&str>, classes: &[(&str, &str)]) -> (Option<AlbKind>, Vec<String>) {
+        let class = |(name, controller): &(&str, &str)| {
+            let spec = IngressClassSpec {
+                controller: Some((*controller).to_owned()),
+                ..IngressClassSpec::default()
+            };
+            ((*name).to_owned(), IngressClass { spec: Some(spec), ..IngressClass::default() })
+        };
+        let objects = ObjectSet {
+            ingress_classes: classes.iter().map(class).collect(),
+            ..ObjectSet::default()
+        };
+        let settings = [AlbSettings {
+            kind: AlbKind::Public,
+            ingress_class: "tidegate-public".to_owned(),
+            ssl_redirect: true,
+            default_certificate: None,
+            default_backend: None,
+        }];
+        let origins = BTreeMap::new();
+        let mut report = Report::new(&origins);
+        let classes = Classes::new(&objects, &settings, &mut report);
+        let spec =
+            IngressSpec { ingress_class_name: name.map(str::to_owned), ..IngressSpec::default() };
+        let ingress = Ingress { spec: Some(spec), ..Ingress::default() };
+        let alb = classes.alb_of(&ObjectKey::new("shop", "web"), &ingress, &mut report);
+        (alb, report.finish().into_iter().map(|finding| finding.to_string()).collect())
+    }
+
+    #[test]
+    fn only_a_class_that_nobody_has_is_told_of() {
+        let classes = [("inside", CONTROLLER_PRIVATE), ("nginx", "k8s.io/ingress-nginx")];
+        assert_eq!(of_class(Some("tidegate-public"), &classes), (Some(AlbKind::Public), vec![]));
+        // Another controller's, and the ALB's that isn't enabled here.
+        assert_eq!(of_class(Some("nginx"), &classes), (None, vec![]));
+        assert_eq!(of_class(Some("inside"), &classes), (None, vec![]));
+
+        let (alb, findings) = of_class(Some("tidegate-publc"), &classes);
+        assert_eq!((alb, findings.len()), (None, 1));
+        assert!(findings[0].contains("belongs to no ALB that is enabled"), "{findings:?}");
+        assert!(findings[0].contains("one of the classes: tidegate-public"), "{findings:?}");
+    }
+
+    #[test]
+    fn ingress_without_a_class_is_told_of_where_none_is_the_default() {
+        let (alb, findings) = of_class(None, &[]);
+        assert_eq!((alb, findings.len()), (None, 1));
+        assert!(findings[0].contains("names no class and no class is the default"));
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One thing that is wrong. Displayed as
-/// `gateway.yaml:7: alb.public.listen.http: invalid value: integer `70000`, expected u16; …`.
+/// `gateway.yaml:7: alb.public.listen.http: invalid value: integer `70000`, expected a whole …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.

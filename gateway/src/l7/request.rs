@@ -219,7 +219,11 @@ fn choose(
         return Err(Answer::status(204));
     }
     if policy.rewrite.is_some() {
-        return Ok(alb.router.rewrite(at, path));
+        // `/a(.*)` to `/x/$1` would lead `/a../b` out of `/x`.
+        return match alb.router.rewrite(at, path) {
+            Some(path) if path::has_dot_segments(path.as_bytes()) => Err(Answer::status(400)),
+            rewritten => Ok(rewritten),
+        };
     }
     // An endpoint that doesn't resolve dots would see another path than the rules have seen.
     Ok(path::has_dot_segments(raw_path).then(|| path::encode(path)))

@@ -115,7 +115,7 @@ fn settings(alb: &Alb, workers: usize) -> Settings {
             time_ms: ms(u.ejection.time.into()),
             max_time_ms: ms(u.ejection.max_time.into()),
         },
-        https_port: alb.listen.https.unwrap_or(443),
+        https_port: alb.listen.public_https.or(alb.listen.https).unwrap_or(443),
         connections: alb
             .limits
             .connections

@@ -50,7 +50,7 @@ pub(super) fn parse(
             field: "pathType",
             reason: "not a path type".to_owned(),
             remedy: "write Exact, Prefix or ImplementationSpecific",
-            place: Some(prefix(text)),
+            place: place(text, prefix),
         }),
     }
 }
@@ -99,38 +99,43 @@ fn prefix(text: &str) -> PathMatch {
 /// A path that is compared as it stands, once its escapes are decoded: so are requests' paths.
 fn literal(text: &str, wrap: fn(&str) -> PathMatch) -> Result<PathMatch, Fault> {
     const PLAIN: &str = "write the path in its plain form";
-    const ENCODE: &str = "percent-encode spaces and non-ASCII characters; a query can't be matched";
-    if text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte) || byte == b'?' || byte == b'#') {
-        let reason = "the path has characters that no request's path has, so it matches nothing";
-        return Err(Fault::path(reason, ENCODE, None));
+    const QUERY: &str = "leave out the query, or write \"%3F\" for a '?' and \"%23\" for a '#'";
+    let fault = |reason: String, remedy| Err(Fault::path(reason, remedy, place(text, wrap)));
+    if text.contains(['?', '#']) {
+        let reason = "a path ends before '?' and '#', so it matches nothing";
+        return Err(Fault::path(reason, QUERY, None));
     }
     let Some(decoded) = decode(text) else {
         let reason = "the path has a '%' that no two hexadecimal digits follow";
         return Err(Fault::path(reason, "write \"%25\" for a '%' itself", None));
     };
-    let decoded = match String::from_utf8(decoded) {
-        Ok(decoded) => decoded,
-        Err(error) => {
-            let reason = "the path's escapes are not UTF-8";
-            // Requests are read in this way too.
-            let place = plain(&String::from_utf8_lossy(error.as_bytes())).as_deref().map(wrap);
-            return Err(Fault::path(reason, "encode the path's characters as UTF-8", place));
-        }
-    };
-    if decoded.bytes().any(|byte| byte.is_ascii_control()) {
+    if decoded.iter().any(u8::is_ascii_control) {
         return Err(Fault::path("the path has control characters", "remove them", None));
     }
-    let place = || plain(&decoded).as_deref().map(wrap);
+    if text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+        let reason = "the path has characters that no request's path has".to_owned();
+        return fault(reason, "percent-encode spaces and non-ASCII characters");
+    }
+    let Ok(decoded) = String::from_utf8(decoded) else {
+        let reason = "the path's escapes are not UTF-8".to_owned();
+        return fault(reason, "encode the path's characters as UTF-8");
+    };
     if let Some(part) = ["%2f", "%2F"].iter().find(|part| text.contains(**part)) {
-        return Err(Fault::path(format!("the path contains {part:?}"), PLAIN, place()));
+        return fault(format!("the path contains {part:?}"), PLAIN);
     }
     if let Some(part) = ["//", "/./", "/../"].iter().find(|part| decoded.contains(**part)) {
-        return Err(Fault::path(format!("the path contains {part:?}"), PLAIN, place()));
+        return fault(format!("the path contains {part:?}"), PLAIN);
     }
     if decoded.ends_with("/.") || decoded.ends_with("/..") {
-        return Err(Fault::path("the path ends with a dot segment", PLAIN, place()));
+        return fault("the path ends with a dot segment".to_owned(), PLAIN);
     }
     Ok(wrap(&decoded))
+}
+
+/// Where requests go that a path which can't be served seems to be meant for, read as theirs are.
+fn place(text: &str, wrap: fn(&str) -> PathMatch) -> Option<PathMatch> {
+    let decoded = decode(text)?;
+    plain(&String::from_utf8_lossy(&decoded)).as_deref().map(wrap)
 }
 
 /// The form in which a request for this path is compared: without dot segments and with slashes
@@ -222,8 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn paths_with_broken_escapes_are_left_out() {
-        for text in ["/%", "/a%4", "/%zz", "/%+1", "/a%00b", "/a%0d", "/a%7f"] {
+    fn paths_that_no_request_could_be_meant_by_are_left_out() {
+        for text in
+            ["/%", "/a%4", "/%zz", "/%+1", "/a%00b", "/a%0d", "/a%7f", "/a\nb", "/a?b", "/a#"]
+        {
             assert_eq!(parsed(text, "Prefix").unwrap_err().place, None, "{text}");
         }
     }
@@ -236,12 +243,19 @@ mod tests {
             ("/a/%2e", "/a/"),
             ("/a//b", "/a/b"),
             ("/a/b/..", "/a/"),
+            ("/a b/é", "/a b/é"),
             ("/a//%ff", "/a/\u{fffd}"),
             ("/a%ff", "/a\u{fffd}"),
         ] {
             let fault = parsed(text, "Exact").unwrap_err();
             assert_eq!(fault.place, Some(PathMatch::Exact(place.into())), "{text}");
         }
+    }
+
+    #[test]
+    fn unknown_path_type_keeps_the_place_of_a_prefix() {
+        let fault = parsed("/caf%C3%A9//x/", "prefix").unwrap_err();
+        assert_eq!((fault.field, fault.place), ("pathType", Some(prefix("/café/x"))));
     }
 
     #[test]

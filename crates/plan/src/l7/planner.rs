@@ -117,7 +117,7 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
         // A default backend that can't serve doesn't keep the requests from one that can: unlike
         // a path, it takes what nobody asked it to take.
         let (able, unable): (Vec<_>, Vec<_>) =
-            ingresses.iter().partition(|source| self.can_serve_default(source));
+            ingresses.iter().partition(|source| self.fault_of_default(source).is_none());
         for source in able.into_iter().chain(unable) {
             self.add_default_backend(source);
         }
@@ -152,17 +152,19 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
         }
     }
 
-    /// Whether an Ingress' default backend is in order. One of an Ingress that is refused counts
-    /// as such: it must keep its place, since the protection that it lacks was meant for it.
-    fn can_serve_default(&self, source: &Source<'_>) -> bool {
+    /// Why an Ingress' default backend can't serve, if it can't. One of an Ingress that is refused
+    /// has no such fault: it must keep its place, since the protection that it lacks was meant
+    /// for it.
+    fn fault_of_default(&self, source: &Source<'_>) -> Option<String> {
         let Ingress { default_backend, policy, refused, .. } = source.ingress;
         if refused.is_some() || policy.redirect.is_some() {
-            return true;
+            return None;
         }
-        match default_backend {
-            Some(IngressTarget::Service(wanted)) => self.backends.find(wanted).is_ok(),
-            Some(IngressTarget::Broken(_)) => false,
-            None => true,
+        match default_backend.as_ref()? {
+            IngressTarget::Service(wanted) => {
+                self.backends.find(wanted).err().map(|unresolved| unresolved.to_string())
+            }
+            IngressTarget::Broken(reason) => Some(reason.clone()),
         }
     }
 
@@ -250,9 +252,11 @@ impl<'a, 'b> AlbDraft<'a, 'b> {
             Some(location) => format!("{}, {location}", route.field),
             None => route.field.clone(),
         };
-        let able = |source: &Source<'_>| self.can_serve_default(source);
-        if route.path == PathMatch::Default && able(&Source { key, ingress }) && !able(loser) {
-            format!("Ingress {key} ({place}), since this one can't serve")
+        if route.path == PathMatch::Default
+            && let Some(fault) = self.fault_of_default(loser)
+            && self.fault_of_default(&Source { key, ingress }).is_none()
+        {
+            format!("Ingress {key} ({place}), since here {fault}")
         } else if ingress.created == loser.ingress.created {
             format!("Ingress {key} ({place}), which is first by name")
         } else {

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http1::{Framing, HeadError, Method, ResponseHead, Version};
 use tokio::io::ReadBuf;
@@ -20,6 +20,8 @@ use crate::l7::settings::Timeouts;
 use crate::l7::transport::{Client, Stream};
 use crate::l7::upstream::{Endpoint, InFlight, Upstream, checkin, checkout, connect};
 
+/// How long a response may take before its client is looked after.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Interim responses (1xx) before the final one, at the most.
 const INTERIM: u32 = 32;
 
@@ -66,11 +68,21 @@ struct Exchange<'a> {
     sent: bool,
     /// Interim responses so far.
     interim: u32,
-    /// Whether a client that resets is still looked out for.
-    watches_client: bool,
+    /// Whether a client that resets is looked out for.
+    watch: Watch,
     /// Endpoints that have failed this request.
     tried: Tried,
     outcome: Outcome,
+}
+
+/// When a client that waits for its response is looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// Most responses come before it would pay.
+    Later,
+    Now,
+    /// It has sent more, or ended its side: nothing can be told from reading.
+    Never,
 }
 
 /// A final response's head, which is in [`Exchange::reply`].
@@ -123,7 +135,7 @@ impl Connection {
             torn: false,
             sent: false,
             interim: 0,
-            watches_client: true,
+            watch: Watch::Later,
             tried: Tried::default(),
             outcome: Outcome::default(),
         };
@@ -233,15 +245,30 @@ impl Connection {
         exchange.body.out.put(exchange.request.head.filled());
         self.timer.set(exchange.timeouts.body_stall);
         let result = poll_fn(|cx| match self.poll_head(cx, exchange, upstream) {
-            Poll::Pending if self.timer.is_elapsed() => {
-                let client = !exchange.sent && exchange.body.out.is_empty();
-                Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
-            }
+            Poll::Pending if self.timer.is_elapsed() => self.poll_late(cx, exchange, upstream),
             other => other,
         })
         .await;
         self.timer.clear();
         result
+    }
+
+    /// A time-out has struck: the client's, the endpoint's, or just the one after which the
+    /// client is looked out for.
+    fn poll_late(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
+        upstream: &mut Upstream,
+    ) -> Poll<Result<Found, NoHead>> {
+        let rest = exchange.timeouts.upstream_head.saturating_sub(PATIENCE);
+        if exchange.sent && exchange.watch == Watch::Later && !rest.is_zero() {
+            exchange.watch = Watch::Now;
+            self.timer.set(rest);
+            return self.poll_head(cx, exchange, upstream);
+        }
+        let client = !exchange.sent && exchange.body.out.is_empty();
+        Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
     }
 
     fn poll_head(
@@ -258,7 +285,7 @@ impl Connection {
                 // It may have answered before it stopped listening.
                 Poll::Ready(result) if is_through(&result) => {
                     exchange.sent = true;
-                    timer.set(exchange.timeouts.upstream_head);
+                    timer.set(exchange.timeouts.upstream_head.min(PATIENCE));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(NoHead::Client(error))),
                 _ if exchange.body.moved != before => timer.set(exchange.timeouts.body_stall),
@@ -286,7 +313,7 @@ impl Connection {
             }
             let began = !exchange.incoming.is_empty() || exchange.interim > 0;
             match Stream::poll_read(&mut upstream.stream, cx, &mut exchange.incoming) {
-                Poll::Pending if exchange.sent && exchange.watches_client => {
+                Poll::Pending if exchange.watch == Watch::Now => {
                     return exchange.poll_client_gone(cx, client.socket());
                 }
                 Poll::Pending => return Poll::Pending,
@@ -468,6 +495,7 @@ impl Exchange<'_> {
         self.body = Pump::ended(self.body.bytes);
         self.incoming.clear();
         self.sent = false;
+        self.watch = Watch::Later;
         true
     }
 
@@ -495,7 +523,7 @@ impl Exchange<'_> {
         match client.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(_)) => {
-                self.watches_client = false;
+                self.watch = Watch::Never;
                 Poll::Pending
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(NoHead::Client(PumpError::Read(error)))),
