@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::names::ObjectKey;
@@ -39,4 +40,35 @@ pub struct AlbSettings {
     pub default_certificate: Option<ObjectKey>,
     /// The Service and port (name or number) for requests that no rule matches, none for 404.
     pub default_backend: Option<(ObjectKey, String)>,
+}
+
+/// A network of IPv4 addresses mapped into IPv6 (RFC 4291, 2.5.5.2) as the IPv4 network that it
+/// is: clients' addresses are compared in that form. Others stay as they are.
+pub fn canonical_network(network: IpNet) -> IpNet {
+    match network {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => Ipv4Net::new(v4, v6.prefix_len() - 96).map_or(network, IpNet::V4),
+            None => network,
+        },
+        _ => network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_networks_are_the_ipv4_networks_that_they_are() {
+        for (network, expected) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:192.0.2.1/128", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+        ] {
+            let canonical = canonical_network(network.parse().unwrap());
+            assert_eq!(canonical.to_string(), expected, "{network}");
+        }
+    }
 }

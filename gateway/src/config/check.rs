@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ingest::yaml::{FieldPath, Node};
 use model::AlbKind;
+use model::settings::canonical_network;
 
 use super::file::{self, File};
 use super::values::{LogPath, Period};
@@ -135,7 +136,11 @@ impl Checker<'_> {
             ssl_redirect: alb.ssl_redirect,
             default_certificate: alb.default_certificate.map(|name| name.0),
             default_backend: alb.default_backend,
-            trusted_proxies: alb.trusted_proxies.into_iter().map(|network| network.0).collect(),
+            trusted_proxies: alb
+                .trusted_proxies
+                .into_iter()
+                .map(|network| canonical_network(network.0))
+                .collect(),
             timeouts: alb.timeouts,
             limits: alb.limits,
             upstream: alb.upstream,

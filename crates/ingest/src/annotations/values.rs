@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use model::settings::canonical_network;
 use model::snapshot::Balance;
 
 use super::Value;
@@ -67,7 +68,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
             .parse::<IpNet>()
             .or_else(|_| item.parse::<IpAddr>().map(IpNet::from))
             .map_err(|_| format!("{item:?} is not an address or network"))?;
-        networks.push(network.trunc());
+        networks.push(canonical_network(network.trunc()));
     }
     networks.sort();
     networks.dedup();
