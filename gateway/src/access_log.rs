@@ -67,6 +67,8 @@ pub struct Entry<'a> {
     pub received: u64,
     /// Response body bytes.
     pub sent: u64,
+    /// When the response's last byte was sent.
+    pub at: Instant,
     /// From the request's first byte to the response's last.
     pub duration: Duration,
     /// The endpoint that answered.
@@ -89,6 +91,20 @@ pub struct Entry<'a> {
 struct Batch {
     bytes: Vec<u8>,
     lines: u64,
+    /// One moment by both clocks, so that a request's is found without asking the system.
+    clock: Option<(Instant, u64)>,
+}
+
+impl Batch {
+    /// A moment in microseconds since the epoch.
+    fn unix_us(&mut self, at: Instant) -> u64 {
+        let (known, unix_us) = *self.clock.get_or_insert_with(|| (Instant::now(), unix_us()));
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(0);
+        match at.checked_duration_since(known) {
+            Some(after) => unix_us.saturating_add(us(after)),
+            None => unix_us.saturating_sub(us(known.duration_since(at))),
+        }
+    }
 }
 
 thread_local! {
@@ -134,7 +150,8 @@ impl AccessLog {
             return;
         }
         BATCHES.with_borrow_mut(|batch| {
-            format::pack(entry, unix_us(), &mut batch.bytes);
+            let unix_us = batch.unix_us(entry.at);
+            format::pack(entry, unix_us, &mut batch.bytes);
             batch.lines += 1;
             if batch.bytes.len() >= BATCH {
                 self.send(batch, worker);
@@ -145,6 +162,8 @@ impl AccessLog {
     /// Hands over what has been noted. To be called at every tick.
     pub fn flush(&self, worker: &crate::metrics::WorkerShard) {
         BATCHES.with_borrow_mut(|batch| {
+            // The system's clock may have been set meanwhile.
+            batch.clock = None;
             if !batch.bytes.is_empty() {
                 self.send(batch, worker);
             }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 use crate::message::Head;
-use crate::net::{DEADLINE, eventually, unique_address};
+use crate::net::{DEADLINE, SMALL_SEGMENT, SMALL_WINDOW, eventually, unique_address};
 
 /// All backends listen on this port, each on an address of its own, as pods do.
 const PORT: u16 = 8000;
@@ -41,6 +43,28 @@ impl Backend {
     ) -> Self {
         // The accepting thread of a backend dropped just now lets go of the address very soon.
         let listener = eventually("backend's address is free", || TcpListener::bind(address).ok());
+        Self::serve(listener, script)
+    }
+
+    /// As [`Backend::start`], with so small a receive buffer that an upload stands still soon after
+    /// the script has stopped reading.
+    #[track_caller]
+    pub fn with_small_window(script: impl Fn(&mut Connection) + Send + Sync + 'static) -> Self {
+        let address = SocketAddr::new(unique_address(), PORT);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        // Connections inherit it, and offer no more from their first segment on.
+        socket.set_recv_buffer_size(SMALL_WINDOW).unwrap();
+        socket.set_tcp_mss(SMALL_SEGMENT).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(128).unwrap();
+        Self::serve(socket.into(), script)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let received = Record::default();
         let stopping = Arc::new(AtomicBool::new(false));

@@ -3,13 +3,15 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::message::{Head, Incomplete, Response};
-use crate::net::DEADLINE;
+use crate::net::{DEADLINE, SMALL_SEGMENT, SMALL_WINDOW};
+use crate::retype;
 use crate::tls::TlsSettings;
 
 /// How a connection ended.
@@ -40,6 +42,22 @@ impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect_timeout(&address, DEADLINE).unwrap())
+    }
+
+    /// Connects over TCP with so small a receive buffer that little of a response is under way to
+    /// a client that doesn't read.
+    #[track_caller]
+    pub fn with_small_window(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(address),
+            socket2::Type::STREAM,
+            None,
+        )
+        .unwrap();
+        socket.set_recv_buffer_size(SMALL_WINDOW).unwrap();
+        socket.set_tcp_mss(SMALL_SEGMENT).unwrap();
+        socket.connect_timeout(&address.into(), DEADLINE).unwrap();
+        Self::over(socket.into())
     }
 
     /// Goes on over a connection made elsewhere.
@@ -147,6 +165,16 @@ impl Client {
         }
     }
 
+    /// Sends application data and, in the same segment but a record of its own, bytes of handshake
+    /// messages, whole or not. The client's settings must be [`TlsSettings::sending_handshakes`].
+    #[track_caller]
+    pub fn send_with_handshake(&mut self, bytes: impl AsRef<[u8]>, handshake: &[u8]) {
+        let Stream::Tls(stream) = &mut self.stream else { panic!("not a TLS connection") };
+        stream.conn.writer().write_all(bytes.as_ref()).unwrap();
+        stream.conn.writer().write_all(&retype::marked(handshake)).unwrap();
+        stream.flush().unwrap();
+    }
+
     /// Sends a GET with a Host.
     #[track_caller]
     pub fn send_get(&mut self, host: &str, path: &str) {
@@ -233,6 +261,25 @@ impl Client {
         };
         self.socket().set_read_timeout(Some(DEADLINE)).unwrap();
         matches!(silent, Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    /// Reads at most `piece` bytes every `pause`, for as long as `time` says. The time is what this
+    /// is about: a client that is never fast, and never still.
+    #[track_caller]
+    pub fn read_slowly(&mut self, piece: usize, pause: Duration, time: Duration) {
+        let start = Instant::now();
+        let mut bytes = vec![0; piece];
+        while start.elapsed() < time {
+            thread::sleep(pause);
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(&mut bytes),
+                Stream::Tls(stream) => stream.read(&mut bytes),
+            };
+            let took = start.elapsed();
+            let len = read.unwrap_or_else(|error| panic!("cut off after {took:?}: {error}"));
+            assert!(len > 0, "ended after {took:?} with {} bytes", self.buf.len());
+            self.buf.extend_from_slice(bytes.get(..len).unwrap());
+        }
     }
 
     fn socket(&self) -> &TcpStream {

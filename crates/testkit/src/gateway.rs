@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -19,6 +21,18 @@ const HTTPS: u16 = 8443;
 const PRIVATE_HTTP: u16 = 8081;
 const ADMIN: u16 = 9901;
 
+/// O_NONBLOCK of open(2).
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
+
+/// Who reads a FIFO that the access log goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FifoReader {
+    /// Nobody has it open.
+    Missing,
+    /// It is open, but nothing is ever read from it.
+    Stuck,
+}
+
 /// What a gateway is started with. The access log goes to a file, and the rest is the default,
 /// until something is added.
 #[derive(Debug)]
@@ -28,6 +42,7 @@ pub struct GatewayBuilder {
     config: String,
     workers: String,
     private: bool,
+    fifo_log: Option<FifoReader>,
     manifests: Vec<(String, String)>,
 }
 
@@ -53,6 +68,13 @@ impl GatewayBuilder {
     #[must_use]
     pub fn private(mut self) -> Self {
         self.private = true;
+        self
+    }
+
+    /// Makes the access log a FIFO.
+    #[must_use]
+    pub fn log_to_fifo(mut self, reader: FifoReader) -> Self {
+        self.fifo_log = Some(reader);
         self
     }
 
@@ -87,6 +109,13 @@ impl GatewayBuilder {
         for (file, text) in &self.manifests {
             fs::write(folder.path().join("manifests").join(file), text).unwrap();
         }
+        let log_reader = self.fifo_log.and_then(|reader| {
+            let path = folder.path().join("access.log");
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+            // O_NONBLOCK: without it, opening waits for the writer.
+            let open = || fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(&path);
+            (reader == FifoReader::Stuck).then(|| open().unwrap())
+        });
         let config = folder.path().join("gateway.yaml");
         fs::write(&config, self.yaml(address)).unwrap();
         let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
@@ -98,7 +127,7 @@ impl GatewayBuilder {
             .stderr(stderr)
             .spawn()
             .unwrap_or_else(|e| panic!("starting {}: {e}", self.exe.display()));
-        Gateway { child, folder, address, exe: self.exe, exited: None }
+        Gateway { child, folder, address, exe: self.exe, exited: None, _log_reader: log_reader }
     }
 
     fn yaml(&self, address: IpAddr) -> String {
@@ -134,6 +163,8 @@ pub struct Gateway {
     address: IpAddr,
     exe: PathBuf,
     exited: Option<ExitStatus>,
+    /// The FIFO stays open on this side for as long as the gateway may write to it.
+    _log_reader: Option<fs::File>,
 }
 
 impl Gateway {
@@ -145,6 +176,7 @@ impl Gateway {
             config: String::new(),
             workers: "2".to_owned(),
             private: false,
+            fifo_log: None,
             manifests: Vec::new(),
         }
     }

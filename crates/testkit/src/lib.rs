@@ -21,13 +21,14 @@ mod gateway;
 pub mod manifest;
 mod message;
 mod net;
+mod retype;
 mod tls;
 
 pub use backend::{Backend, Connection, Request};
 pub use client::{Client, End, get};
-pub use gateway::{Gateway, GatewayBuilder};
+pub use gateway::{FifoReader, Gateway, GatewayBuilder};
 pub use message::{Head, Incomplete, Response};
-pub use net::{DEADLINE, eventually, unique_address};
+pub use net::{DEADLINE, Socket, eventually, sockets, unique_address};
 pub use tls::{Authority, Pair, TlsSettings};
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use crate::manifest::{Ingress, service_at};
-use crate::{Backend, Client, End, Head, unique_address};
+use crate::{Backend, Client, End, Head, eventually, sockets, unique_address};
 
 #[test]
 fn client_and_backend_understand_each_other() {
@@ -98,4 +98,24 @@ fn manifests_hold_what_they_were_built_from() {
     for part in ["name: i", "host: \"a.test\"", "pathType: Prefix", "secretName: s"] {
         assert!(ingress.contains(part), "{part}: {ingress}");
     }
+}
+
+#[test]
+fn sockets_tell_what_is_not_read_yet() {
+    let (go, wait) = std::sync::mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::with_small_window(move |connection| {
+        wait.lock().unwrap().recv().unwrap();
+        connection.read_some();
+    });
+    let mut client = Client::connect(backend.address());
+    client.send("12345");
+    let own = client.local_address();
+    let unread = || {
+        let end = sockets().into_iter().find(|s| s.remote == own && s.local == backend.address());
+        end.map(|socket| socket.unread)
+    };
+    eventually("it has come", || (unread() == Some(5)).then_some(()));
+    go.send(()).unwrap();
+    eventually("it is read", || (unread() != Some(5)).then_some(()));
 }

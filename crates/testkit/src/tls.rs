@@ -10,6 +10,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
+use crate::retype;
+
 /// A chain and its key, PEM.
 #[derive(Clone, Debug)]
 pub struct Pair {
@@ -110,7 +112,14 @@ impl TlsSettings {
 
     /// The same with these versions.
     pub fn trusting_anyone_with(versions: &[&'static SupportedProtocolVersion]) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        Self::trusting_anyone_of(aws_lc_rs::default_provider(), versions)
+    }
+
+    fn trusting_anyone_of(
+        provider: CryptoProvider,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Self {
+        let provider = Arc::new(provider);
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .unwrap()
@@ -118,6 +127,14 @@ impl TlsSettings {
             .with_custom_certificate_verifier(Arc::new(anyone::Anyone(provider)))
             .with_no_client_auth();
         Self::new(config, &[])
+    }
+
+    /// A client that takes any certificate and can send handshake messages piece by piece, which
+    /// rustls itself never does: see [`crate::Client::send_with_handshake`]. TLS 1.3.
+    pub fn sending_handshakes() -> Self {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites = vec![retype::suite()];
+        Self::trusting_anyone_of(provider, &[&rustls::version::TLS13])
     }
 
     /// The same without SNI.

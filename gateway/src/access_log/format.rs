@@ -276,6 +276,7 @@ mod tests {
             status: 200,
             received: 1,
             sent: 2,
+            at: std::time::Instant::now(),
             duration: Duration::from_micros(1234),
             upstream: Some("127.0.0.1:80".parse().unwrap()),
             upstream_duration: Duration::from_micros(5),

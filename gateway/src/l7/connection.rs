@@ -145,10 +145,13 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
     let mut inbound = Buf::default();
     let client = match &context.tls {
         None => Client::Plain(tcp),
-        Some(config) => match handshake(tcp, config, &context, &timer, &mut inbound).await {
-            Some(stream) => Client::Tls(stream),
-            None => return,
-        },
+        Some(config) => {
+            let handshake = handshake(tcp, config, &context, &timer, &mut inbound);
+            match Box::pin(handshake).await {
+                Some(stream) => Client::Tls(stream),
+                None => return,
+            }
+        }
     };
     let mut connection = Connection { client, inbound, timer, peer, context };
     let mut first = true;
@@ -156,13 +159,13 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
         let timeouts = &connection.context.settings.timeouts;
         let idle = if first { timeouts.head } else { timeouts.idle };
         if connection.inbound.is_empty() && !connection.wait(first, idle).await {
-            return connection.close().await;
+            return Box::pin(connection.close()).await;
         }
         first = false;
         match connection.serve_one(idle).await {
             Next::Keep => {}
-            Next::Close => return connection.close().await,
-            Next::Drain => return connection.drain().await,
+            Next::Close => return Box::pin(connection.close()).await,
+            Next::Drain => return Box::pin(connection.drain()).await,
             Next::Abort => return connection.abort(),
         }
     }
@@ -353,6 +356,7 @@ impl Connection {
             status,
             received: 0,
             sent,
+            at: Instant::now(),
             duration: Duration::ZERO,
             upstream: None,
             upstream_duration: Duration::ZERO,
@@ -405,6 +409,7 @@ impl Connection {
             status: outcome.status,
             received: outcome.received,
             sent: outcome.sent,
+            at: request.started + duration,
             duration,
             upstream: outcome.upstream,
             upstream_duration: outcome.upstream_duration,
@@ -468,3 +473,17 @@ struct Outcome {
 
 // One buffer of this size has to hold the largest head that may be configured.
 const _: () = assert!(LARGE >= 64 * 1024);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle connection holds its task's whole future, so its size is memory per connection.
+    #[test]
+    fn a_connections_future_stays_small() {
+        fn size<F>(_: fn(TcpStream, SocketAddr, Arc<ListenerContext>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(serve) <= 2304, "{}", size(serve));
+    }
+}

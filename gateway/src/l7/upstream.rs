@@ -12,6 +12,11 @@ use tokio::net::TcpStream;
 
 use super::timer::{Timer, coarse_now};
 
+/// How many bytes may wait in a socket for the receiver's window (tcp(7), TCP_NOTSENT_LOWAT).
+/// Without a limit a socket takes megabytes ahead and is writable again only when a third of them
+/// has gone: a slow but steady receiver would look as if nothing moved.
+pub(crate) const UNSENT: u32 = 64 * 1024;
+
 /// One address that serves, with what all threads know of it. Lives as long as any table or
 /// connection refers to it.
 #[derive(Debug)]
@@ -196,6 +201,7 @@ pub(crate) async fn connect(
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
     Ok(Upstream { stream, endpoint: Arc::clone(endpoint), reused: false })
 }
 

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{self, ListenerContext};
 use super::settings::{Settings, Timeouts};
 use super::table::Shared;
-use super::upstream::Ejection;
+use super::upstream::{Ejection, UNSENT};
 use super::{timer, tls, upstream};
 use crate::access_log::AccessLog;
 use crate::config::Alb;
@@ -234,8 +234,9 @@ fn listen(address: SocketAddr, shared_port: bool) -> io::Result<std::net::TcpLis
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted connections inherit it.
+    // Accepted connections inherit both.
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,5 +1,6 @@
 //! What the backend learns of the client, and which fields stay on their hop.
 
+use testkit::manifest::{Ingress, service, tls_secret};
 use testkit::{Backend, Gateway, Head};
 
 use crate::{builder, everything_to, gateway_to};
@@ -263,4 +264,28 @@ fn response_without_date_gets_one() {
     assert_eq!(dated.get("a.test", "/").header("date"), Some("then"));
     // The other backend is gone, so this is the gateway's own answer.
     assert!(gateway.get("a.test", "/").header("date").unwrap().ends_with(" GMT"));
+}
+
+#[test]
+fn of_several_schemes_that_a_trusted_proxy_passes_on_its_own_counts() {
+    let backend = Backend::echo();
+    let pair = testkit::Authority::new().issue(&["a.test"]);
+    let secured = Ingress::new("all").tls(&["a.test"], "cert").host("a.test").prefix("/", "app");
+    let manifests = service("app", &[&backend]) + &tls_secret("cert", &pair) + &secured.yaml();
+    let gateway =
+        builder().alb("trustedProxies: [127.0.0.0/8]").manifest("all.yaml", manifests).start();
+    let ask = |first: &str, last: &str| {
+        let mut client = gateway.client();
+        client.send(format!(
+            "GET /p HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: {first}\r\nX-Other: y\r\n\
+             X-Forwarded-Proto: {last}\r\n\r\n"
+        ));
+        client.response()
+    };
+    assert_eq!(ask("https", "http").status, 308, "the nearest proxy was asked by http");
+    let response = ask("http", "https");
+    assert_eq!(response.status, 200);
+    let head = Head::parse(&response.body);
+    assert_eq!(head.values("x-forwarded-proto"), ["https"]);
+    assert_eq!(head.value("x-other"), Some("y"));
 }

@@ -8,6 +8,7 @@ mod admin;
 mod bodies;
 mod forwarding;
 mod framing;
+mod paths;
 mod pools;
 mod reload;
 mod routing;
@@ -17,6 +18,7 @@ mod startup;
 mod timeouts;
 mod tls;
 mod upgrade;
+mod uploads;
 
 /// A gateway to be configured.
 fn builder() -> GatewayBuilder {

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
-use testkit::{Backend, End, eventually, get};
+use testkit::{Backend, Client, End, FifoReader, Gateway, TlsSettings, eventually, get};
 
 use crate::{builder, everything_to};
 
@@ -103,4 +103,104 @@ fn access_log_is_complete_when_the_process_has_ended() {
     gateway.terminate();
     gateway.wait();
     assert_eq!(gateway.access_log().len(), 25);
+}
+
+/// The client has had the beginning of something that would go on for long.
+fn endless() -> Backend {
+    Backend::start(|connection| {
+        let head = connection.head().unwrap();
+        connection.send(match head.line.split(' ').nth(1).unwrap() {
+            "/length" => "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun",
+            "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n",
+            "/close" => "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbegun",
+            "/tunnel" => {
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\n\r\nbegun"
+            }
+            other => panic!("{other}"),
+        });
+        connection.read_some();
+    })
+}
+
+#[track_caller]
+fn begin(mut client: Client, path: &str, version: &str) -> Client {
+    let upgrade = match path {
+        "/tunnel" => "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+        _ => "",
+    };
+    client.send(format!("GET {path} HTTP/{version}\r\nHost: a.test\r\n{upgrade}\r\n"));
+    if client.head().is_chunked() {
+        client.read(3);
+    }
+    assert_eq!(client.read(5), b"begun");
+    client
+}
+
+#[test]
+fn what_the_drain_time_cuts_is_reset_and_logged_as_such() {
+    let backend = endless();
+    let mut gateway =
+        builder().config("drain: 1s").manifest("all.yaml", everything_to(&[&backend])).start();
+    let settings = TlsSettings::trusting_anyone();
+    let cases = [
+        ("/length", "1.1"),
+        ("/chunked", "1.1"),
+        ("/close", "1.1"),
+        ("/close", "1.0"),
+        ("/tunnel", "1.1"),
+    ];
+    let mut clients = Vec::new();
+    for (path, version) in cases {
+        clients.push((path, version, begin(gateway.client(), path, version)));
+        let tls = Client::connect_tls(gateway.https(), "a.test", &settings);
+        clients.push((path, version, begin(tls, path, version)));
+    }
+    gateway.terminate();
+    for (path, version, client) in &mut clients {
+        let (_, end) = client.read_to_end();
+        assert_eq!(end, End::Aborted, "{path} HTTP/{version}");
+    }
+    assert!(gateway.wait().success());
+    let lines = gateway.access_log();
+    assert_eq!(lines.len(), clients.len());
+    for line in lines {
+        assert_eq!(line["error"], "cut at the drain's deadline", "{line}");
+    }
+}
+
+#[test]
+fn second_sigterm_ends_it_at_once() {
+    let backend = endless();
+    let mut gateway =
+        builder().config("drain: 60s").manifest("all.yaml", everything_to(&[&backend])).start();
+    let mut client = begin(gateway.client(), "/length", "1.1");
+    gateway.terminate();
+    eventually("it drains", || {
+        (get(gateway.admin(), "admin", "/readyz").status == 503).then_some(())
+    });
+    assert_eq!(gateway.exit_status(), None);
+    gateway.terminate();
+    assert!(!gateway.wait().success(), "what it has cut off is not a success");
+    client.read_to_end();
+}
+
+#[test]
+fn reader_of_the_access_log_that_is_stuck_does_not_keep_the_process() {
+    let backend = Backend::named("x");
+    let mut gateway: Gateway = builder()
+        .config("drain: 1s")
+        .log_to_fifo(FifoReader::Stuck)
+        .manifest("all.yaml", everything_to(&[&backend]))
+        .start();
+    let mut client = gateway.client();
+    let path = format!("/{}", "x".repeat(4000));
+    eventually("the FIFO is full", || {
+        for _ in 0..50 {
+            assert_eq!(client.get("a.test", &path).text(), "x", "the log holds nobody up");
+        }
+        (gateway.metric("tidegate_access_log_lost_total", &[]) > 0.0).then_some(())
+    });
+    gateway.terminate();
+    assert!(gateway.wait().success());
 }

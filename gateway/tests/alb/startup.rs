@@ -1,6 +1,6 @@
 //! What keeps the gateway from starting is said on stderr, with what to do.
 
-use testkit::{Backend, Gateway, eventually};
+use testkit::{Backend, FifoReader, Gateway, eventually};
 
 use crate::{builder, everything_to};
 
@@ -60,4 +60,10 @@ fn connections_beyond_the_limit_are_closed_and_room_is_made_again() {
         client.try_send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").ok()?;
         client.try_response_to("GET").ok()
     });
+}
+
+#[test]
+fn access_log_that_nobody_can_read_is_an_error_with_key_and_value() {
+    let error = refusal(builder().log_to_fifo(FifoReader::Missing).spawn());
+    assert!(error.contains("accessLog.path") && error.contains("access.log"), "{error}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Backend, End, Gateway};
+use testkit::{Backend, Client, End, Gateway};
 
 use crate::{builder, everything_to};
 
@@ -192,22 +192,74 @@ fn socket_with_full_queue(
     (socket.into(), filling)
 }
 
+/// Sends a body without end in this framing, and tells how many MiB were taken when the gateway
+/// has closed the connection.
+fn sends_on_and_on(
+    connection: &mut testkit::Connection,
+    ended: &std::sync::Mutex<std::sync::mpsc::Sender<usize>>,
+) {
+    let chunked = connection.head().is_some_and(|head| head.line.contains("/chunked"));
+    let (framing, block) = match chunked {
+        true => ("Transfer-Encoding: chunked", chunk(1 << 20)),
+        false => ("Content-Length: 1073741824", vec![b'x'; 1 << 20]),
+    };
+    connection.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+    let sent = (0..1024).take_while(|_| connection.try_send(&block).is_ok()).count();
+    ended.lock().unwrap().send(sent).unwrap();
+}
+
+fn chunk(len: usize) -> Vec<u8> {
+    format!("{len:x}\r\n{}\r\n", "x".repeat(len)).into_bytes()
+}
+
 #[test]
 fn client_that_stops_reading_is_cut_off() {
     let (ended, has_ended) = std::sync::mpsc::channel();
     let ended = std::sync::Mutex::new(ended);
-    let backend = Backend::start(move |connection| {
-        connection.request();
-        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        let block = vec![b'x'; 1 << 20];
-        let sent = (0..1024).take_while(|_| connection.try_send(&block).is_ok()).count();
-        ended.lock().unwrap().send(sent).unwrap();
-    });
+    let backend = Backend::start(move |connection| sends_on_and_on(connection, &ended));
     let gateway = with("bodyStall", &backend);
-    let mut client = gateway.client();
-    client.send_get("a.test", "/");
-    assert_eq!(client.head().status(), 200);
-    let sent = has_ended.recv_timeout(testkit::DEADLINE).expect("the backend is let go");
-    assert!(sent < 1024, "all of it was taken in");
-    assert_eq!(client.read_to_end().1, End::Aborted);
+    for path in ["/length", "/chunked"] {
+        for mut client in [gateway.client(), Client::with_small_window(gateway.http())] {
+            client.send_get("a.test", path);
+            assert_eq!(client.head().status(), 200);
+            let sent = has_ended.recv_timeout(testkit::DEADLINE).expect("the backend is let go");
+            assert!(sent < 1024, "all of it was taken in");
+            assert_eq!(client.read_to_end().1, End::Aborted);
+        }
+    }
+}
+#[test]
+fn client_that_reads_slowly_but_steadily_gets_the_whole_body() {
+    const BLOCKS: usize = 40;
+    const BLOCK: usize = 100_000;
+    let backend = Backend::start(|connection| {
+        let chunked = connection.head().is_some_and(|head| head.line.contains("/chunked"));
+        let (framing, block, end) = match chunked {
+            true => ("Transfer-Encoding: chunked".to_owned(), chunk(BLOCK), "0\r\n\r\n"),
+            false => (format!("Content-Length: {}", BLOCKS * BLOCK), vec![b'x'; BLOCK], ""),
+        };
+        connection.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        for _ in 0..BLOCKS {
+            connection.send(&block);
+        }
+        connection.send(end);
+        connection.read_some();
+    });
+    let gateway = builder()
+        .alb("timeouts: {bodyStall: 1s}")
+        .manifest("all.yaml", everything_to(&[&backend]))
+        .start();
+    std::thread::scope(|scope| {
+        for path in ["/length", "/chunked"] {
+            let gateway = &gateway;
+            scope.spawn(move || {
+                let mut client = Client::with_small_window(gateway.http());
+                client.send_get("a.test", path);
+                client.read_slowly(8000, Duration::from_millis(100), Duration::from_secs(4));
+                let response = client.response();
+                assert_eq!(response.body.len(), BLOCKS * BLOCK, "{path}");
+                assert!(response.body.iter().all(|&b| b == b'x'), "{path}");
+            });
+        }
+    });
 }

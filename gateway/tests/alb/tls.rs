@@ -336,3 +336,19 @@ fn pipelined_requests_and_a_long_upload_over_tls_arrive_whole() {
         assert_eq!(client.response().text(), expected);
     }
 }
+
+#[test]
+fn half_a_key_update_behind_a_request_does_not_keep_its_response_back() {
+    let backend = Backend::named("x");
+    let gateway = crate::gateway_to(&backend);
+    let mut client = connect(&gateway, "a.test", &TlsSettings::sending_handshakes());
+    assert_eq!(client.get("a.test", "/").text(), "x");
+    // The type KeyUpdate and the first byte of its length, which is three bytes long.
+    client.send_with_handshake("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", &[24, 0]);
+    assert_eq!(client.response().text(), "x");
+    assert!(!gateway.stderr().contains("panicked"), "{}", gateway.stderr());
+    assert_eq!(
+        connect(&gateway, "a.test", &TlsSettings::trusting_anyone()).get("a.test", "/").text(),
+        "x"
+    );
+}

@@ -1,8 +1,10 @@
 //! Protocol changes: from the 101 on, bytes pass both ways.
 
+use std::time::{Duration, Instant};
+
 use testkit::{Backend, Client, End, Gateway, eventually};
 
-use crate::gateway_to;
+use crate::{builder, everything_to, gateway_to};
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -157,4 +159,67 @@ fn refused_upgrade_leaves_the_connection_usable() {
         client.send(HANDSHAKE);
         assert_eq!(client.response().status, 426);
     }
+}
+
+#[test]
+fn backend_that_changes_the_protocol_without_saying_to_which_is_answered_with_502() {
+    for fields in [
+        "",
+        "Upgrade: websocket\r\n",
+        "Connection: Upgrade\r\n",
+        "Connection: keep-alive\r\nUpgrade: websocket\r\n",
+    ] {
+        let backend = Backend::start(move |connection| {
+            connection.head();
+            connection.send(format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\nbytes"));
+            connection.read_some();
+        });
+        let gateway = gateway_to(&backend);
+        let mut client = gateway.client();
+        client.send(HANDSHAKE);
+        assert_eq!(client.response().status, 502, "{fields:?}");
+        assert_eq!(gateway.metric("tidegate_tunnels_total", &[]), 0.0, "{fields:?}");
+    }
+}
+
+/// A gateway whose tunnels may idle for this long, with these annotations on the only Ingress.
+#[track_caller]
+fn with_tunnel_timeout(backend: &Backend, tunnel: &str, read: &str) -> Gateway {
+    let manifests = everything_to(&[backend]).replace(
+        "  name: all\n",
+        &format!(
+            "  name: all\n  annotations: {{nginx.ingress.kubernetes.io/proxy-read-timeout: \"{read}\"}}\n"
+        ),
+    );
+    assert!(manifests.contains("proxy-read-timeout"));
+    builder()
+        .alb(&format!("timeouts: {{tunnel: {tunnel}}}"))
+        .manifest("all.yaml", manifests)
+        .start()
+}
+
+#[test]
+fn idle_tunnel_is_cut_off_after_the_longer_of_its_two_timeouts() {
+    let backend = echo();
+    // The ALB's, then the route's, in seconds.
+    std::thread::scope(|scope| {
+        for (tunnel, read) in [("300ms", "2"), ("2s", "1")] {
+            let backend = &backend;
+            scope.spawn(move || assert_idles_two_seconds(backend, tunnel, read));
+        }
+    });
+}
+
+#[track_caller]
+fn assert_idles_two_seconds(backend: &Backend, tunnel: &str, read: &str) {
+    let gateway = with_tunnel_timeout(backend, tunnel, read);
+    let mut client = gateway.client();
+    client.send(HANDSHAKE);
+    accepted(&mut client);
+    assert!(client.stays_silent_for(Duration::from_millis(1500)), "{tunnel}, {read} s");
+    client.send("still there");
+    assert_eq!(client.read(11), b"still there");
+    let start = Instant::now();
+    assert_eq!(client.expect_end(), End::Aborted, "{tunnel}, {read} s");
+    assert!(start.elapsed() > Duration::from_millis(1900), "{tunnel}, {read} s");
 }

@@ -121,7 +121,8 @@ impl Connection {
         let prefilled = body.prefill(&mut self.inbound, &context.settings.limits);
         request.head = std::mem::take(&mut body.out);
         if let Err(error) = prefilled {
-            return self.fail(request, &NoHead::Client(error), Outcome::default(), false).await;
+            let error = NoHead::Client(error);
+            return Box::pin(self.fail(request, &error, Outcome::default(), false)).await;
         }
         let mut exchange = Exchange {
             request,
@@ -147,17 +148,15 @@ impl Connection {
                 request.let_go(context.kind);
                 drop(local);
                 let ends = (upstream, in_flight);
-                self.tunnel(request, ends, incoming, reply, timeouts.tunnel, outcome).await
+                let idle = timeouts.tunnel;
+                Box::pin(self.tunnel(request, ends, incoming, reply, idle, outcome)).await
             }
-            Ok((upstream, in_flight, found)) => {
-                let next = self.respond(exchange, upstream, found).await;
-                drop(in_flight);
-                next
-            }
+            Ok((upstream, _in_flight, found)) => self.respond(&mut exchange, upstream, found).await,
             Err(error) => {
-                let Exchange { torn, mut outcome, body, .. } = exchange;
-                outcome.received = body.bytes;
-                self.fail(request, &error, outcome, torn).await
+                let torn = exchange.torn;
+                let mut outcome = exchange.outcome;
+                outcome.received = exchange.body.bytes;
+                Box::pin(self.fail(request, &error, outcome, torn)).await
             }
         }
     }
@@ -177,7 +176,9 @@ impl Connection {
             exchange.outcome.upstream = Some(endpoint.address);
             let error = match self.reach(exchange, endpoint).await {
                 Ok(mut upstream) => {
-                    let sent_at = Instant::now();
+                    // An idle connection is there at once: one reading of the clock less.
+                    let first = upstream.reused && exchange.tried.attempts == 0;
+                    let sent_at = if first { exchange.request.started } else { Instant::now() };
                     let result = self.await_head(exchange, &mut upstream).await;
                     exchange.outcome.upstream_duration = sent_at.elapsed();
                     match result {
@@ -216,7 +217,8 @@ impl Connection {
             shard.upstream_reused.increment();
             return Ok(upstream);
         }
-        match connect(endpoint, &self.timer, exchange.timeouts.connect).await {
+        // Boxed, as all that is rare: a connection holds room for its largest future for ever.
+        match Box::pin(connect(endpoint, &self.timer, exchange.timeouts.connect)).await {
             Ok(upstream) => {
                 shard.upstream_connects.increment();
                 Ok(upstream)
@@ -328,7 +330,7 @@ impl Connection {
     /// Passes the response on, counts it, and keeps the endpoint's connection if it is clean.
     async fn respond(
         &mut self,
-        mut exchange: Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         mut upstream: Upstream,
         found: Found,
     ) -> Next {
@@ -337,8 +339,8 @@ impl Connection {
         let (chunked, _) = onward_framing(head.framing, exchange.request.version);
         let out = std::mem::take(&mut exchange.reply);
         let mut response = Pump::new(head.framing, chunked, None).behind(out);
-        let result = self.relay(&mut exchange, &mut upstream, &mut response).await;
-        let Exchange { request, body, incoming, mut outcome, context, .. } = exchange;
+        let result = self.relay(exchange, &mut upstream, &mut response).await;
+        let Exchange { request, body, incoming, outcome, context, .. } = exchange;
         outcome.received = body.bytes;
         outcome.sent = response.bytes;
         let next = match &result {
@@ -351,7 +353,7 @@ impl Connection {
             Ok(()) if !keep_alive => Next::Close,
             Ok(()) => Next::Keep,
         };
-        self.note(request, &outcome);
+        self.note(request, outcome);
         let spent = head.framing == Framing::UntilClose || !head.keep_alive;
         // Unsent bytes of this request would be taken for the beginning of the next one's.
         if result.is_ok() && body.is_sent() && !spent && incoming.is_empty() {
