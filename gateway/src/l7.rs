@@ -7,6 +7,7 @@
 mod balance;
 mod buffer;
 mod connection;
+mod context;
 pub(crate) mod date;
 mod names;
 mod pump;

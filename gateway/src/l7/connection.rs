@@ -4,25 +4,21 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http1::{Field, HeadError, Method, Version};
-use model::AlbKind;
 use rustls::{NamedGroup, ProtocolVersion, ServerConfig};
 use tokio::net::TcpStream;
 
 use super::buffer::{Buf, LARGE};
-use super::request::{Answer, Facts, Received, Request, decide};
-use super::response::{Onward, write_answer};
-use super::settings::Settings;
-use super::table::Shared;
+use super::context::ListenerContext;
+use super::request::{Facts, Received, Request, decide};
+use super::response::{Answer, Onward, write_answer};
 use super::timer::{self, Timer, timer};
 use super::tls::stream::TlsStream;
 use super::transport::{Client, Stream};
-use crate::access_log::{AccessLog, Entry};
-use crate::metrics::{WorkerShard, listener_index};
+use crate::access_log::Entry;
 
 mod forward;
 mod tunnel;
@@ -34,57 +30,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const DRAINING_FIRST: Duration = Duration::from_millis(100);
 /// How many bytes are drained at the most.
 const LINGER_BYTES: usize = 1 << 20;
-
-/// What the connections of one listener on one worker have in common.
-#[derive(Debug)]
-pub(crate) struct ListenerContext {
-    pub(crate) kind: AlbKind,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) worker: usize,
-    pub(crate) log: AccessLog,
-    /// The local port as X-Forwarded-Port has it.
-    pub(crate) port_text: Vec<u8>,
-    /// No new requests are taken.
-    pub(crate) draining: Arc<AtomicBool>,
-    /// The process' clock for health of endpoints starts here.
-    pub(crate) epoch: Instant,
-}
-
-impl ListenerContext {
-    #[inline]
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn shard(&self) -> &WorkerShard {
-        &self.shared.metrics.workers[self.worker]
-    }
-
-    /// Counts a connection, which [`serve`] counts off again.
-    pub(crate) fn count_accepted(&self) {
-        self.shard().accepted[listener_index(self.kind, self.tls.is_some())].increment();
-    }
-
-    fn count_closed(&self) {
-        self.shard().closed[listener_index(self.kind, self.tls.is_some())].increment();
-    }
-
-    /// Connections of this listener's ALB that are open on this worker.
-    pub(crate) fn open(&self) -> u64 {
-        [false, true]
-            .into_iter()
-            .map(|tls| listener_index(self.kind, tls))
-            .map(|at| self.shard().accepted[at].get() - self.shard().closed[at].get())
-            .sum()
-    }
-
-    pub(crate) fn now_ms(&self, now: Instant) -> u64 {
-        u64::try_from(now.duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 thread_local! {
     /// Field positions of the head being read: never needed across a wait.

@@ -10,8 +10,9 @@ use model::AlbKind;
 use plan::l7::{Verdict, path};
 
 use super::buffer::Buf;
-use super::connection::ListenerContext;
+use super::context::ListenerContext;
 use super::names;
+use super::response::Answer;
 use super::table::Local;
 use crate::metrics::RouteMetrics;
 
@@ -58,29 +59,6 @@ pub(crate) struct Facts {
 pub(crate) struct Original {
     pub(crate) host: Vec<u8>,
     pub(crate) path: Vec<u8>,
-}
-
-/// An answer that the gateway gives itself.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) location: Option<String>,
-    /// For the log, where it is the gateway's or the cluster's fault.
-    pub(crate) error: &'static str,
-}
-
-impl Answer {
-    pub(crate) fn status(status: u16) -> Self {
-        Self { status, location: None, error: "" }
-    }
-
-    pub(crate) fn failed(status: u16, error: &'static str) -> Self {
-        Self { status, location: None, error }
-    }
-
-    fn redirect(status: u16, location: String) -> Self {
-        Self { status, location: Some(location), error: "" }
-    }
 }
 
 /// What a head's bytes belong to.

@@ -6,7 +6,29 @@ use http1::{Field, FieldId, Framing, ResponseHead, Version};
 
 use super::buffer::Buf;
 use super::date;
-use super::request::Answer;
+
+/// An answer that the gateway gives itself.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    /// For the log, where it is the gateway's or the cluster's fault.
+    pub(crate) error: &'static str,
+}
+
+impl Answer {
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, location: None, error: "" }
+    }
+
+    pub(crate) fn failed(status: u16, error: &'static str) -> Self {
+        Self { status, location: None, error }
+    }
+
+    pub(crate) fn redirect(status: u16, location: String) -> Self {
+        Self { status, location: Some(location), error: "" }
+    }
+}
 
 /// How a response goes on to the client.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::connection::{self, ListenerContext};
+use super::connection;
+use super::context::ListenerContext;
 use super::settings::{Settings, Timeouts};
 use super::table::Shared;
 use super::upstream::{Ejection, UNSENT};

@@ -10,12 +10,13 @@ use http1::{Framing, HeadError, Method, ResponseHead, Version};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-use super::{Connection, ListenerContext, Next, Outcome, with_fields};
+use super::{Connection, Next, Outcome, with_fields};
 use crate::l7::balance::Backend;
 use crate::l7::buffer::Buf;
+use crate::l7::context::ListenerContext;
 use crate::l7::pump::{Pump, PumpError, is_through};
-use crate::l7::request::{Answer, Hold, Request};
-use crate::l7::response::{Onward, onward_framing, write_head};
+use crate::l7::request::{Hold, Request};
+use crate::l7::response::{Answer, Onward, onward_framing, write_head};
 use crate::l7::settings::Timeouts;
 use crate::l7::transport::{Client, Stream};
 use crate::l7::upstream::{Endpoint, InFlight, Upstream, checkin, checkout, connect};
