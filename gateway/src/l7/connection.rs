@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 
 use super::buffer::{Buf, LARGE};
 use super::context::ListenerContext;
+use super::gate;
+use super::recycled::{self, Boxes};
 use super::request::{Facts, Received, Request, decide};
 use super::response::{Answer, Onward, write_answer};
 use super::timer::{self, Timer, timer};
@@ -32,6 +34,8 @@ const DRAINING_FIRST: Duration = Duration::from_millis(100);
 const LINGER_BYTES: usize = 1 << 20;
 
 thread_local! {
+    /// Memory for the futures of requests.
+    static REQUESTS: Boxes<(Connection, Next)> = const { Boxes::new() };
     /// Field positions of the head being read: never needed across a wait.
     static FIELDS: RefCell<Vec<Field>> = RefCell::new(Vec::with_capacity(64));
 }
@@ -107,7 +111,10 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
             return Box::pin(connection.close()).await;
         }
         first = false;
-        match connection.serve_one(idle).await {
+        gate::admit().await;
+        let next;
+        (connection, next) = recycled::run(&REQUESTS, connection.serve_one(idle)).await;
+        match next {
             Next::Keep => {}
             Next::Close => return Box::pin(connection.close()).await,
             Next::Drain => return Box::pin(connection.drain()).await,
@@ -171,8 +178,8 @@ impl Connection {
     }
 
     /// Reads one request and answers it. `idle` is for its first byte.
-    async fn serve_one(&mut self, idle: Duration) -> Next {
-        match self.read_request(idle).await {
+    async fn serve_one(mut self, idle: Duration) -> (Self, Next) {
+        let next = match self.read_request(idle).await {
             Ok((mut request, None)) => self.forward(&mut request).await,
             Ok((mut request, Some(answer))) => self.answer(&mut request, &answer).await,
             Err(NoRequest::Closed) => Next::Close,
@@ -182,7 +189,8 @@ impl Connection {
                 let reason = error.text();
                 self.refuse(error.status(), reason).await
             }
-        }
+        };
+        (self, next)
     }
 
     async fn read_request(
@@ -429,6 +437,6 @@ mod tests {
         fn size<F>(_: fn(TcpStream, SocketAddr, Arc<ListenerContext>) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(serve) <= 2304, "{}", size(serve));
+        assert!(size(serve) <= 512, "{}", size(serve));
     }
 }

@@ -20,7 +20,7 @@ use super::context::ListenerContext;
 use super::settings::{Settings, Timeouts};
 use super::table::Shared;
 use super::upstream::{Ejection, UNSENT};
-use super::{timer, tls, upstream};
+use super::{gate, timer, tls, upstream};
 use crate::access_log::AccessLog;
 use crate::config::Alb;
 
@@ -264,6 +264,7 @@ impl Work {
             acceptors.spawn(accept(socket, Arc::new(context), connections.clone(), stop.clone()));
         }
         acceptors.close();
+        tokio::spawn(gate::keep());
         let shard = &shared.metrics.workers[worker];
         let mut ticks = 0u32;
         let tick = timer::run(|| {
