@@ -179,18 +179,28 @@ impl Connection {
 
     /// Reads one request and answers it. `idle` is for its first byte.
     async fn serve_one(mut self, idle: Duration) -> (Self, Next) {
-        let next = match self.read_request(idle).await {
-            Ok((mut request, None)) => self.forward(&mut request).await,
-            Ok((mut request, Some(answer))) => self.answer(&mut request, &answer).await,
-            Err(NoRequest::Closed) => Next::Close,
-            Err(NoRequest::TimedOut) if self.inbound.is_empty() => Next::Close,
-            Err(NoRequest::TimedOut) => self.refuse(408, "request head timed out").await,
-            Err(NoRequest::Refused(error)) => {
-                let reason = error.text();
-                self.refuse(error.status(), reason).await
+        let (mut request, answer) = match self.read_request(idle).await {
+            Ok(decided) => decided,
+            Err(reason) => {
+                let next = Box::pin(self.unread(reason)).await;
+                return (self, next);
             }
         };
+        let next = match answer {
+            None => self.forward(&mut request).await,
+            Some(answer) => Box::pin(self.answer(&mut request, &answer)).await,
+        };
         (self, next)
+    }
+
+    /// Does what is left to do where no request could be read.
+    async fn unread(&mut self, reason: NoRequest) -> Next {
+        match reason {
+            NoRequest::Closed => Next::Close,
+            NoRequest::TimedOut if self.inbound.is_empty() => Next::Close,
+            NoRequest::TimedOut => self.refuse(408, "request head timed out").await,
+            NoRequest::Refused(error) => self.refuse(error.status(), error.text()).await,
+        }
     }
 
     async fn read_request(

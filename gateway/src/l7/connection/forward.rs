@@ -59,6 +59,9 @@ struct Exchange<'a> {
     body: Pump,
     /// Everything of the request is still at hand in [`Request::head`].
     replayable: bool,
+    /// How much of [`Request::head`] this endpoint has not got yet, if it goes there from where it
+    /// stands.
+    unsent: usize,
     /// What has come from the endpoint.
     incoming: Buf,
     /// What is to be sent to the client: interim heads, then the final one.
@@ -131,6 +134,7 @@ impl Connection {
             context: &context,
             timeouts: context.settings.timeouts.for_route(&policy.timeouts),
             replayable: body.is_read(),
+            unsent: 0,
             body,
             incoming: Buf::default(),
             reply: Buf::default(),
@@ -245,7 +249,13 @@ impl Connection {
         exchange: &mut Exchange<'_>,
         upstream: &mut Upstream,
     ) -> Result<Found, NoHead> {
-        exchange.body.out.put(exchange.request.head.filled());
+        let head = exchange.request.head.filled();
+        if exchange.replayable {
+            exchange.unsent = head.len();
+        } else {
+            // It leaves together with what there is of the body.
+            exchange.body.out.put(head);
+        }
         self.timer.set(exchange.timeouts.body_stall);
         let result = poll_fn(|cx| match self.poll_head(cx, exchange, upstream) {
             Poll::Pending if self.timer.is_elapsed() => self.poll_late(cx, exchange, upstream),
@@ -270,7 +280,7 @@ impl Connection {
             self.timer.set(rest);
             return self.poll_head(cx, exchange, upstream);
         }
-        let client = !exchange.sent && exchange.body.out.is_empty();
+        let client = !exchange.sent && exchange.body.out.is_empty() && exchange.unsent == 0;
         Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
     }
 
@@ -284,7 +294,13 @@ impl Connection {
         let limits = &exchange.context.settings.limits;
         if !exchange.sent {
             let before = exchange.body.moved;
-            match exchange.body.poll(cx, client, inbound, &mut upstream.stream, limits) {
+            let endpoint = &mut upstream.stream;
+            let sent = match exchange.poll_send(cx, endpoint) {
+                Poll::Ready(Ok(())) => exchange.body.poll(cx, client, inbound, endpoint, limits),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Write(error))),
+                Poll::Pending => Poll::Pending,
+            };
+            match sent {
                 // It may have answered before it stopped listening.
                 Poll::Ready(result) if is_through(&result) => {
                     exchange.sent = true;
@@ -337,6 +353,9 @@ impl Connection {
     ) -> Next {
         let Found { head, keep_alive } = found;
         exchange.outcome.status = head.status;
+        // An early response: the rest goes on beside it.
+        let sent = exchange.request.head.len() - std::mem::take(&mut exchange.unsent);
+        exchange.body.out.put(&exchange.request.head.filled()[sent..]);
         let (chunked, _) = onward_framing(head.framing, exchange.request.version);
         let out = std::mem::take(&mut exchange.reply);
         let mut response = Pump::new(head.framing, chunked, None).behind(out);
@@ -500,6 +519,25 @@ impl Exchange<'_> {
         self.sent = false;
         self.watch = Watch::Later;
         true
+    }
+
+    /// Ready when what is sent from where it stands is with the kernel.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        endpoint: &mut TcpStream,
+    ) -> Poll<io::Result<()>> {
+        while self.unsent > 0 {
+            let head = self.request.head.filled();
+            let rest = &head[head.len() - self.unsent..];
+            let n = ready!(Stream::poll_write(endpoint, cx, [rest, b"", b""]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unsent -= n;
+            self.body.moved += n as u64;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when interim responses are with the kernel.
