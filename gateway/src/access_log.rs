@@ -75,16 +75,20 @@ pub struct Entry<'a> {
     pub upstream: Option<SocketAddr>,
     /// From sending the request to the response's head.
     pub upstream_duration: Duration,
-    /// The Ingress, empty for none.
-    pub ingress: &'a str,
-    /// The Service, empty for none.
-    pub service: &'a str,
+    /// Ingress and Service, as [`labels`] makes them.
+    pub labels: &'a str,
     /// X-Request-ID.
     pub request_id: &'a [u8],
     /// User-Agent as sent.
     pub user_agent: &'a [u8],
     /// What went wrong, empty where nothing did.
     pub error: &'a str,
+}
+
+/// Ingress and Service as members of a JSON object, each with a comma before it and left out
+/// where it is empty. Made once for each route.
+pub fn labels(ingress: &str, service: &str) -> String {
+    format::labels(ingress, service)
 }
 
 #[derive(Default)]

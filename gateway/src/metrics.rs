@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use model::AlbKind;
 
+use crate::access_log;
+
 mod render;
 
 pub use render::render;
@@ -113,36 +115,93 @@ pub fn listener_index(kind: AlbKind, tls: bool) -> usize {
     usize::from(kind == AlbKind::Private) * 2 + usize::from(tls)
 }
 
+/// Buckets whose counters stand beside those that every request changes.
+const FAST: usize = 4;
+
 /// What a worker counts for one route.
+///
+/// With thousands of routes a route's counters are no longer in the processor's cache when its
+/// turn comes. So a quick request that succeeds finds all of its own in the first cache line.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct RouteShard {
-    /// Responses by status class, 1xx to 5xx, and others.
-    pub classes: [Counter; 6],
-    /// Requests by duration; the last is above all bounds.
-    pub buckets: [Counter; 16],
+    /// Responses with a status of 2xx.
+    succeeded: Counter,
     /// Sum of the durations in microseconds.
-    pub sum_us: Counter,
+    sum_us: Counter,
     /// Request body bytes.
-    pub received: Counter,
+    received: Counter,
     /// Response body bytes.
-    pub sent: Counter,
+    sent: Counter,
+    /// Requests by duration, the first buckets.
+    fast: [Counter; FAST],
+    /// The other buckets; the last is above all bounds.
+    slow: [Counter; BUCKETS_US.len() + 1 - FAST],
+    /// Responses of the other classes: 1xx, 3xx, 4xx, 5xx, and others.
+    others: [Counter; 5],
+}
+
+/// A route's counters, as numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouteTotals {
+    /// Responses by status class, 1xx to 5xx, and others.
+    pub classes: [u64; 6],
+    /// Requests by duration; the last is above all bounds.
+    pub buckets: [u64; BUCKETS_US.len() + 1],
+    /// Sum of the durations in microseconds.
+    pub sum_us: u64,
+    /// Request body bytes.
+    pub received: u64,
+    /// Response body bytes.
+    pub sent: u64,
 }
 
 impl RouteShard {
     /// Counts a finished request.
     #[inline]
     pub fn record(&self, status: u16, duration: Duration, received: u64, sent: u64) {
-        let class = usize::from(status / 100).wrapping_sub(1).min(5);
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         // Most requests end in the first buckets, so a linear search is the short one.
         let bucket = BUCKETS_US.iter().position(|b| us <= *b).unwrap_or(BUCKETS_US.len());
-        if let (Some(class), Some(bucket)) = (self.classes.get(class), self.buckets.get(bucket)) {
+        let bucket = self.fast.get(bucket).or_else(|| self.slow.get(bucket - FAST));
+        let class = match status / 100 {
+            2 => Some(&self.succeeded),
+            1 => self.others.first(),
+            class @ 3..=5 => self.others.get(usize::from(class) - 2),
+            _ => self.others.last(),
+        };
+        if let (Some(class), Some(bucket)) = (class, bucket) {
             class.increment();
             bucket.increment();
         }
         self.sum_us.add(us);
         self.received.add(received);
         self.sent.add(sent);
+    }
+
+    /// Adds the counters to `totals`.
+    fn add_to(&self, totals: &mut RouteTotals) {
+        let [informational, redirects, client_errors, server_errors, other] = &self.others;
+        let classes =
+            [informational, &self.succeeded, redirects, client_errors, server_errors, other];
+        for (total, counter) in totals.classes.iter_mut().zip(classes) {
+            *total += counter.get();
+        }
+        for (total, counter) in totals.buckets.iter_mut().zip(self.fast.iter().chain(&self.slow)) {
+            *total += counter.get();
+        }
+        totals.sum_us += self.sum_us.get();
+        totals.received += self.received.get();
+        totals.sent += self.sent.get();
+    }
+
+    /// Back to zero. Nobody may be counting here.
+    fn reset(&self) {
+        let single = [&self.succeeded, &self.sum_us, &self.received, &self.sent];
+        let rows = self.fast.iter().chain(&self.slow).chain(&self.others);
+        for counter in single.into_iter().chain(rows) {
+            counter.0.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -157,19 +216,86 @@ pub struct RouteLabels {
     pub service: String,
 }
 
-/// A route's counters over all workers. Routes with the same labels share them.
+/// How many routes' counters of a worker lie side by side.
+const BLOCK: usize = 64;
+
+/// By worker, the counters of [`BLOCK`] routes, made on first use: most are served by few workers.
+type Block = Arc<[OnceLock<Box<[RouteShard]>>]>;
+
+/// Where a route's counters are.
+#[derive(Clone, Debug)]
+struct Place {
+    block: Block,
+    at: u32,
+}
+
+/// What requests need of a route's counters.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    place: Place,
+    log: Arc<str>,
+}
+
+impl Tally {
+    /// The worker's counters.
+    #[inline]
+    pub fn shard(&self, worker: usize) -> Option<&RouteShard> {
+        let shards = self.place.block.get(worker)?;
+        let make = || (0..BLOCK).map(|_| RouteShard::default()).collect();
+        shards.get_or_init(make).get(self.place.at as usize)
+    }
+
+    /// The labels as the access log has them: members of a JSON object, ready to be copied.
+    #[inline]
+    pub fn log_labels(&self) -> &str {
+        &self.log
+    }
+}
+
+/// A route's counters over all workers. Routes with the same labels share them. Whoever counts
+/// holds this, not only the tally, for the counters are given to another route after its end.
 #[derive(Debug)]
 pub struct RouteMetrics {
     /// Whose they are.
     pub labels: RouteLabels,
-    shards: Box<[OnceLock<Box<RouteShard>>]>,
+    /// For counting.
+    pub tally: Tally,
 }
 
 impl RouteMetrics {
-    /// The worker's shard, made on first use: most routes are served by few workers.
-    #[inline]
-    pub fn shard(&self, worker: usize) -> Option<&RouteShard> {
-        self.shards.get(worker).map(|shard| &**shard.get_or_init(Default::default))
+    /// The sums over all workers.
+    pub fn totals(&self) -> RouteTotals {
+        let mut totals = RouteTotals::default();
+        for shard in self.tally.place.shards() {
+            shard.add_to(&mut totals);
+        }
+        totals
+    }
+}
+
+impl Place {
+    /// Those of all workers that have counted.
+    fn shards(&self) -> impl Iterator<Item = &RouteShard> {
+        self.block.iter().filter_map(|worker| worker.get()?.get(self.at as usize))
+    }
+}
+
+/// All routes' counters, and places for more.
+#[derive(Debug, Default)]
+struct Routes {
+    by_labels: BTreeMap<RouteLabels, Arc<RouteMetrics>>,
+    free: Vec<Place>,
+}
+
+impl Routes {
+    fn place(&mut self, workers: usize) -> Place {
+        self.free.pop().unwrap_or_else(|| {
+            let block: Block = (0..workers).map(|_| OnceLock::new()).collect();
+            // In descending order, so that neighbours in time are neighbours in memory.
+            let places = (1..BLOCK as u32).rev();
+            self.free.extend(places.map(|at| Place { block: Arc::clone(&block), at }));
+            Place { block, at: 0 }
+        })
     }
 }
 
@@ -178,7 +304,7 @@ impl RouteMetrics {
 pub struct Metrics {
     /// By worker.
     pub workers: Box<[WorkerShard]>,
-    routes: Mutex<BTreeMap<RouteLabels, Arc<RouteMetrics>>>,
+    routes: Mutex<Routes>,
     /// What the control side counts.
     pub control: Control,
 }
@@ -221,23 +347,89 @@ impl Metrics {
     /// The counters with these labels: those that exist, or new ones.
     pub fn route(&self, labels: RouteLabels) -> Arc<RouteMetrics> {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        let workers = self.workers.len();
-        Arc::clone(routes.entry(labels).or_insert_with_key(|labels| {
-            Arc::new(RouteMetrics {
-                labels: labels.clone(),
-                shards: (0..workers).map(|_| OnceLock::new()).collect(),
-            })
-        }))
+        if let Some(metrics) = routes.by_labels.get(&labels) {
+            return Arc::clone(metrics);
+        }
+        let place = routes.place(self.workers.len());
+        let log = access_log::labels(&labels.ingress, &labels.service).into();
+        let tally = Tally { place, log };
+        let metrics = Arc::new(RouteMetrics { labels: labels.clone(), tally });
+        routes.by_labels.insert(labels, Arc::clone(&metrics));
+        metrics
     }
 
     /// Forgets counters that no route holds any more, so that removed objects leave.
     pub fn prune(&self) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.retain(|_, metrics| Arc::strong_count(metrics) > 1);
+        let Routes { by_labels, free } = &mut *routes;
+        let gone = by_labels.extract_if(.., |_, metrics| Arc::strong_count(metrics) == 1);
+        for (_, metrics) in gone {
+            // Only who holds a reference could make further ones, and there is none but this.
+            let Some(metrics) = Arc::into_inner(metrics) else { continue };
+            let place = metrics.tally.place;
+            place.shards().for_each(RouteShard::reset);
+            free.push(place);
+        }
     }
 
     fn all_routes(&self) -> Vec<Arc<RouteMetrics>> {
         let routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.values().cloned().collect()
+        routes.by_labels.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(ingress: &str) -> RouteLabels {
+        RouteLabels { alb: AlbKind::Public, ingress: ingress.into(), service: String::new() }
+    }
+
+    #[test]
+    fn every_status_and_duration_is_counted_where_it_belongs() {
+        let metrics = Metrics::new(2);
+        let route = metrics.route(labels("a/b"));
+        let statuses = [101, 200, 204, 308, 404, 499, 503, 0, 600];
+        for (worker, status) in statuses.into_iter().enumerate() {
+            let shard = route.tally.shard(worker % 2).unwrap();
+            shard.record(status, Duration::from_micros(7), 1, 2);
+        }
+        let mut totals = route.totals();
+        assert_eq!(totals.classes, [1, 2, 1, 2, 1, 2]);
+        assert_eq!((totals.sum_us, totals.received, totals.sent), (63, 9, 18));
+        assert_eq!(std::mem::take(&mut totals.buckets[0]), 9);
+        assert_eq!(totals.buckets, [0; 16]);
+        for (at, us) in BUCKETS_US.into_iter().chain([u64::MAX / 2]).enumerate() {
+            let before = route.totals().buckets[at];
+            route.tally.shard(0).unwrap().record(200, Duration::from_micros(us), 0, 0);
+            assert_eq!(route.totals().buckets[at], before + 1, "{us}");
+        }
+    }
+
+    #[test]
+    fn what_every_request_changes_lies_in_one_cache_line() {
+        let end = std::mem::offset_of!(RouteShard, fast) + size_of::<[Counter; FAST]>();
+        assert!(align_of::<RouteShard>() == 64 && end <= 64, "{end}");
+    }
+
+    #[test]
+    fn a_new_route_starts_from_zero_in_a_removed_ones_place() {
+        let metrics = Metrics::new(1);
+        let kept = metrics.route(labels("kept"));
+        kept.tally.shard(0).unwrap().record(200, Duration::ZERO, 0, 5);
+        let removed = metrics.route(labels("removed"));
+        removed.tally.shard(0).unwrap().record(200, Duration::ZERO, 0, 7);
+        let place = removed.tally.place.at;
+        metrics.prune();
+        assert_eq!(metrics.route(labels("removed")).totals().sent, 7);
+        drop(removed);
+        metrics.prune();
+        assert_eq!(metrics.all_routes().len(), 1);
+        let new = metrics.route(labels("new"));
+        assert_eq!(new.tally.place.at, place);
+        assert_eq!(new.totals().classes, [0; 6]);
+        assert_eq!(new.totals().sent, 0);
+        assert_eq!(kept.totals().sent, 5);
     }
 }

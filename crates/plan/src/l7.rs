@@ -82,7 +82,7 @@ pub enum Target {
 }
 
 /// How a route's requests are treated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct RoutePolicy {
     /// HTTP is answered with a 308 to HTTPS.
     pub ssl_redirect: bool,

@@ -22,8 +22,7 @@ pub(super) fn pack(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
         entry.method,
         entry.host,
         entry.path,
-        entry.ingress.as_bytes(),
-        entry.service.as_bytes(),
+        entry.labels.as_bytes(),
         entry.request_id,
         entry.user_agent,
         entry.error.as_bytes(),
@@ -133,11 +132,20 @@ fn unpack_one(reader: &mut Reader<'_>, clock: &mut Clock, out: &mut Vec<u8>) -> 
         out.extend_from_slice(b"\",\"upstream_ms\":");
         put_milliseconds(upstream_duration, out);
     }
-    for name in ["ingress", "service", "request_id", "user_agent", "error"] {
+    out.extend_from_slice(reader.text()?);
+    for name in ["request_id", "user_agent", "error"] {
         string(name, reader.text()?, false, out);
     }
     out.extend_from_slice(b"}\n");
     Some(())
+}
+
+/// See [`super::labels`].
+pub(super) fn labels(ingress: &str, service: &str) -> String {
+    let mut out = Vec::new();
+    string("ingress", ingress.as_bytes(), false, &mut out);
+    string("service", service.as_bytes(), false, &mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// Adds a member; empty ones only where `always`.
@@ -280,8 +288,7 @@ mod tests {
             duration: Duration::from_micros(1234),
             upstream: Some("127.0.0.1:80".parse().unwrap()),
             upstream_duration: Duration::from_micros(5),
-            ingress: "a/b",
-            service: "",
+            labels: &labels("a/b", ""),
             request_id: b"id",
             user_agent: b"curl",
             error: "",
@@ -299,6 +306,7 @@ mod tests {
         assert_eq!(json["path"], "/x\\\u{1}\u{fffd}");
         assert_eq!(json["duration_ms"], 1.234);
         assert_eq!(json["upstream"], "127.0.0.1:80");
+        assert_eq!(json["ingress"], "a/b");
         assert!(json.get("service").is_none());
     }
 }

@@ -323,8 +323,7 @@ impl Connection {
             duration: Duration::ZERO,
             upstream: None,
             upstream_duration: Duration::ZERO,
-            ingress: "",
-            service: "",
+            labels: "",
             request_id: b"",
             user_agent: b"",
             error: reason,
@@ -351,9 +350,9 @@ impl Connection {
 
     /// Counts and logs a finished request.
     fn note(&self, request: &Request, outcome: &Outcome) {
-        let Some(metrics) = request.metrics(self.context.kind) else { return };
+        let Some(tally) = request.tally(self.context.kind) else { return };
         let duration = request.started.elapsed();
-        if let Some(shard) = metrics.shard(self.context.worker) {
+        if let Some(shard) = tally.shard(self.context.worker) {
             shard.record(outcome.status, duration, outcome.received, outcome.sent);
         }
         let bytes = request.head.filled();
@@ -376,8 +375,7 @@ impl Connection {
             duration,
             upstream: outcome.upstream,
             upstream_duration: outcome.upstream_duration,
-            ingress: &metrics.labels.ingress,
-            service: &metrics.labels.service,
+            labels: tally.log_labels(),
             request_id: request_id.of(bytes),
             user_agent: user_agent.of(bytes),
             error: if timer::are_expired() { "cut at the drain's deadline" } else { outcome.error },

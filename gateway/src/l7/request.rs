@@ -7,14 +7,15 @@ use std::time::Instant;
 use http1::{Field, FieldId, Framing, Method, RequestHead, Scheme, TargetForm, Version};
 use ipnet::IpNet;
 use model::AlbKind;
-use plan::l7::{Verdict, path};
+use plan::l7::{Target, Verdict, path};
 
+use super::balance::Backend;
 use super::buffer::Buf;
 use super::context::ListenerContext;
 use super::names;
 use super::response::Answer;
 use super::table::Local;
-use crate::metrics::RouteMetrics;
+use crate::metrics::{RouteMetrics, Tally};
 
 mod head;
 
@@ -24,8 +25,8 @@ pub(crate) use head::OpenSpan;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) hold: Hold,
-    /// Position of its route, none where no rule takes it.
-    pub(crate) route: Option<usize>,
+    /// Its route by the table's position, none where no rule takes it.
+    pub(crate) route: Option<u32>,
     pub(crate) method: Method,
     pub(crate) version: Version,
     /// Whether the client's connection may stay open.
@@ -77,23 +78,18 @@ impl Request {
     }
 
     /// Its route's counters, or those for requests that no rule takes.
-    pub(crate) fn metrics(&self, kind: AlbKind) -> Option<&RouteMetrics> {
+    #[inline]
+    pub(crate) fn tally(&self, kind: AlbKind) -> Option<&Tally> {
         match &self.hold {
-            Hold::Table(local) => {
-                let alb = local.table.alb(kind)?;
-                let entry = local.entry(kind, self.route);
-                Some(entry.map_or(&alb.unmatched, |entry| &entry.metrics))
-            }
-            Hold::Metrics(metrics) => Some(metrics),
+            Hold::Table(local) => local.tally(kind, self.route),
+            Hold::Metrics(metrics) => Some(&metrics.tally),
         }
     }
 
     /// Lets go of the table, for a request that may outlive many of them.
     pub(crate) fn let_go(&mut self, kind: AlbKind) {
         let Hold::Table(local) = &self.hold else { return };
-        let Some(alb) = local.table.alb(kind) else { return };
-        let entry = local.entry(kind, self.route);
-        let metrics = entry.map_or(&alb.unmatched, |entry| &entry.metrics);
+        let Some(metrics) = local.metrics(kind, self.route) else { return };
         self.hold = Hold::Metrics(Arc::clone(metrics));
     }
 }
@@ -169,21 +165,28 @@ fn choose(
     };
     let Some(alb) = local.table.alb(context.kind) else { return Err(Answer::status(404)) };
     let Some(at) = alb.router.find(host, path) else { return Err(Answer::status(404)) };
-    let Some(route) = alb.routes.get(at) else { return Err(Answer::status(404)) };
-    request.route = Some(at);
-    let policy = &route.route.policy;
-    match route.route.verdict(is_https(received, trusted), path, Some(request.client)) {
-        Verdict::RedirectToHttps if head.host.is_empty() => return Err(Answer::status(400)),
-        Verdict::RedirectToHttps => return Err(Answer::redirect(308, https_location(received))),
-        Verdict::Forbidden => return Err(Answer::status(403)),
-        Verdict::Redirect { status, location } => {
+    let Some(entry) = alb.entry(at) else { return Err(Answer::status(404)) };
+    let Some(policy) = alb.policy(entry) else { return Err(Answer::status(404)) };
+    request.route = u32::try_from(at).ok();
+    let target = alb.answer(entry);
+    let unavailable = matches!(target, Some(Target::Unavailable { .. }));
+    let verdict = policy
+        .verdict(is_https(received, trusted), path, Some(request.client), unavailable)
+        .or_else(|| target.map(Target::verdict));
+    match verdict {
+        Some(Verdict::RedirectToHttps) if head.host.is_empty() => return Err(Answer::status(400)),
+        Some(Verdict::RedirectToHttps) => {
+            return Err(Answer::redirect(308, https_location(received)));
+        }
+        Some(Verdict::Forbidden) => return Err(Answer::status(403)),
+        Some(Verdict::Redirect { status, location }) => {
             return Err(Answer::redirect(status, location.to_owned()));
         }
-        Verdict::Unavailable(_) => return Err(Answer::failed(503, "route unavailable")),
-        Verdict::Forward(_) if route.backend.as_ref().is_none_or(|b| b.is_empty()) => {
-            return Err(Answer::failed(503, "no endpoints"));
-        }
-        Verdict::Forward(_) => {}
+        Some(Verdict::Unavailable(_)) => return Err(Answer::failed(503, "route unavailable")),
+        Some(Verdict::Forward(_)) | None => {}
+    }
+    if local.table.backend(entry).is_none_or(Backend::is_empty) {
+        return Err(Answer::failed(503, "no endpoints"));
     }
     let limit = policy.max_body.or(context.settings.body_bytes);
     if let (Framing::Length(length), Some(limit)) = (head.framing, limit)

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
 use model::{AlbKind, Diagnostic};
-use plan::l7::{Endpoints, L7Plan, Route, Router, Target};
+use plan::l7::{Endpoints, L7Plan, RoutePolicy, Router, Target};
 use rustls::sign::CertifiedKey;
 
 use super::balance::Backend;
 use super::tls::{CertCache, CertTable};
 use super::upstream::Endpoint;
-use crate::metrics::{Metrics, RouteLabels, RouteMetrics};
+use crate::metrics::{Metrics, RouteLabels, RouteMetrics, Tally};
 
 /// What all threads share: the table in force, and the counters.
 #[derive(Debug)]
@@ -34,25 +34,68 @@ pub struct Table {
     /// The plan that it was built from.
     pub plan: Arc<L7Plan>,
     albs: [Option<AlbTable>; 2],
+    backends: Vec<Backend>,
 }
 
 /// One ALB's part.
+///
+/// With thousands of routes, what a request needs of its own route has to come from memory. So
+/// that is kept small, and what routes have in common stands apart, where it stays in the cache.
 #[derive(Debug)]
 pub struct AlbTable {
+    /// From host and path to a position in `entries`.
     pub(crate) router: Router,
-    pub(crate) routes: Vec<RouteEntry>,
+    entries: Vec<RouteEntry>,
+    policies: Vec<RoutePolicy>,
+    /// What the gateway answers itself.
+    answers: Vec<Target>,
     pub(crate) certificates: CertTable,
     /// Counters for requests that no rule takes.
-    pub(crate) unmatched: Arc<RouteMetrics>,
+    unmatched: Arc<RouteMetrics>,
 }
 
-/// One route, ready for use.
+/// One route, ready for use: one cache line. Routes that are served and counted alike share it.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct RouteEntry {
-    pub(crate) route: Route,
-    /// Where its requests go, if they go anywhere.
-    pub(crate) backend: Option<Arc<Backend>>,
-    pub(crate) metrics: Arc<RouteMetrics>,
+    destination: Destination,
+    /// Position in [`AlbTable::policies`].
+    policy: u32,
+    /// As `metrics` has it, one step nearer.
+    tally: Tally,
+    metrics: Arc<RouteMetrics>,
+}
+
+/// Where a route's requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Destination {
+    /// Position in [`Table::backends`].
+    Backend(u32),
+    /// Position in [`AlbTable::answers`].
+    Answer(u32),
+}
+
+impl AlbTable {
+    /// The route at a position that the router gave.
+    #[inline]
+    pub(crate) fn entry(&self, position: usize) -> Option<&RouteEntry> {
+        self.entries.get(position)
+    }
+
+    /// How the route's requests are treated.
+    #[inline]
+    pub(crate) fn policy(&self, entry: &RouteEntry) -> Option<&RoutePolicy> {
+        self.policies.get(entry.policy as usize)
+    }
+
+    /// What the gateway itself answers the route's requests with, if they go nowhere.
+    #[inline]
+    pub(crate) fn answer(&self, entry: &RouteEntry) -> Option<&Target> {
+        match entry.destination {
+            Destination::Backend(_) => None,
+            Destination::Answer(at) => self.answers.get(at as usize),
+        }
+    }
 }
 
 impl Table {
@@ -60,6 +103,15 @@ impl Table {
     #[inline]
     pub(crate) fn alb(&self, kind: AlbKind) -> Option<&AlbTable> {
         self.albs[usize::from(kind == AlbKind::Private)].as_ref()
+    }
+
+    /// Where the route's requests go, if they go anywhere.
+    #[inline]
+    pub(crate) fn backend(&self, entry: &RouteEntry) -> Option<&Backend> {
+        match entry.destination {
+            Destination::Backend(at) => self.backends.get(at as usize),
+            Destination::Answer(_) => None,
+        }
     }
 }
 
@@ -99,36 +151,37 @@ impl Builder {
         self.generation += 1;
         let mut diagnostics = Vec::new();
         let mut in_use: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
+        let mut backends = Vec::new();
         // Routes over one backend with one way to choose share its state.
-        let mut made: HashMap<(u32, plan::l7::Balance), Arc<Backend>> = HashMap::default();
+        let mut made: HashMap<(u32, plan::l7::Balance), u32> = HashMap::default();
         let mut albs = [None, None];
         for (kind, alb) in &plan.albs {
             let certificates =
                 self.certificates.table(&alb.certificates, &self.self_made, &mut diagnostics);
-            let routes = alb
+            let mut parts = Parts::default();
+            let positions: Vec<u32> = alb
                 .routes
                 .iter()
                 .map(|route| {
                     let mut service = String::new();
-                    let mut backend = None;
-                    if let Target::Backend(id) = &route.target {
-                        let planned = &plan.backends[id.0 as usize];
-                        let balance = route.policy.balance;
-                        service = format!("{}:{}", planned.service, planned.port);
-                        backend =
-                            Some(Arc::clone(made.entry((id.0, balance)).or_insert_with(|| {
+                    let destination = match &route.target {
+                        Target::Backend(id) => {
+                            let planned = &plan.backends[id.0 as usize];
+                            let balance = route.policy.balance;
+                            service = format!("{}:{}", planned.service, planned.port);
+                            let at = made.entry((id.0, balance)).or_insert_with(|| {
                                 let endpoints = self.endpoints_of(planned, dns, &mut in_use);
-                                Arc::new(Backend::new(endpoints, balance))
-                            })));
-                    }
+                                backends.push(Backend::new(endpoints, balance));
+                                (backends.len() - 1) as u32
+                            });
+                            Destination::Backend(*at)
+                        }
+                        answer => parts.answer(answer),
+                    };
                     let ingress = route.ingress.as_ref().map(ToString::to_string);
                     let labels =
                         RouteLabels { alb: *kind, ingress: ingress.unwrap_or_default(), service };
-                    RouteEntry {
-                        route: route.clone(),
-                        backend,
-                        metrics: self.metrics.route(labels),
-                    }
+                    parts.entry(destination, &route.policy, self.metrics.route(labels))
                 })
                 .collect();
             let unmatched = self.metrics.route(RouteLabels {
@@ -136,12 +189,10 @@ impl Builder {
                 ingress: String::new(),
                 service: String::new(),
             });
-            albs[usize::from(*kind == AlbKind::Private)] = Some(AlbTable {
-                router: Router::new(&alb.routes),
-                routes,
-                certificates,
-                unmatched,
-            });
+            let Parts { entries, policies, answers, .. } = parts;
+            let router = Router::with_values(&alb.routes, |route| positions[route] as usize);
+            albs[usize::from(*kind == AlbKind::Private)] =
+                Some(AlbTable { router, entries, policies, answers, certificates, unmatched });
         }
         for (address, endpoint) in &self.endpoints {
             if !in_use.contains_key(address) {
@@ -155,7 +206,7 @@ impl Builder {
             })
         });
         self.count(&plan);
-        (Table { generation: self.generation, plan, albs }, diagnostics)
+        (Table { generation: self.generation, plan, albs, backends }, diagnostics)
     }
 
     fn endpoints_of(
@@ -205,6 +256,62 @@ impl Builder {
     }
 }
 
+/// An ALB's routes while its table is built.
+#[derive(Default)]
+struct Parts {
+    entries: Vec<RouteEntry>,
+    policies: Vec<RoutePolicy>,
+    answers: Vec<Target>,
+    /// Positions of the policies so far.
+    known: HashMap<RoutePolicy, u32>,
+    /// Positions of the entries so far, by all that makes them up.
+    alike: HashMap<(Destination, u32, *const RouteMetrics), u32>,
+}
+
+impl Parts {
+    fn answer(&mut self, target: &Target) -> Destination {
+        // Neighbours are mostly paths of one host, with one answer.
+        if self.answers.last() != Some(target) {
+            self.answers.push(target.clone());
+        }
+        Destination::Answer((self.answers.len() - 1) as u32)
+    }
+
+    /// The position of an entry that serves the route.
+    fn entry(
+        &mut self,
+        destination: Destination,
+        policy: &RoutePolicy,
+        metrics: Arc<RouteMetrics>,
+    ) -> u32 {
+        let policies = &mut self.policies;
+        let rewrites = policy.rewrite.is_some();
+        let policy = match self.known.get(policy) {
+            Some(at) => *at,
+            None => {
+                policies.push(policy.clone());
+                let at = (policies.len() - 1) as u32;
+                self.known.insert(policy.clone(), at);
+                at
+            }
+        };
+        let next = self.entries.len() as u32;
+        let key = (destination, policy, Arc::as_ptr(&metrics));
+        // The router knows rewrites by the entry, and each route has its own.
+        if !rewrites && let Some(at) = self.alike.insert(key, next) {
+            self.alike.insert(key, at);
+            return at;
+        }
+        self.entries.push(RouteEntry {
+            destination,
+            policy,
+            tally: metrics.tally.clone(),
+            metrics,
+        });
+        next
+    }
+}
+
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Local>>> = const { RefCell::new(None) };
 }
@@ -217,10 +324,36 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// The route at a position that this table's router gave.
+    /// The route at a position that this table's router gave, and the ALB's part that it is in.
     #[inline]
-    pub(crate) fn entry(&self, kind: AlbKind, position: Option<usize>) -> Option<&RouteEntry> {
-        self.table.alb(kind)?.routes.get(position?)
+    pub(crate) fn entry(
+        &self,
+        kind: AlbKind,
+        position: Option<u32>,
+    ) -> Option<(&AlbTable, &RouteEntry)> {
+        let alb = self.table.alb(kind)?;
+        Some((alb, alb.entry(position? as usize)?))
+    }
+
+    /// The counters of the route at a position, or those for requests that no rule takes.
+    #[inline]
+    pub(crate) fn tally(&self, kind: AlbKind, position: Option<u32>) -> Option<&Tally> {
+        match self.entry(kind, position) {
+            Some((_, entry)) => Some(&entry.tally),
+            None => Some(&self.table.alb(kind)?.unmatched.tally),
+        }
+    }
+
+    /// As [`Local::tally`], to be held beyond the table's life.
+    pub(crate) fn metrics(
+        &self,
+        kind: AlbKind,
+        position: Option<u32>,
+    ) -> Option<&Arc<RouteMetrics>> {
+        match self.entry(kind, position) {
+            Some((_, entry)) => Some(&entry.metrics),
+            None => Some(&self.table.alb(kind)?.unmatched),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use model::AlbKind;
 
-use super::{BUCKETS_US, Counter, Metrics, REFUSED, RouteShard, WorkerShard, listener_index};
+use super::{
+    BUCKETS_US, Counter, Metrics, REFUSED, RouteLabels, RouteTotals, WorkerShard, listener_index,
+};
 
 /// A page of text under construction. Writing to a `String` can't fail, so results are dropped.
 struct Page(String);
@@ -190,44 +192,22 @@ fn upstream(page: &mut Page, metrics: &Metrics) {
     );
 }
 
-/// Counters of one route, summed over the workers.
-struct Totals {
-    labels: String,
-    classes: [u64; 6],
-    buckets: [u64; 16],
-    sum_us: u64,
-    received: u64,
-    sent: u64,
-}
-
 fn routes(page: &mut Page, metrics: &Metrics) {
-    let totals: Vec<Totals> = metrics
-        .all_routes()
+    let routes = metrics.all_routes();
+    let totals: Vec<(String, RouteTotals)> = routes
         .iter()
         .map(|route| {
-            let shards: Vec<&RouteShard> =
-                route.shards.iter().filter_map(|shard| shard.get().map(|b| &**b)).collect();
-            let add = |pick: &dyn Fn(&RouteShard) -> u64| shards.iter().map(|s| pick(s)).sum();
-            let labels = &route.labels;
-            Totals {
-                // Names of objects and ports hold nothing that would need escaping.
-                labels: format!(
-                    "alb=\"{}\",ingress=\"{}\",service=\"{}\"",
-                    labels.alb, labels.ingress, labels.service
-                ),
-                classes: std::array::from_fn(|i| add(&|s| s.classes[i].get())),
-                buckets: std::array::from_fn(|i| add(&|s| s.buckets[i].get())),
-                sum_us: add(&|s| s.sum_us.get()),
-                received: add(&|s| s.received.get()),
-                sent: add(&|s| s.sent.get()),
-            }
+            let RouteLabels { alb, ingress, service } = &route.labels;
+            // Names of objects and ports hold nothing that would need escaping.
+            let labels = format!("alb=\"{alb}\",ingress=\"{ingress}\",service=\"{service}\"");
+            (labels, route.totals())
         })
         .collect();
     page.family("requests_total", "counter", "Requests answered, by status class.");
-    for t in &totals {
+    for (labels, t) in &totals {
         for (i, count) in t.classes.iter().enumerate().filter(|(_, count)| **count > 0) {
             let class = if i < 5 { format!("{}xx", i + 1) } else { "other".to_owned() };
-            page.sample("requests_total", &format!("{},code=\"{class}\"", t.labels), count);
+            page.sample("requests_total", &format!("{labels},code=\"{class}\""), count);
         }
     }
     page.family(
@@ -235,24 +215,24 @@ fn routes(page: &mut Page, metrics: &Metrics) {
         "histogram",
         "Time from a request's first byte to its response's last.",
     );
-    for t in &totals {
+    for (labels, t) in &totals {
         let mut running = 0;
         for (i, count) in t.buckets.iter().enumerate() {
             running += count;
             let le = BUCKETS_US.get(i).map_or("+Inf".to_owned(), |us| seconds(*us).to_string());
-            let labels = format!("{},le=\"{le}\"", t.labels);
+            let labels = format!("{labels},le=\"{le}\"");
             page.sample("request_duration_seconds_bucket", &labels, running);
         }
-        page.sample("request_duration_seconds_sum", &t.labels, seconds(t.sum_us));
-        page.sample("request_duration_seconds_count", &t.labels, running);
+        page.sample("request_duration_seconds_sum", labels, seconds(t.sum_us));
+        page.sample("request_duration_seconds_count", labels, running);
     }
     page.family("request_body_bytes_total", "counter", "Request body bytes passed on.");
-    for t in &totals {
-        page.sample("request_body_bytes_total", &t.labels, t.received);
+    for (labels, t) in &totals {
+        page.sample("request_body_bytes_total", labels, t.received);
     }
     page.family("response_body_bytes_total", "counter", "Response body bytes passed on.");
-    for t in &totals {
-        page.sample("response_body_bytes_total", &t.labels, t.sent);
+    for (labels, t) in &totals {
+        page.sample("response_body_bytes_total", labels, t.sent);
     }
 }
 

@@ -212,7 +212,7 @@ pub struct Redirect {
 }
 
 /// A route's own time-outs; none means the ALB's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Timeouts {
     /// For a TCP connection to an endpoint.
     pub connect: Option<Duration>,

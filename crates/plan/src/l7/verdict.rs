@@ -31,29 +31,50 @@ impl Route {
     /// one that may come.
     #[inline]
     pub fn verdict(&self, https: bool, path: &str, client: Option<IpAddr>) -> Verdict<'_> {
-        if self.policy.ssl_redirect && !https {
-            return Verdict::RedirectToHttps;
-        }
-        if client.is_some_and(|client| !self.policy.admits(client)) {
-            return Verdict::Forbidden;
-        }
-        if let Some(location) = &self.policy.app_root
-            && path == "/"
-            && !matches!(self.target, Target::Unavailable { .. })
-        {
-            return Verdict::Redirect { status: 302, location };
-        }
-        match &self.target {
-            Target::Backend(backend) => Verdict::Forward(*backend),
-            Target::Redirect { status, location } => {
-                Verdict::Redirect { status: *status, location }
-            }
-            Target::Unavailable { reason } => Verdict::Unavailable(reason),
+        let unavailable = matches!(self.target, Target::Unavailable { .. });
+        self.policy
+            .verdict(https, path, client, unavailable)
+            .unwrap_or_else(|| self.target.verdict())
+    }
+}
+
+impl Target {
+    /// What it does with a request that the policy lets through.
+    #[inline]
+    pub fn verdict(&self) -> Verdict<'_> {
+        match self {
+            Self::Backend(backend) => Verdict::Forward(*backend),
+            Self::Redirect { status, location } => Verdict::Redirect { status: *status, location },
+            Self::Unavailable { reason } => Verdict::Unavailable(reason),
         }
     }
 }
 
 impl RoutePolicy {
+    /// What the policy does with a request, whatever the target; none where it lets it through.
+    /// Arguments as for [`Route::verdict`]; `unavailable` tells whether the target is that.
+    #[inline]
+    pub fn verdict(
+        &self,
+        https: bool,
+        path: &str,
+        client: Option<IpAddr>,
+        unavailable: bool,
+    ) -> Option<Verdict<'_>> {
+        if self.ssl_redirect && !https {
+            return Some(Verdict::RedirectToHttps);
+        }
+        if client.is_some_and(|client| !self.admits(client)) {
+            return Some(Verdict::Forbidden);
+        }
+        match &self.app_root {
+            Some(location) if path == "/" && !unavailable => {
+                Some(Verdict::Redirect { status: 302, location })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the client may come: not on the deny list, and on the allow list if there is one.
     /// An IPv4 address mapped into IPv6 counts as IPv4.
     #[inline]

@@ -112,11 +112,11 @@ impl Connection {
         let local = Arc::clone(local);
         let context = Arc::clone(&self.context);
         let entry = local.entry(context.kind, request.route);
-        let Some((entry, backend)) = entry.and_then(|entry| Some((entry, entry.backend.as_ref()?)))
+        let Some((policy, backend)) =
+            entry.and_then(|(alb, entry)| Some((alb.policy(entry)?, local.table.backend(entry)?)))
         else {
             return self.answer(request, &Answer::status(404)).await;
         };
-        let policy = &entry.route.policy;
         let limit = policy.max_body.or(context.settings.body_bytes);
         let chunked = request.framing == Framing::Chunked;
         // Head and what has come of a small body leave in one piece, and are kept to be repeated.

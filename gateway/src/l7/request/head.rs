@@ -80,7 +80,8 @@ pub(super) fn write(
     let upgrade = head.upgrade.filter(|span| may_upgrade(span.of(buf)));
     request.upgrade = upgrade.is_some() && head.framing == Framing::Empty;
     let entry = local.entry(context.kind, request.route);
-    let upstream_host = entry.and_then(|entry| entry.route.policy.upstream_host.as_deref());
+    let policy = entry.and_then(|(alb, entry)| alb.policy(entry));
+    let upstream_host = policy.and_then(|policy| policy.upstream_host.as_deref());
     let mut facts = Facts::default();
     let out = &mut request.head;
     out.reserve(head.len + 512);
