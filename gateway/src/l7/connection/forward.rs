@@ -54,7 +54,12 @@ struct Exchange<'a> {
     request: &'a Request,
     backend: &'a Backend,
     context: &'a ListenerContext,
-    timeouts: Timeouts,
+    /// Its route's own time-outs.
+    route: &'a plan::l7::Timeouts,
+    /// The connection to the endpoint whose turn it is.
+    upstream: Option<Upstream>,
+    /// Counts the request at that endpoint.
+    in_flight: Option<InFlight>,
     /// The request's head and body, on their way to the endpoint.
     body: Pump,
     /// Everything of the request is still at hand in [`Request::head`].
@@ -99,7 +104,7 @@ struct Found {
 /// Endpoints not to be tried again, and how often any was tried.
 #[derive(Default)]
 struct Tried {
-    ids: [u64; 8],
+    ids: Vec<u64>,
     attempts: usize,
     /// An idle connection was stale: the next one is to be a new one.
     fresh_only: bool,
@@ -132,7 +137,9 @@ impl Connection {
             request,
             backend,
             context: &context,
-            timeouts: context.settings.timeouts.for_route(&policy.timeouts),
+            route: &policy.timeouts,
+            upstream: None,
+            in_flight: None,
             replayable: body.is_read(),
             unsent: 0,
             body,
@@ -146,17 +153,17 @@ impl Connection {
             outcome: Outcome::default(),
         };
         match self.find_response(&mut exchange).await {
-            Ok((upstream, in_flight, found)) if found.head.status == 101 => {
-                let Exchange { incoming, reply, mut outcome, timeouts, .. } = exchange;
+            Ok(found) if found.head.status == 101 => {
+                let idle = exchange.timeouts().tunnel;
+                let Exchange { incoming, reply, mut outcome, upstream, in_flight, .. } = exchange;
+                let Some(ends) = upstream.zip(in_flight) else { return Next::Abort };
                 outcome.status = 101;
                 // It may live for days, and its generation need not.
                 request.let_go(context.kind);
                 drop(local);
-                let ends = (upstream, in_flight);
-                let idle = timeouts.tunnel;
                 Box::pin(self.tunnel(request, ends, incoming, reply, idle, outcome)).await
             }
-            Ok((upstream, _in_flight, found)) => self.respond(&mut exchange, upstream, found).await,
+            Ok(found) => self.respond(&mut exchange, found).await,
             Err(error) => {
                 let torn = exchange.torn;
                 let mut outcome = exchange.outcome;
@@ -167,33 +174,30 @@ impl Connection {
     }
 
     /// Tries endpoints until one answers, as far as the request may be repeated.
-    async fn find_response(
-        &mut self,
-        exchange: &mut Exchange<'_>,
-    ) -> Result<(Upstream, InFlight, Found), NoHead> {
+    async fn find_response(&mut self, exchange: &mut Exchange<'_>) -> Result<Found, NoHead> {
         let mut last = NoHead::Unreachable;
         loop {
-            let tried = &exchange.tried.ids[..exchange.tried.attempts];
-            let Some(endpoint) = exchange.backend.pick(tried, exchange.now_ms()) else {
+            let Some(endpoint) = exchange.backend.pick(&exchange.tried.ids, exchange.now_ms())
+            else {
                 return Err(last);
             };
-            let in_flight = endpoint.enter();
+            exchange.in_flight = Some(endpoint.enter());
             exchange.outcome.upstream = Some(endpoint.address);
             let error = match self.reach(exchange, endpoint).await {
-                Ok(mut upstream) => {
+                Ok(()) => {
+                    let reused = exchange.is_reused();
                     // An idle connection is there at once: one reading of the clock less.
-                    let first = upstream.reused && exchange.tried.attempts == 0;
+                    let first = reused && exchange.tried.attempts == 0;
                     let sent_at = if first { exchange.request.started } else { Instant::now() };
-                    let result = self.await_head(exchange, &mut upstream).await;
+                    let result = self.await_head(exchange).await;
                     exchange.outcome.upstream_duration = sent_at.elapsed();
                     match result {
                         Ok(found) => {
                             endpoint.succeeded();
-                            return Ok((upstream, in_flight, found));
+                            return Ok(found);
                         }
                         Err(error) => {
-                            let stale = upstream.reused && error.may_be_stale();
-                            exchange.failed(endpoint, &error, stale);
+                            exchange.failed(endpoint, &error, reused && error.may_be_stale());
                             error
                         }
                     }
@@ -203,6 +207,7 @@ impl Connection {
                     error
                 }
             };
+            (exchange.upstream, exchange.in_flight) = (None, None);
             if !exchange.may_repeat(&error) {
                 return Err(error);
             }
@@ -210,23 +215,26 @@ impl Connection {
         }
     }
 
-    /// A connection to the endpoint: an idle one, or a new one.
+    /// Gets a connection to the endpoint: an idle one, or a new one.
     async fn reach(
         &mut self,
-        exchange: &Exchange<'_>,
+        exchange: &mut Exchange<'_>,
         endpoint: &Arc<Endpoint>,
-    ) -> Result<Upstream, NoHead> {
+    ) -> Result<(), NoHead> {
         let shard = exchange.context.shard();
         let idle = if exchange.tried.fresh_only { None } else { checkout(endpoint) };
         if let Some(upstream) = idle {
             shard.upstream_reused.increment();
-            return Ok(upstream);
+            exchange.upstream = Some(upstream);
+            return Ok(());
         }
+        let limit = exchange.timeouts().connect;
         // Boxed, as all that is rare: a connection holds room for its largest future for ever.
-        match Box::pin(connect(endpoint, &self.timer, exchange.timeouts.connect)).await {
+        match Box::pin(connect(endpoint, &self.timer, limit)).await {
             Ok(upstream) => {
                 shard.upstream_connects.increment();
-                Ok(upstream)
+                exchange.upstream = Some(upstream);
+                Ok(())
             }
             Err(error) => {
                 shard.upstream_connect_failures.increment();
@@ -244,11 +252,7 @@ impl Connection {
     }
 
     /// Sends the request and waits for the final response's head.
-    async fn await_head(
-        &mut self,
-        exchange: &mut Exchange<'_>,
-        upstream: &mut Upstream,
-    ) -> Result<Found, NoHead> {
+    async fn await_head(&mut self, exchange: &mut Exchange<'_>) -> Result<Found, NoHead> {
         let head = exchange.request.head.filled();
         if exchange.replayable {
             exchange.unsent = head.len();
@@ -256,9 +260,9 @@ impl Connection {
             // It leaves together with what there is of the body.
             exchange.body.out.put(head);
         }
-        self.timer.set(exchange.timeouts.body_stall);
-        let result = poll_fn(|cx| match self.poll_head(cx, exchange, upstream) {
-            Poll::Pending if self.timer.is_elapsed() => self.poll_late(cx, exchange, upstream),
+        self.timer.set(exchange.timeouts().body_stall);
+        let result = poll_fn(|cx| match self.poll_head(cx, exchange) {
+            Poll::Pending if self.timer.is_elapsed() => self.poll_late(cx, exchange),
             other => other,
         })
         .await;
@@ -272,13 +276,12 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<'_>,
-        upstream: &mut Upstream,
     ) -> Poll<Result<Found, NoHead>> {
-        let rest = exchange.timeouts.upstream_head.saturating_sub(PATIENCE);
+        let rest = exchange.timeouts().upstream_head.saturating_sub(PATIENCE);
         if exchange.sent && exchange.watch == Watch::Later && !rest.is_zero() {
             exchange.watch = Watch::Now;
             self.timer.set(rest);
-            return self.poll_head(cx, exchange, upstream);
+            return self.poll_head(cx, exchange);
         }
         let client = !exchange.sent && exchange.body.out.is_empty() && exchange.unsent == 0;
         Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
@@ -288,15 +291,16 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         exchange: &mut Exchange<'_>,
-        upstream: &mut Upstream,
     ) -> Poll<Result<Found, NoHead>> {
         let Self { client, inbound, timer, .. } = self;
         let limits = &exchange.context.settings.limits;
         if !exchange.sent {
             let before = exchange.body.moved;
-            let endpoint = &mut upstream.stream;
-            let sent = match exchange.poll_send(cx, endpoint) {
-                Poll::Ready(Ok(())) => exchange.body.poll(cx, client, inbound, endpoint, limits),
+            let sent = match exchange.poll_send(cx) {
+                Poll::Ready(Ok(())) => match &mut exchange.upstream {
+                    Some(to) => exchange.body.poll(cx, client, inbound, &mut to.stream, limits),
+                    None => Poll::Pending,
+                },
                 Poll::Ready(Err(error)) => Poll::Ready(Err(PumpError::Write(error))),
                 Poll::Pending => Poll::Pending,
             };
@@ -304,10 +308,10 @@ impl Connection {
                 // It may have answered before it stopped listening.
                 Poll::Ready(result) if is_through(&result) => {
                     exchange.sent = true;
-                    timer.set(exchange.timeouts.upstream_head.min(PATIENCE));
+                    timer.set(exchange.timeouts().upstream_head.min(PATIENCE));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(NoHead::Client(error))),
-                _ if exchange.body.moved != before => timer.set(exchange.timeouts.body_stall),
+                _ if exchange.body.moved != before => timer.set(exchange.timeouts().body_stall),
                 _ => {}
             }
         }
@@ -331,6 +335,9 @@ impl Connection {
                 }
             }
             let began = !exchange.incoming.is_empty() || exchange.interim > 0;
+            let Some(upstream) = &mut exchange.upstream else {
+                return Poll::Ready(Err(NoHead::Broken { began }));
+            };
             match Stream::poll_read(&mut upstream.stream, cx, &mut exchange.incoming) {
                 Poll::Pending if exchange.watch == Watch::Now => {
                     return exchange.poll_client_gone(cx, client.socket());
@@ -345,12 +352,7 @@ impl Connection {
     }
 
     /// Passes the response on, counts it, and keeps the endpoint's connection if it is clean.
-    async fn respond(
-        &mut self,
-        exchange: &mut Exchange<'_>,
-        mut upstream: Upstream,
-        found: Found,
-    ) -> Next {
+    async fn respond(&mut self, exchange: &mut Exchange<'_>, found: Found) -> Next {
         let Found { head, keep_alive } = found;
         exchange.outcome.status = head.status;
         // An early response: the rest goes on beside it.
@@ -359,8 +361,8 @@ impl Connection {
         let (chunked, _) = onward_framing(head.framing, exchange.request.version);
         let out = std::mem::take(&mut exchange.reply);
         let mut response = Pump::new(head.framing, chunked, None).behind(out);
-        let result = self.relay(exchange, &mut upstream, &mut response).await;
-        let Exchange { request, body, incoming, outcome, context, .. } = exchange;
+        let result = self.relay(exchange, &mut response).await;
+        let Exchange { request, body, incoming, outcome, context, upstream, .. } = exchange;
         outcome.received = body.bytes;
         outcome.sent = response.bytes;
         let next = match &result {
@@ -376,7 +378,12 @@ impl Connection {
         self.note(request, outcome);
         let spent = head.framing == Framing::UntilClose || !head.keep_alive;
         // Unsent bytes of this request would be taken for the beginning of the next one's.
-        if result.is_ok() && body.is_sent() && !spent && incoming.is_empty() {
+        if result.is_ok()
+            && body.is_sent()
+            && !spent
+            && incoming.is_empty()
+            && let Some(upstream) = upstream.take()
+        {
             checkin(upstream, context.settings.max_idle, context.settings.idle);
         }
         next
@@ -386,15 +393,16 @@ impl Connection {
     async fn relay(
         &mut self,
         exchange: &mut Exchange<'_>,
-        upstream: &mut Upstream,
         response: &mut Pump,
     ) -> Result<(), &'static str> {
         let Self { client, inbound, timer, .. } = self;
-        let Exchange { body, incoming, context, timeouts, .. } = exchange;
+        let stall = exchange.timeouts().body_stall;
+        let Exchange { body, incoming, context, upstream, .. } = exchange;
+        let Some(upstream) = upstream else { return Err("endpoint connection broke") };
         let limits = &context.settings.limits;
         // Whether the endpoint still takes the request's body.
         let mut sending = !body.is_sent();
-        timer.set(timeouts.body_stall);
+        timer.set(stall);
         let result = poll_fn(|cx| {
             let before = (body.moved, response.moved);
             if sending {
@@ -408,7 +416,7 @@ impl Connection {
                 Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(response_error(&error))),
                 Poll::Pending if before != (body.moved, response.moved) => {
-                    timer.set(timeouts.body_stall);
+                    timer.set(stall);
                     Poll::Pending
                 }
                 Poll::Pending if timer.is_elapsed() => Poll::Ready(Err("body stalled")),
@@ -473,6 +481,15 @@ impl Connection {
 }
 
 impl Exchange<'_> {
+    fn timeouts(&self) -> Timeouts {
+        self.context.settings.timeouts.for_route(self.route)
+    }
+
+    /// Whether the endpoint's connection has served a request before.
+    fn is_reused(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.reused)
+    }
+
     fn now_ms(&self) -> u64 {
         // The first choice comes right behind the request's beginning; later ones have waited.
         let now = if self.tried.attempts == 0 { self.request.started } else { Instant::now() };
@@ -491,8 +508,8 @@ impl Exchange<'_> {
         }
         if stale {
             self.tried.fresh_only = true;
-        } else if let Some(id) = self.tried.ids.get_mut(self.tried.attempts) {
-            *id = endpoint.id;
+        } else {
+            self.tried.ids.push(endpoint.id);
         }
         self.tried.attempts += 1;
         if !self.torn {
@@ -522,15 +539,13 @@ impl Exchange<'_> {
     }
 
     /// Ready when what is sent from where it stands is with the kernel.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        endpoint: &mut TcpStream,
-    ) -> Poll<io::Result<()>> {
-        while self.unsent > 0 {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(endpoint) = &mut self.upstream
+            && self.unsent > 0
+        {
             let head = self.request.head.filled();
             let rest = &head[head.len() - self.unsent..];
-            let n = ready!(Stream::poll_write(endpoint, cx, [rest, b"", b""]))?;
+            let n = ready!(Stream::poll_write(&mut endpoint.stream, cx, [rest, b"", b""]))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
