@@ -11,9 +11,9 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,8 +25,12 @@ mod format;
 const BATCH: usize = 64 * 1024;
 /// O_NONBLOCK of open(2).
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// Room beyond that for the record that fills a batch.
+const SLACK: usize = 16 * 1024;
 /// Batches that may wait for the writer.
 const QUEUE: usize = 64;
+/// Empty batches that are kept for further use.
+const SPARE: usize = 8;
 
 /// Where lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +121,34 @@ thread_local! {
 
 /// A worker's end of the log.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Option<SyncSender<(Vec<u8>, u64)>>);
+pub struct AccessLog(Option<Sender>);
+
+#[derive(Clone, Debug)]
+struct Sender {
+    batches: SyncSender<(Vec<u8>, u64)>,
+    spare: Spare,
+}
+
+/// Empty batches on their way back: their memory is in the cache, and mapped.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        // Whoever holds the lock holds it for a moment; new memory costs less than to wait.
+        let spare = self.0.try_lock().ok().and_then(|mut spare| spare.pop());
+        spare.unwrap_or_else(|| Vec::with_capacity(BATCH + SLACK))
+    }
+
+    fn give_back(&self, mut batch: Vec<u8>) {
+        batch.clear();
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A record may be larger than the slack, and then its memory is not for keeping.
+        if spare.len() < SPARE && batch.capacity() <= BATCH + SLACK {
+            spare.push(batch);
+        }
+    }
+}
 
 /// The writer's thread.
 #[derive(Debug)]
@@ -138,13 +169,15 @@ impl AccessLog {
     /// Where the file can't be opened for appending.
     pub fn start(target: Target, metrics: Arc<Metrics>) -> io::Result<(Self, Writer)> {
         let output = open(&target)?;
-        let (sender, receiver) = sync_channel(QUEUE);
+        let (batches, receiver) = sync_channel(QUEUE);
+        let spare = Spare::default();
+        let emptied = spare.clone();
         let reopen = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&reopen);
         let thread = std::thread::Builder::new()
             .name("access-log".into())
-            .spawn(move || write_all(&receiver, &target, output, &flag, &metrics))?;
-        Ok((Self(Some(sender)), Writer { thread, reopen }))
+            .spawn(move || write_all(&receiver, &emptied, &target, output, &flag, &metrics))?;
+        Ok((Self(Some(Sender { batches, spare })), Writer { thread, reopen }))
     }
 
     /// Notes a request.
@@ -177,10 +210,12 @@ impl AccessLog {
     fn send(&self, batch: &mut Batch, worker: &crate::metrics::WorkerShard) {
         let Some(sender) = &self.0 else { return };
         let lines = std::mem::take(&mut batch.lines);
-        match sender.try_send((std::mem::take(&mut batch.bytes), lines)) {
+        let bytes = std::mem::replace(&mut batch.bytes, sender.spare.take());
+        match sender.batches.try_send((bytes, lines)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+            Err(TrySendError::Full((bytes, _)) | TrySendError::Disconnected((bytes, _))) => {
                 worker.log_dropped.add(lines);
+                sender.spare.give_back(bytes);
             }
         }
     }
@@ -223,6 +258,7 @@ fn open(target: &Target) -> io::Result<Box<dyn Write + Send>> {
 
 fn write_all(
     receiver: &Receiver<(Vec<u8>, u64)>,
+    spare: &Spare,
     target: &Target,
     mut output: Box<dyn Write + Send>,
     reopen: &AtomicBool,
@@ -261,6 +297,7 @@ fn write_all(
             text.push(b'\n');
         }
         format::unpack(&packed, &mut text);
+        spare.give_back(packed);
         let (written, result) = write_out(&mut *output, &text);
         torn = match written {
             0 => torn,

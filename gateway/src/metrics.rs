@@ -362,14 +362,13 @@ impl Metrics {
     pub fn prune(&self) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
         let Routes { by_labels, free } = &mut *routes;
-        let gone = by_labels.extract_if(.., |_, metrics| Arc::strong_count(metrics) == 1);
-        for (_, metrics) in gone {
+        by_labels.retain(|_, metrics| {
             // Only who holds a reference could make further ones, and there is none but this.
-            let Some(metrics) = Arc::into_inner(metrics) else { continue };
-            let place = metrics.tally.place;
-            place.shards().for_each(RouteShard::reset);
-            free.push(place);
-        }
+            let Some(RouteMetrics { tally, .. }) = Arc::get_mut(metrics) else { return true };
+            tally.place.shards().for_each(RouteShard::reset);
+            free.push(tally.place.clone());
+            false
+        });
     }
 
     fn all_routes(&self) -> Vec<Arc<RouteMetrics>> {

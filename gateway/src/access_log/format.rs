@@ -5,20 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Entry;
 
+/// How many texts a record has.
+const TEXTS: usize = 7;
+/// Bytes of a record before its texts: numbers, status, flags, two addresses, the texts' lengths.
+const FIXED: usize = 5 * 8 + 2 + 1 + 2 * ADDRESS + 2 * TEXTS;
+/// Bytes of an address: its family (0, 4 or 6), room for an IPv6 address, the port.
+const ADDRESS: usize = 1 + 16 + 2;
+
 /// Appends a record. Lengths are capped so that two bytes hold them.
 #[inline]
 pub(super) fn pack(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&unix_us.to_le_bytes());
-    out.extend_from_slice(&entry.received.to_le_bytes());
-    out.extend_from_slice(&entry.sent.to_le_bytes());
     let us = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-    out.extend_from_slice(&us(entry.duration).to_le_bytes());
-    out.extend_from_slice(&us(entry.upstream_duration).to_le_bytes());
-    out.extend_from_slice(&entry.status.to_le_bytes());
-    out.push(u8::from(entry.tls) | u8::from(entry.http10) << 1);
-    pack_address(Some(entry.client), 0, out);
-    pack_address(entry.upstream.map(|u| u.ip()), entry.upstream.map_or(0, |u| u.port()), out);
-    for text in [
+    let cap = |text: &'_ [u8]| text.len().min(usize::from(u16::MAX));
+    let texts: [&[u8]; TEXTS] = [
         entry.method,
         entry.host,
         entry.path,
@@ -26,27 +25,50 @@ pub(super) fn pack(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
         entry.request_id,
         entry.user_agent,
         entry.error.as_bytes(),
-    ] {
-        let text = &text[..text.len().min(usize::from(u16::MAX))];
-        out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-        out.extend_from_slice(text);
+    ];
+    // Put together on the stack, so that the batch is grown once for all of it.
+    let mut fixed = [0; FIXED];
+    let mut rest = &mut fixed[..];
+    let mut put = |bytes: &[u8]| {
+        if let Some((room, after)) = std::mem::take(&mut rest).split_at_mut_checked(bytes.len()) {
+            room.copy_from_slice(bytes);
+            rest = after;
+        }
+    };
+    put(&unix_us.to_le_bytes());
+    put(&entry.received.to_le_bytes());
+    put(&entry.sent.to_le_bytes());
+    put(&us(entry.duration).to_le_bytes());
+    put(&us(entry.upstream_duration).to_le_bytes());
+    put(&entry.status.to_le_bytes());
+    put(&[u8::from(entry.tls) | u8::from(entry.http10) << 1]);
+    put(&address(Some(entry.client), 0));
+    put(&address(entry.upstream.map(|u| u.ip()), entry.upstream.map_or(0, |u| u.port())));
+    for text in texts {
+        put(&(cap(text) as u16).to_le_bytes());
+    }
+    out.extend_from_slice(&fixed);
+    for text in texts {
+        out.extend_from_slice(&text[..cap(text)]);
     }
 }
 
-fn pack_address(ip: Option<IpAddr>, port: u16, out: &mut Vec<u8>) {
+fn address(ip: Option<IpAddr>, port: u16) -> [u8; ADDRESS] {
+    let mut packed = [0; ADDRESS];
+    let [family, octets @ .., low, high] = &mut packed;
+    [*low, *high] = port.to_le_bytes();
     match ip {
-        None => out.push(0),
+        None => {}
         Some(IpAddr::V4(ip)) => {
-            out.push(4);
-            out.extend_from_slice(&ip.octets());
-            out.extend_from_slice(&port.to_le_bytes());
+            *family = 4;
+            octets[..4].copy_from_slice(&ip.octets());
         }
         Some(IpAddr::V6(ip)) => {
-            out.push(6);
-            out.extend_from_slice(&ip.octets());
-            out.extend_from_slice(&port.to_le_bytes());
+            *family = 6;
+            *octets = ip.octets();
         }
     }
+    packed
 }
 
 /// A position in packed records.
@@ -68,17 +90,20 @@ impl<'a> Reader<'a> {
     }
 
     fn address(&mut self) -> Option<Option<SocketAddr>> {
-        let ip: IpAddr = match self.take::<1>()? {
-            [4] => self.take::<4>()?.into(),
-            [6] => self.take::<16>()?.into(),
+        let [family] = self.take()?;
+        let octets: [u8; 16] = self.take()?;
+        let port = self.u16()?;
+        let [a, b, c, d, ..] = octets;
+        let ip: IpAddr = match family {
+            4 => [a, b, c, d].into(),
+            6 => octets.into(),
             _ => return Some(None),
         };
-        Some(Some(SocketAddr::new(ip, self.u16()?)))
+        Some(Some(SocketAddr::new(ip, port)))
     }
 
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let len = usize::from(self.u16()?);
-        let (text, rest) = self.0.split_at_checked(len)?;
+    fn text(&mut self, len: u16) -> Option<&'a [u8]> {
+        let (text, rest) = self.0.split_at_checked(usize::from(len))?;
         self.0 = rest;
         Some(text)
     }
@@ -104,6 +129,11 @@ fn unpack_one(reader: &mut Reader<'_>, clock: &mut Clock, out: &mut Vec<u8>) -> 
     let [flags] = reader.take::<1>()?;
     let client = reader.address()?;
     let upstream = reader.address()?;
+    let mut lengths = [0; TEXTS];
+    for length in &mut lengths {
+        *length = reader.u16()?;
+    }
+    let [method, host, path, labels, request_id, user_agent, error] = lengths;
     out.extend_from_slice(b"{\"time\":\"");
     clock.put(unix_us, out);
     if let Some(client) = client {
@@ -115,8 +145,8 @@ fn unpack_one(reader: &mut Reader<'_>, clock: &mut Clock, out: &mut Vec<u8>) -> 
         _ => b"\",\"scheme\":\"http\",\"protocol\":\"HTTP/1.",
     });
     out.extend_from_slice(if flags & 2 == 2 { b"0\"" } else { b"1\"" });
-    for name in ["method", "host", "path"] {
-        string(name, reader.text()?, true, out);
+    for (name, length) in [("method", method), ("host", host), ("path", path)] {
+        string(name, reader.text(length)?, true, out);
     }
     out.extend_from_slice(b",\"status\":");
     put_number(status.into(), out);
@@ -132,9 +162,10 @@ fn unpack_one(reader: &mut Reader<'_>, clock: &mut Clock, out: &mut Vec<u8>) -> 
         out.extend_from_slice(b"\",\"upstream_ms\":");
         put_milliseconds(upstream_duration, out);
     }
-    out.extend_from_slice(reader.text()?);
-    for name in ["request_id", "user_agent", "error"] {
-        string(name, reader.text()?, false, out);
+    out.extend_from_slice(reader.text(labels)?);
+    for (name, length) in [("request_id", request_id), ("user_agent", user_agent), ("error", error)]
+    {
+        string(name, reader.text(length)?, false, out);
     }
     out.extend_from_slice(b"}\n");
     Some(())

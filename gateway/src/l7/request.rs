@@ -1,5 +1,6 @@
 //! From a request's head to what happens with it: the route, and the head that goes upstream.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,6 +82,7 @@ impl Request {
     #[inline]
     pub(crate) fn tally(&self, kind: AlbKind) -> Option<&Tally> {
         match &self.hold {
+            Hold::Nothing => None,
             Hold::Table(local) => local.tally(kind, self.route),
             Hold::Metrics(metrics) => Some(&metrics.tally),
         }
@@ -97,6 +99,8 @@ impl Request {
 /// What a request keeps of its generation.
 #[derive(Debug)]
 pub(crate) enum Hold {
+    /// Nothing yet.
+    Nothing,
     /// All of it: the one table that answers it.
     Table(Arc<Local>),
     /// Only the counters.
@@ -110,7 +114,7 @@ pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Opt
     let client = if trusted { client_behind(context, *peer, buf, fields) } else { *peer };
     let local = context.shared.current();
     let mut request = Request {
-        hold: Hold::Table(Arc::clone(&local)),
+        hold: Hold::Nothing,
         route: None,
         method: head.method,
         version: head.version,
@@ -133,6 +137,7 @@ pub(crate) fn decide(received: &Received<'_>, started: Instant) -> (Request, Opt
             Some(answer)
         }
     };
+    request.hold = Hold::Table(local);
     (request, answer)
 }
 
@@ -205,6 +210,10 @@ fn choose(
             Some(path) if path::has_dot_segments(path.as_bytes()) => Err(Answer::status(400)),
             rewritten => Ok(rewritten),
         };
+    }
+    // A path that could be matched as it came has no dots.
+    if raw_path.starts_with(b"/") && matches!(path_space, Cow::Borrowed(_)) {
+        return Ok(None);
     }
     // An endpoint that doesn't resolve dots would see another path than the rules have seen.
     Ok(path::has_dot_segments(raw_path).then(|| path::encode(path)))

@@ -109,6 +109,7 @@ impl Router {
         };
         let (exact, wildcard) = (index(exact), index(wildcard));
         let any = any.and_then(|paths| records.push("", paths));
+        records.align();
         Self { exact, wildcard, any, records, rewrites }
     }
 

@@ -280,12 +280,7 @@ fn put_forwarded(
     let Received { context, peer, buf, head, fields } = received;
     let scheme: &[u8] = if context.tls.is_some() { b"https" } else { b"http" };
     let mut ip_space = [0u8; 64];
-    let ip = {
-        let mut rest = &mut ip_space[..];
-        let _ = write!(rest, "{peer}");
-        let left = rest.len();
-        &ip_space[..64 - left]
-    };
+    let ip = ip_text(*peer, &mut ip_space);
     let values = |id: FieldId| fields.iter().filter(move |field| field.id == id);
     out.put(b"X-Forwarded-For: ");
     if trusted && seen.forwarded_for {
@@ -355,9 +350,87 @@ fn put_forwarded_element(peer: IpAddr, ip: &[u8], scheme: &[u8], host: &[u8], ou
     out.put(scheme);
 }
 
+/// An address as text.
+fn ip_text(ip: IpAddr, space: &mut [u8; 64]) -> &[u8] {
+    let mut length = 0;
+    match ip {
+        IpAddr::V4(ip) => {
+            let mut put = |byte| {
+                if let Some(place) = space.get_mut(length) {
+                    *place = byte;
+                    length += 1;
+                }
+            };
+            for (i, octet) in ip.octets().into_iter().enumerate() {
+                if i > 0 {
+                    put(b'.');
+                }
+                if octet >= 100 {
+                    put(b'0' + octet / 100);
+                }
+                if octet >= 10 {
+                    put(b'0' + octet / 10 % 10);
+                }
+                put(b'0' + octet % 10);
+            }
+        }
+        IpAddr::V6(ip) => {
+            let mut rest = &mut space[..];
+            // There is room for the longest address.
+            let _ = write!(rest, "{ip}");
+            length = 64 - rest.len();
+        }
+    }
+    space.get(..length).unwrap_or_default()
+}
+
 /// 32 hexadecimal digits. Unique, not secret.
 fn request_id() -> [u8; 32] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let number = fastrand::u128(..);
-    std::array::from_fn(|i| HEX[(number >> (4 * i) & 0xf) as usize])
+    let mut id = [0; 32];
+    for eight in id.as_chunks_mut().0 {
+        *eight = hex(fastrand::u32(..));
+    }
+    id
+}
+
+/// A number's eight hexadecimal digits.
+fn hex(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Each half byte into a byte of its own, the upper one first.
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Bytes above nine get to 16 or more with six added; those are letters.
+    let letters = (digits + 6 * ONES) >> 4 & ONES;
+    (digits + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_displayed() {
+        for ip in ["0.0.0.0", "9.10.99.100", "255.254.1.0", "2001:db8::1", "::ffff:1.2.3.4"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(ip_text(ip, &mut [0; 64]), ip.to_string().as_bytes());
+        }
+        let longest: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+        assert_eq!(ip_text(longest, &mut [0; 64]), longest.to_string().as_bytes());
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_number() {
+        for number in [0, 9, 10, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0xf0e1_9a0b] {
+            assert_eq!(hex(number), *format!("{number:08x}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn request_ids_are_32_digits_and_differ() {
+        let (one, other) = (request_id(), request_id());
+        assert!(one.iter().all(u8::is_ascii_hexdigit));
+        assert_ne!(one, other);
+    }
 }

@@ -13,8 +13,12 @@ use foldhash::fast::FixedState;
 use super::Rare;
 use super::prefixes::Tree;
 
-/// How many prefixes a record holds; a host with more has a tree.
+/// How many prefixes a record holds, and how long they may be; a host with more or longer ones
+/// has a tree.
 const FEW: usize = 32;
+const SHORT: usize = u16::MAX as usize;
+/// Records begin with a cache line of this size.
+const LINE: usize = 64;
 /// Stands for no value, in records and in slots.
 const NONE: u32 = u32::MAX;
 
@@ -30,6 +34,8 @@ pub(super) struct Paths<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
+    /// Where the first one begins.
+    start: usize,
     pub(super) rare: Vec<Rare>,
 }
 
@@ -59,11 +65,11 @@ pub(super) struct Record<'a> {
     texts: &'a [u8],
 }
 
-/// A record's numbers: lengths of the host, of the entries and of the texts, the default, the
-/// rare part.
-const HEADER: usize = 20;
-/// A prefix' numbers: the last bytes of its text, its length, its value.
-const ENTRY: usize = 12;
+/// A record's numbers: the host's length, how many entries, the texts' length, the default, the
+/// rare part. The first two have two bytes, the others four.
+const HEADER: usize = 16;
+/// A prefix' numbers: the last two bytes of its text, its length in two bytes, its value in four.
+const ENTRY: usize = 8;
 
 impl<'a> Paths<'a> {
     /// Adds a prefix such as `/a/b`; a trailing slash makes no difference. The first with the
@@ -77,9 +83,11 @@ impl Records {
     /// Appends a host's record and answers where it begins; none where four gigabytes are full.
     pub(super) fn push(&mut self, host: &str, paths: Paths<'_>) -> Option<u32> {
         let Paths { prefixes, default, mut rare } = paths;
+        let host_length = u16::try_from(host.len()).ok()?;
+        self.bytes.resize(self.bytes.len().next_multiple_of(LINE), 0);
         let at = u32::try_from(self.bytes.len()).ok().filter(|at| *at != NONE)?;
         let mut prefixes: Vec<(&str, u32)> = prefixes.into_iter().collect();
-        if prefixes.len() > FEW {
+        if prefixes.len() > FEW || prefixes.iter().any(|(text, _)| text.len() > SHORT) {
             let mut tree = Tree::default();
             for (prefix, value) in prefixes.drain(..) {
                 tree.insert(prefix, value);
@@ -95,16 +103,16 @@ impl Records {
             }
             None => NONE,
         };
-        let numbers = [host.len(), prefixes.len() * ENTRY, texts];
-        for number in numbers {
-            self.put(u32::try_from(number).ok()?);
-        }
+        self.bytes.extend_from_slice(&host_length.to_le_bytes());
+        self.bytes.extend_from_slice(&(prefixes.len() as u16).to_le_bytes());
+        self.put(u32::try_from(texts).ok()?);
         self.put(default.unwrap_or(NONE));
         self.put(rare);
         self.bytes.extend_from_slice(host.as_bytes());
         for (text, value) in &prefixes {
-            self.put(tail(text.as_bytes()).unwrap_or(0));
-            self.put(u32::try_from(text.len()).ok()?);
+            let tag = tail(text.as_bytes()).unwrap_or(0);
+            self.bytes.extend_from_slice(&tag.to_le_bytes());
+            self.bytes.extend_from_slice(&(text.len() as u16).to_le_bytes());
             self.put(*value);
         }
         for (text, _) in &prefixes {
@@ -117,16 +125,26 @@ impl Records {
         self.bytes.extend_from_slice(&number.to_le_bytes());
     }
 
+    /// Moves the records so that each one's beginning is a cache line's. To be called last.
+    pub(super) fn align(&mut self) {
+        let mut bytes: Vec<u8> = Vec::with_capacity(self.bytes.len() + LINE);
+        // Where this can't be told the records lie as they may.
+        self.start = bytes.as_ptr().align_offset(LINE).min(LINE);
+        bytes.resize(self.start, 0);
+        bytes.extend_from_slice(&self.bytes);
+        self.bytes = bytes;
+    }
+
     /// The record that begins there.
     #[inline]
     pub(super) fn get(&self, at: u32) -> Option<Record<'_>> {
-        let (header, rest) = self.bytes.get(at as usize..)?.split_first_chunk::<HEADER>()?;
-        let number = |n: usize| number(header, n);
-        let (host, rest) = rest.split_at_checked(number(0)? as usize)?;
-        let (entries, rest) = rest.split_at_checked(number(1)? as usize)?;
-        let texts = rest.get(..number(2)? as usize)?;
-        let some = |n: usize| number(n).filter(|number| *number != NONE);
-        Some(Record { host, default: some(3), rare: some(4), entries, texts })
+        let record = self.bytes.get(self.start + at as usize..)?;
+        let (header, rest) = record.split_first_chunk::<HEADER>()?;
+        let (host, rest) = rest.split_at_checked(short(header, 0)?.into())?;
+        let (entries, rest) = rest.split_at_checked(usize::from(short(header, 2)?) * ENTRY)?;
+        let texts = rest.get(..number(header, 4)? as usize)?;
+        let some = |at: usize| number(header, at).filter(|number| *number != NONE);
+        Some(Record { host, default: some(8), rare: some(12), entries, texts })
     }
 
     /// What few hosts have, where this one has it.
@@ -144,7 +162,7 @@ impl Record<'_> {
         let path = path.as_bytes();
         let mut start = 0;
         for entry in self.entries.as_chunks::<ENTRY>().0 {
-            let (tag, length) = (number(entry, 0)?, number(entry, 1)? as usize);
+            let (tag, length) = (short(entry, 0)?, usize::from(short(entry, 2)?));
             let end = start + length;
             // Prefixes of one length mostly differ at their ends: the others' texts stay unread.
             if matches!(path.get(length), None | Some(b'/'))
@@ -152,7 +170,7 @@ impl Record<'_> {
                 && tail(head).is_none_or(|tail| tail == tag)
                 && self.texts.get(start..end) == Some(head)
             {
-                return Some((number(entry, 2)?, length.max(1)));
+                return Some((number(entry, 4)?, length.max(1)));
             }
             start = end;
         }
@@ -216,14 +234,51 @@ fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-/// The last four bytes as a number, where there are so many.
+/// The last two bytes as a number, where there are so many.
 #[inline]
-fn tail(text: &[u8]) -> Option<u32> {
-    text.last_chunk().copied().map(u32::from_le_bytes)
+fn tail(text: &[u8]) -> Option<u16> {
+    text.last_chunk().copied().map(u16::from_le_bytes)
 }
 
-/// The number at a place in a row of numbers.
+/// The number of two bytes that begins there.
 #[inline]
-fn number<const N: usize>(row: &[u8; N], place: usize) -> Option<u32> {
-    row.get(4 * place..)?.first_chunk().copied().map(u32::from_le_bytes)
+fn short<const N: usize>(row: &[u8; N], at: usize) -> Option<u16> {
+    row.get(at..)?.first_chunk().copied().map(u16::from_le_bytes)
+}
+
+/// The number of four bytes that begins there.
+#[inline]
+fn number<const N: usize>(row: &[u8; N], at: usize) -> Option<u32> {
+    row.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_is_found_in_a_record_that_begins_with_a_cache_line() {
+        let names: Vec<String> = (0..300).map(|n| format!("host-{n}.example.com")).collect();
+        let mut records = Records::default();
+        let mut hosts = Vec::new();
+        for (name, value) in names.iter().zip(0..) {
+            let mut paths = Paths { default: Some(value), ..Paths::default() };
+            for prefix in ["/", "/a", "/b", "/long/prefix"].iter().take(value as usize % 5) {
+                paths.insert(prefix, value);
+            }
+            hosts.push((name.as_str(), records.push(name, paths).unwrap()));
+        }
+        records.align();
+        let slots = Slots::new(&hosts);
+        for ((name, at), value) in hosts.iter().zip(0..) {
+            let record = slots.get(&records, name).unwrap();
+            assert_eq!((record.default, record.host), (Some(value), name.as_bytes()));
+            let found = record.longest("/b/c").map(|(value, _)| value);
+            assert_eq!(found, (value % 5 > 0).then_some(value), "{name}");
+            let first = &raw const records.bytes[records.start + *at as usize];
+            assert_eq!(first.addr() % LINE, 0);
+        }
+        assert!(slots.get(&records, "host-300.example.com").is_none());
+        assert!(Slots::default().get(&records, "").is_none());
+    }
 }
