@@ -183,3 +183,19 @@ fn rewrite_puts_the_groups_into_the_template() {
     assert_eq!(rewritten(prefix("/a"), "/b$1", "/a/c").as_deref(), Some("/b"));
     assert_eq!(Router::new(&[route("", prefix("/a"))]).rewrite(0, "/a"), None);
 }
+
+#[test]
+fn hosts_with_many_or_very_long_prefixes_are_matched_alike() {
+    let long = format!("/{}", "x".repeat(70_000));
+    for many in [3, 32, 33, 100] {
+        let mut paths: Vec<PathMatch> = (0..many).map(|n| prefix(&format!("/p/{n}"))).collect();
+        paths.push(prefix("/"));
+        paths.push(exact("/p/1/e"));
+        assert_eq!(winner(&paths, "/p/2/x"), Some(2));
+        assert_eq!(winner(&paths, "/p/2x"), Some(many));
+        assert_eq!(winner(&paths, "/p/1/e"), Some(many + 1));
+        paths.push(prefix(&long));
+        assert_eq!(winner(&paths, &format!("{long}/y")), Some(many + 2));
+        assert_eq!(winner(&paths, "/p/2/x"), Some(2));
+    }
+}
