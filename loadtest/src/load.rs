@@ -6,7 +6,9 @@
 //! two stretches of load without anything running on.
 
 pub(crate) mod connection;
+pub(crate) mod outcome;
 pub(crate) mod response;
+pub(crate) mod session;
 pub(crate) mod stats;
 pub(crate) mod tls;
 
