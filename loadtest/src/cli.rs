@@ -21,6 +21,10 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Put load on one URL, or as a scenario says
     Run(Run),
+    /// Say what got better or worse from one report to another; exits with 1 if something did
+    Diff(Diff),
+    /// Show a report's JSON, or make the HTML file of it
+    Report(Report),
     /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
     Backend(Backend),
     /// Become another program, on one core and bound to a parent's life
@@ -148,6 +152,34 @@ pub(crate) struct Run {
     pub(crate) core: Option<usize>,
 }
 
+/// `loadtest diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The JSON of before, of `run` or `compare`
+    pub(crate) before: PathBuf,
+    /// The JSON of after
+    pub(crate) after: PathBuf,
+    /// The change that matters; by default 3 where peers stand beside the figure, else 10
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) threshold: Option<f64>,
+    /// Compare reports of different machines, too
+    #[arg(long)]
+    pub(crate) across_machines: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `loadtest report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The JSON of `run` or `compare`
+    pub(crate) file: PathBuf,
+    /// Write one self-contained HTML file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
 /// `loadtest backend`
 #[derive(Debug, Args)]
 pub(crate) struct Backend {
@@ -176,6 +208,14 @@ pub(crate) struct Exec {
     /// Its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+/// A share in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
+        _ => Err("must be a number of percent from 0 to 1000".to_owned()),
+    }
 }
 
 /// A time that a run may take: more than nothing, at most an hour.
