@@ -11,6 +11,7 @@ pub(crate) mod response;
 pub(crate) mod session;
 pub(crate) mod stats;
 pub(crate) mod tls;
+pub(crate) mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
