@@ -147,6 +147,9 @@ pub(crate) struct Run {
     /// Write the report to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report to a file as HTML with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// The core to run on
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,

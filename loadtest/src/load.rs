@@ -20,6 +20,7 @@ mod slots;
 pub(crate) mod stats;
 mod timer;
 pub(crate) mod tls;
+pub(crate) mod udp;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -192,6 +193,8 @@ pub(crate) struct Generator {
     parked: VecDeque<(u64, usize)>,
     /// Held connections that have another request, and when.
     refreshes: VecDeque<(u64, usize)>,
+    /// Connections on which something was done without an event of epoll.
+    again: Vec<usize>,
     last_sweep: u64,
     ever_connected: bool,
     ever_succeeded: bool,
@@ -250,6 +253,7 @@ impl Generator {
             retries: VecDeque::new(),
             parked: VecDeque::new(),
             refreshes: VecDeque::new(),
+            again: Vec::new(),
             last_sweep: 0,
             ever_connected: false,
             ever_succeeded: false,
@@ -428,6 +432,9 @@ impl Generator {
         while let Some((_, index)) = pop_due(&mut self.refreshes, now) {
             self.refresh(index, now);
         }
+        for index in std::mem::take(&mut self.again) {
+            self.go_on(index, now);
+        }
         if now - self.last_sweep >= nanoseconds(SWEEP.min(self.plan.timeout / 4)) {
             self.last_sweep = now;
             self.sweep(now);
@@ -437,6 +444,9 @@ impl Generator {
     /// How long epoll may wait; sets the timer for what has to be more punctual than that.
     fn pause(&mut self, now: u64) -> anyhow::Result<Duration> {
         let mut pause = SWEEP.min(self.plan.timeout / 4);
+        if !self.again.is_empty() {
+            return Ok(Duration::ZERO);
+        }
         let soon = !self.parked.is_empty() || !self.retries.is_empty();
         if soon || self.is_ramping(now) {
             pause = pause.min(RETRY);
@@ -496,6 +506,16 @@ impl Generator {
         if matches!(outcome, Ok(true)) {
             self.established(index);
         }
+        self.note(index, &mut happened, now);
+        self.happened = happened;
+        match outcome {
+            Ok(_) => self.go_on(index, now),
+            Err(failed) => self.lose(index, &failed, now),
+        }
+    }
+
+    /// Takes note of what happened on a connection.
+    fn note(&mut self, index: usize, happened: &mut Vec<Event>, now: u64) {
         for event in happened.drain(..) {
             match event {
                 Event::Ready => self.ready(index, now),
@@ -511,11 +531,6 @@ impl Generator {
                     }
                 }
             }
-        }
-        self.happened = happened;
-        match outcome {
-            Ok(_) => self.go_on(index, now),
-            Err(failed) => self.lose(index, &failed, now),
         }
     }
 

@@ -2,7 +2,6 @@
 
 mod resources;
 mod summary;
-mod table;
 mod watch;
 
 use std::io::Write;
@@ -15,6 +14,8 @@ use crate::cli;
 use crate::faults::Stage;
 use crate::load::Generator;
 use crate::load::outcome::{RunReport, TimedEvent};
+use crate::report::progress::Progress;
+use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
 use crate::system;
 use summary::Noted;
@@ -41,8 +42,11 @@ pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
         let json = serde_json::to_vec(&report).context("JSON")?;
         std::fs::write(path, json).with_context(|| format!("{}", path.display()))?;
     }
+    if let Some(path) = &arguments.html {
+        std::fs::write(path, html::run(&report)).with_context(|| format!("{}", path.display()))?;
+    }
     let mut out = std::io::stdout().lock();
-    table::write(&mut out, &report).context("standard output")?;
+    out.write_all(terminal::run(&report).as_bytes()).context("standard output")?;
     for what in &broken {
         eprintln!("loadtest: {what}");
     }
@@ -166,6 +170,7 @@ fn drive(
         .phases()
         .map(|(phase, start, end)| (phase, Duration::from_nanos(start), Duration::from_nanos(end)))
         .collect();
+    let mut progress = Progress::new();
     generator.begin();
     let began = generator.began();
     let mut now = Duration::ZERO;
@@ -184,6 +189,13 @@ fn drive(
             generator.drive_to(began + stop)?;
             let before = now;
             now = began.elapsed().max(stop);
+            let latest = generator.accounts.as_ref().and_then(|accounts| accounts.latest());
+            let figure = latest.map_or(String::new(), |slice| {
+                let rate = slice.succeeded as f64 / job.plan.slice.map_or(1.0, |s| s.as_secs_f64());
+                format!("{rate:.0}/s, p99 {:.2} ms, {} failed", slice.p99_us / 1e3, slice.failed)
+            });
+            let done = now.as_secs_f64() / (profile.end() as f64 / 1e9);
+            progress.show(done, &phase.name, &figure);
             watched.sample(now, phase.counted, Some(stage));
             if phase.counted {
                 noted.counted += now - before;

@@ -198,12 +198,12 @@ impl Connection {
             self.begin_session(events);
             established = true;
         }
-        self.flush()?;
+        self.flush(events)?;
         if ready.readable || ready.ending {
             let was_handshaking = self.state == State::Handshaking;
             self.receive(ready, scratch, events)?;
             established |= was_handshaking && self.state != State::Handshaking;
-            self.flush()?;
+            self.flush(events)?;
         }
         Ok(established)
     }
@@ -228,8 +228,9 @@ impl Connection {
         }
     }
 
-    /// Sends what is to be sent, as far as the socket takes it.
-    pub(crate) fn flush(&mut self) -> Result<(), Failed> {
+    /// Sends what is to be sent, as far as the socket takes it. What the session says to that is
+    /// added to `events`.
+    pub(crate) fn flush(&mut self, events: &mut Vec<Event>) -> Result<(), Failed> {
         if self.state == State::Over {
             return Ok(());
         }
@@ -242,7 +243,7 @@ impl Connection {
             }
             let rest = self.out.get(self.taken..).unwrap_or_default();
             match &mut self.tls {
-                None if rest.is_empty() => return Ok(()),
+                None if rest.is_empty() => break,
                 None => match self.stream.write(rest) {
                     Ok(sent) => self.taken += sent,
                     Err(error) if would_block(&error) => return Ok(()),
@@ -252,7 +253,7 @@ impl Connection {
                     if !rest.is_empty() {
                         self.taken += tls.writer().write(rest).map_err(closed)?;
                     } else if !tls.wants_write() {
-                        return Ok(());
+                        break;
                     }
                     while tls.wants_write() {
                         match tls.write_tls(&mut self.stream) {
@@ -268,6 +269,12 @@ impl Connection {
                 self.taken = 0;
             }
         }
+        if self.state == State::Open
+            && let Speaks::Other(session) = &mut self.session
+        {
+            session.sent(events);
+        }
+        Ok(())
     }
 
     fn receive(

@@ -10,6 +10,9 @@ use rustls::pki_types::ServerName;
 use super::connection::Speaks;
 use super::pace::Profile;
 use super::session::http1::Http1;
+use super::session::http2::Http2;
+use super::session::tcp::{Ending, Tcp};
+use super::session::websocket::Upgrade;
 use super::session::{Expect, Operation, Prepared};
 use super::stats::Failure;
 use super::{Load, Request, Reuse};
@@ -26,17 +29,26 @@ pub(crate) struct Entry {
 }
 
 /// What is spoken with the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Protocol {
     /// HTTP/1.1.
     Http1,
+    /// HTTP/2, with so many streams at once.
+    Http2(usize),
+    /// Messages on connections that are made so.
+    WebSocket(Arc<Upgrade>),
+    /// Bytes.
+    Tcp,
 }
 
 impl Protocol {
     /// A session for a new connection.
-    pub(crate) fn session(self) -> Speaks {
+    pub(crate) fn session(&self) -> Speaks {
         match self {
             Self::Http1 => Speaks::Http1(Http1::new()),
+            Self::Http2(streams) => Speaks::Other(Box::new(Http2::new(*streams))),
+            Self::WebSocket(upgrade) => Speaks::Other(Box::new(upgrade.session())),
+            Self::Tcp => Speaks::Other(Box::new(Tcp::new(Ending::Counted))),
         }
     }
 }

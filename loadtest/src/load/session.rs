@@ -6,9 +6,16 @@
 
 #![allow(dead_code, reason = "until everything that uses it stands")]
 
+pub(crate) mod digest;
 pub(crate) mod http1;
+pub(crate) mod http2;
+#[cfg(test)]
+mod pump;
+pub(crate) mod tcp;
+pub(crate) mod websocket;
 
 use super::connection::Failed;
+use super::stats::Failure;
 
 /// Names one operation under way on a connection; unique on it for as long as it is under way.
 pub(crate) type Ticket = u32;
@@ -115,6 +122,10 @@ pub(crate) trait Session: std::fmt::Debug {
     /// one. Keeps each piece to some 256 KiB.
     fn refill(&mut self, out: &mut Vec<u8>);
 
+    /// Called when [`Session::refill`] left nothing: all that was to be sent has been taken by the
+    /// socket. Says so of operations that end with that.
+    fn sent(&mut self, _events: &mut Vec<Event>) {}
+
     /// Takes bytes that came. An error is the whole connection's, with all operations under way.
     fn receive(
         &mut self,
@@ -125,4 +136,9 @@ pub(crate) trait Session: std::fmt::Debug {
 
     /// The peer has closed its side. An error if that cuts something off.
     fn closed(&mut self, events: &mut Vec<Event>) -> Result<(), Failed>;
+}
+
+/// A failure in a session's words.
+fn failed(kind: Failure, detail: String) -> Failed {
+    Failed { kind, detail }
 }

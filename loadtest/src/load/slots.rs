@@ -217,8 +217,16 @@ impl Generator {
     }
 
     fn flush(&mut self, index: usize, now: u64) {
+        let mut happened = std::mem::take(&mut self.happened);
         let connection = self.slots.get_mut(index).and_then(|slot| slot.connection.as_mut());
-        if let Some(Err(failed)) = connection.map(Connection::flush) {
+        let outcome = connection.map(|connection| connection.flush(&mut happened));
+        if !happened.is_empty() {
+            // Sent is done: there may be room for more, in another turn.
+            self.note(index, &mut happened, now);
+            self.again.push(index);
+        }
+        self.happened = happened;
+        if let Some(Err(failed)) = outcome {
             self.lose(index, &failed, now);
         }
     }

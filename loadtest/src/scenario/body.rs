@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use super::Problem;
 use super::form::{BodyForm, EntryForm, ExpectForm};
 use crate::load::plan::Entry;
+use crate::load::session::http2;
 use crate::load::session::{Expect, Operation, Prepared};
 
 /// The most bytes that an operation may send.
@@ -110,6 +111,83 @@ pub(super) fn http1(form: &EntryForm, at: &str, request: HttpRequest) -> anyhow:
     let expect = expect(&form.expect, &format!("{at}.expect"), Some(200))?;
     let operation = Operation { prepared: Prepared::Http1 { bytes, is_head }, expect };
     Ok(Entry { name, operation, server_name })
+}
+
+/// The entry as it goes over HTTP/2.
+pub(super) fn http2(
+    form: &EntryForm,
+    at: &str,
+    request: HttpRequest,
+    is_tls: bool,
+) -> anyhow::Result<Entry> {
+    let HttpRequest { method, host, path, mut headers, content, server_name } = request;
+    let name = form.name.clone().unwrap_or_else(|| format!("{method} {host}{path}"));
+    for (name, value) in [("user-agent", "tidegate-loadtest"), ("accept", "*/*")] {
+        if !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    let request = http2::Request {
+        method: method.as_str(),
+        scheme: if is_tls { "https" } else { "http" },
+        authority: &host,
+        path: &path,
+        headers: &headers,
+        body: content,
+    };
+    let expect = expect(&form.expect, &format!("{at}.expect"), Some(200))?;
+    let operation =
+        http2::operation(request, expect).map_err(|error| Problem::at(at, format!("{error:#}")))?;
+    Ok(Entry { name, operation, server_name })
+}
+
+/// The entry as a message of WebSocket, or as bytes over TCP.
+pub(super) fn message(
+    form: &EntryForm,
+    at: &str,
+    defaults: &Defaults<'_>,
+    is_tcp: bool,
+) -> anyhow::Result<Entry> {
+    for (field, is_given) in [
+        ("host", form.host.is_some()),
+        ("path", form.path.is_some()),
+        ("method", form.method.is_some()),
+        ("headers", !form.headers.is_empty()),
+        ("expect.status", form.expect.status.is_some()),
+        ("expect.backendHeader", form.expect.backend_header.is_some()),
+        ("receive", form.receive.is_some() && !is_tcp),
+    ] {
+        if is_given {
+            let what = "is not part of a message; remove it";
+            return Err(Problem::at(format!("{at}.{field}"), what).into());
+        }
+    }
+    let content = match &form.body {
+        Some(body) => content(body, &format!("{at}.body"), defaults.folder)?,
+        None if is_tcp && form.receive.is_some() => Vec::new(),
+        None => {
+            let what = "is missing: what is sent? Write body: {size: 100}";
+            return Err(Problem::at(format!("{at}.body"), what).into());
+        }
+    };
+    let name = form.name.clone().unwrap_or_else(|| format!("{} bytes", content.len()));
+    let binary = form.body.as_ref().is_some_and(|body| body.text.is_none());
+    let prepared = match is_tcp {
+        true => Prepared::Tcp {
+            send: content.len() as u64,
+            pattern: content,
+            receive: form.receive.map(|size| size.0),
+        },
+        false => Prepared::WebSocket { payload: content, binary },
+    };
+    Ok(Entry {
+        name,
+        operation: Operation {
+            prepared,
+            expect: expect(&form.expect, &format!("{at}.expect"), None)?,
+        },
+        server_name: server_name(defaults.host, defaults.is_tls, "target")?,
+    })
 }
 
 /// What has to come back.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,6 +19,7 @@ use crate::faults;
 use crate::load::mix;
 use crate::load::pace::{Phase, Profile};
 use crate::load::plan::{Entry, Hold, Pace, Plan, Protocol, Retries};
+use crate::load::session::websocket::Upgrade;
 use crate::load::stats::Failure;
 use crate::load::tls::{ClientTls, Trust};
 use crate::load::{Reuse, tls};
@@ -46,21 +48,14 @@ pub(super) fn job(
     folder: &Path,
     overrides: &Overrides,
 ) -> anyhow::Result<Job> {
-    let protocol = match form.protocol {
-        ProtocolForm::Http1 => Protocol::Http1,
-        other => {
-            let what =
-                format!("{} is not built in; there is http1", format!("{other:?}").to_lowercase());
-            return Err(Problem::at("protocol", what).into());
-        }
-    };
     let target = target(&form.target, form.protocol, overrides)?;
     let tls = form.target.tls.as_ref().filter(|_| target.is_tls);
-    let client = tls.map(|tls| client_tls(tls, folder)).transpose()?;
-    let base = base(&form.load, overrides)?;
+    let client = tls.map(|tls| client_tls(tls, form.protocol, folder)).transpose()?;
+    let base = base(&form.load, form.protocol, overrides)?;
+    let protocol = protocol(form.protocol, &target, base.streams)?;
     let profile = profile(&form, &base, overrides)?;
     let seconds = profile.end() as f64 / 1e9;
-    let (entries, order) = entries(&form.mix, &target, folder)?;
+    let (entries, order) = entries(&form.mix, form.protocol, &target, folder)?;
     let reuse = match (&form.load.idle, base.keep_alive) {
         (Some(_), _) => Reuse::Hold,
         (None, true) => Reuse::KeepAlive,
@@ -107,6 +102,21 @@ pub(super) fn job(
         limits: limits(&form.limits),
         core: overrides.core.or(form.core),
     })
+}
+
+fn protocol(form: ProtocolForm, target: &Target, streams: usize) -> Result<Protocol, Problem> {
+    match form {
+        ProtocolForm::Http1 => Ok(Protocol::Http1),
+        ProtocolForm::Http2 => Ok(Protocol::Http2(streams)),
+        ProtocolForm::WebSocket => Upgrade::new(&target.host, &target.path, &[], streams)
+            .map(|upgrade| Protocol::WebSocket(Arc::new(upgrade)))
+            .map_err(|error| Problem::at("target.url", format!("{error:#}"))),
+        ProtocolForm::Tcp => Ok(Protocol::Tcp),
+        ProtocolForm::Udp => {
+            let what = "udp is not built in; write http1, http2, websocket or tcp";
+            Err(Problem::at("protocol", what))
+        }
+    }
 }
 
 /// Where the load goes.
@@ -193,14 +203,18 @@ fn check_tls(form: &TargetForm, is_tls: bool) -> Result<(), Problem> {
 
 fn client_tls(
     form: &TlsForm,
+    protocol: ProtocolForm,
     folder: &Path,
-) -> anyhow::Result<std::sync::Arc<rustls::ClientConfig>> {
+) -> anyhow::Result<Arc<rustls::ClientConfig>> {
     let trust = match &form.ca {
         Some(file) => Trust::from_pem_file(&folder.join(file))
             .map_err(|error| Problem::at("target.tls.ca", format!("{error:#}")))?,
         None => Trust::Anyone,
     };
     let mut offered = ClientTls { resume: form.resume, ..ClientTls::new(trust) };
+    if protocol == ProtocolForm::Http2 {
+        offered.alpn = vec![b"h2".to_vec()];
+    }
     if !form.versions.is_empty() {
         offered.versions = form
             .versions
@@ -233,7 +247,7 @@ struct Base {
     field: &'static str,
 }
 
-fn base(form: &LoadForm, overrides: &Overrides) -> Result<Base, Problem> {
+fn base(form: &LoadForm, protocol: ProtocolForm, overrides: &Overrides) -> Result<Base, Problem> {
     let base = match form {
         LoadForm { closed: Some(closed), open: None, idle: None } => Base {
             level: f64::from(closed.connections),
@@ -303,9 +317,10 @@ fn base(form: &LoadForm, overrides: &Overrides) -> Result<Base, Problem> {
         let what = format!("{}: write a number from 1 to {MOST_CONNECTIONS}", base.max_connections);
         return Err(Problem::at("load.open.maxConnections", what));
     }
-    if base.streams > 1 {
+    if base.streams > 1 && matches!(protocol, ProtocolForm::Http1 | ProtocolForm::Tcp) {
         let at = base.field.rsplit_once('.').map_or("load", |(load, _)| load);
-        let what = "http1 has one request at a time on a connection; write 1, or protocol: http2";
+        let what = "has one operation at a time on a connection in this protocol; write 1, or \
+                    protocol: http2";
         return Err(Problem::at(format!("{at}.streams"), what));
     }
     let factor = wanted.map_or(1.0, |wanted| wanted / base.level);
@@ -386,6 +401,7 @@ fn phase(form: &PhaseForm, index: usize, base: &Base) -> Result<Phase, Problem> 
 
 fn entries(
     forms: &[EntryForm],
+    protocol: ProtocolForm,
     target: &Target,
     folder: &Path,
 ) -> anyhow::Result<(Vec<Entry>, Vec<u32>)> {
@@ -399,8 +415,13 @@ fn entries(
         Defaults { host: &target.host, path: &target.path, is_tls: target.is_tls, folder };
     let entries = forms.iter().enumerate().map(|(index, form)| {
         let at = format!("mix[{index}]");
-        let request = body::http_request(form, &at, &defaults)?;
-        body::http1(form, &at, request)
+        let request = || body::http_request(form, &at, &defaults);
+        match protocol {
+            ProtocolForm::Http1 => body::http1(form, &at, request()?),
+            ProtocolForm::Http2 => body::http2(form, &at, request()?, target.is_tls),
+            ProtocolForm::WebSocket => body::message(form, &at, &defaults, false),
+            ProtocolForm::Tcp | ProtocolForm::Udp => body::message(form, &at, &defaults, true),
+        }
     });
     let entries = entries.collect::<anyhow::Result<Vec<Entry>>>()?;
     let mut names = BTreeSet::new();

@@ -129,3 +129,24 @@ fn sources_are_single_addresses_and_ranges() {
     assert_eq!((plan.reuse, plan.hold.refresh), (Reuse::Hold, Some(Duration::from_secs(1))));
     assert!(matches!(plan.pace, Pace::Closed { .. }));
 }
+
+#[test]
+fn every_scenario_of_the_repository_is_right_and_explained() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut count = 0;
+    for file in std::fs::read_dir(folder).expect("the folder") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!(text.starts_with("# "), "{}: no comment says what it is for", path.display());
+        count += 1;
+        match super::read(&path, &Overrides::default()) {
+            Ok(_) => {}
+            // Until `run` drives datagrams.
+            Err(error) if path.ends_with("udp.yaml") => {
+                assert!(error.to_string().contains("udp is not built in"), "{error:#}");
+            }
+            Err(error) => unreachable!("{}: {error:#}", path.display()),
+        }
+    }
+    assert!(count >= 12, "{count}");
+}
