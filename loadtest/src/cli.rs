@@ -21,7 +21,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Put load on one URL
     Run(Run),
-    /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
+    /// Serve as the origin behind the targets: /bytes/N, /delay/MS, /status/N, /echo, /ws, /count,
+    /// /count.json, anything else 1 KiB
     Backend(Backend),
     /// Become another program, on one core and bound to a parent's life
     #[command(hide = true)]
@@ -147,10 +148,17 @@ pub(crate) struct Backend {
     /// The address to listen on; port 0 takes any
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
+    /// Echo what comes over TCP to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) tcp_echo: Option<SocketAddr>,
+    /// Echo datagrams that come to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) udp_echo: Option<SocketAddr>,
     /// The name in X-Backend
     #[arg(long, default_value = "origin")]
     pub(crate) name: String,
-    /// Write the bound address to this file instead of standard output
+    /// Write the bound address to this file instead of standard output, and those of the echoes on
+    /// further lines
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
 }
