@@ -11,7 +11,7 @@ needed=(
     ip:iproute2       # network namespaces of whole-binary tests
     nft:nftables      # partitions in loadtest's faults
     promtool:prometheus # checks /metrics
-    nginx:nginx-light # peer of the benchmarks
+    nginx:nginx-light # peer of the benchmarks, HTTP/2 server of the generator's tests
     haproxy:haproxy   # peer of the benchmarks
     mold:mold         # links faster; used if there
 )

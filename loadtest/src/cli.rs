@@ -25,7 +25,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Show a report's JSON, or make the HTML file of it
     Report(Report),
-    /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
+    /// Serve as the origin behind the targets: /bytes/N, /delay/MS, /status/N, /echo, /ws, /count,
+    /// /count.json, anything else 1 KiB
     Backend(Backend),
     /// Become another program, on one core and bound to a parent's life
     #[command(hide = true)]
@@ -189,10 +190,17 @@ pub(crate) struct Backend {
     /// The address to listen on; port 0 takes any
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
+    /// Echo what comes over TCP to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) tcp_echo: Option<SocketAddr>,
+    /// Echo datagrams that come to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) udp_echo: Option<SocketAddr>,
     /// The name in X-Backend
     #[arg(long, default_value = "origin")]
     pub(crate) name: String,
-    /// Write the bound address to this file instead of standard output
+    /// Write the bound address to this file instead of standard output, and those of the echoes on
+    /// further lines
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
 }

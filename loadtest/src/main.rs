@@ -27,10 +27,7 @@ fn main() -> ExitCode {
         cli::Command::Diff(arguments) => diff::diff(&arguments),
         cli::Command::Report(arguments) => report::report(&arguments),
         cli::Command::Run(arguments) => run::run(&arguments),
-        cli::Command::Backend(arguments) => {
-            let announce = arguments.announce.as_deref();
-            backend::serve(arguments.listen, &arguments.name, announce).map(|()| true)
-        }
+        cli::Command::Backend(arguments) => backend::serve(&arguments).map(|()| true),
         cli::Command::Exec(arguments) => {
             let cli::Exec { core, parent, program, arguments } = arguments;
             system::child::exec(core, parent, &program, &arguments).map(|()| true)

@@ -10,7 +10,7 @@ pub(crate) mod digest;
 pub(crate) mod http1;
 pub(crate) mod http2;
 #[cfg(test)]
-mod pump;
+pub(crate) mod pump;
 pub(crate) mod tcp;
 pub(crate) mod websocket;
 

@@ -26,6 +26,7 @@ use crate::load::connection::Failed;
 use crate::load::stats::Failure;
 use frame::{DEFAULT_WINDOW, HEAD, Head, MAX_PAYLOAD, MAX_WINDOW, PREFACE, code, flag, kind};
 use frame::{code_name, put_head, put_number, put_settings, setting};
+#[allow(unused_imports, reason = "until everything that uses it stands")]
 pub(crate) use request::{Request, operation};
 use stream::{Fields, Phase, Stream, Upload};
 
@@ -236,7 +237,8 @@ impl Http2 {
 
     fn settings(&mut self, head: Head, payload: &[u8], out: &mut Vec<u8>) -> Result<(), Failed> {
         let has_ack = head.has(flag::ACK);
-        if head.stream != 0 || payload.len() % 6 != 0 || (has_ack && !payload.is_empty()) {
+        if head.stream != 0 || !payload.len().is_multiple_of(6) || (has_ack && !payload.is_empty())
+        {
             return Err(protocol("malformed SETTINGS"));
         }
         if has_ack {
@@ -448,7 +450,7 @@ impl Http2 {
             let ends = size == rest.len();
             let flags = if ends { flag::END_STREAM } else { 0 };
             put_head(size, kind::DATA, flags, id, out);
-            out.extend(rest.iter().take(size));
+            out.extend_from_slice(rest.get(..size).unwrap_or_default());
             self.window -= size as i64;
             stream.window -= size as i64;
             upload.sent += size;

@@ -11,18 +11,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A session on a socket, one operation after the other or as many as it takes at once.
 #[derive(Debug)]
-pub(super) struct Pumped<S> {
+pub(crate) struct Pumped<S> {
     stream: TcpStream,
     /// The session.
-    pub(super) session: S,
+    pub(crate) session: S,
     out: Vec<u8>,
     /// What has happened and was not looked at.
-    pub(super) events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
 impl<S: Session> Pumped<S> {
     /// Opens the session on a connected socket.
-    pub(super) fn open(stream: TcpStream, mut session: S) -> Self {
+    pub(crate) fn open(stream: TcpStream, mut session: S) -> Self {
         stream.set_nonblocking(true).expect("a socket");
         let (mut out, mut events) = (Vec::new(), Vec::new());
         session.open(&mut out, &mut events);
@@ -30,13 +30,13 @@ impl<S: Session> Pumped<S> {
     }
 
     /// Starts an operation.
-    pub(super) fn start(&mut self, ticket: Ticket, operation: &Operation) {
+    pub(crate) fn start(&mut self, ticket: Ticket, operation: &Operation) {
         assert!(self.session.capacity() > 0, "no room for operation {ticket}");
         self.session.start(ticket, operation, &mut self.out);
     }
 
     /// Sends and receives until the events are as wished.
-    pub(super) fn run_until(&mut self, wished: impl Fn(&[Event]) -> bool) -> Result<(), Failed> {
+    pub(crate) fn run_until(&mut self, wished: impl Fn(&[Event]) -> bool) -> Result<(), Failed> {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 64 * 1024];
         while !wished(&self.events) {
@@ -73,7 +73,7 @@ impl<S: Session> Pumped<S> {
     }
 
     /// Runs until so many operations are over, and takes what came of them.
-    pub(super) fn take_done(&mut self, count: usize) -> Result<Vec<(Ticket, Received)>, Failed> {
+    pub(crate) fn take_done(&mut self, count: usize) -> Result<Vec<(Ticket, Received)>, Failed> {
         let is_over = |event: &&Event| matches!(event, Event::Done(..) | Event::Failed(..));
         self.run_until(|events| events.iter().filter(is_over).count() >= count)?;
         let mut done = Vec::new();
@@ -89,7 +89,7 @@ impl<S: Session> Pumped<S> {
 }
 
 /// Gives a session bytes in pieces of one size; what it says and what it sends.
-pub(super) fn feed(
+pub(crate) fn feed(
     session: &mut impl Session,
     bytes: &[u8],
     piece: usize,

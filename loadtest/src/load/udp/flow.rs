@@ -187,6 +187,7 @@ pub(super) struct Batch {
     due: Vec<Duration>,
     input: Vec<u8>,
     lengths: Vec<usize>,
+    /// Without addresses, so one is enough for both directions.
     headers: MultiHeaders<()>,
 }
 
