@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 
 use crate::cli;
 use crate::faults::Stage;
-use crate::load::Generator;
 use crate::load::outcome::{RunReport, TimedEvent};
+use crate::load::{Generator, udp};
 use crate::report::progress::Progress;
 use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
@@ -143,6 +143,9 @@ fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
     let logs = tempfile::tempdir().context("a folder for the parties' output")?;
     let faults = std::mem::take(&mut job.faults);
     let mut stage = Stage::start(faults, logs.path())?;
+    if let Some(config) = &job.datagrams {
+        return datagrams(&job, config, stage);
+    }
     let mut generator = Generator::new(job.plan.clone())?;
     let mut watched = Watched::begin(&job.processes, Some(&stage))?;
     let mut noted = Noted::default();
@@ -153,6 +156,43 @@ fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
     let counted = generator.accounts.as_ref().map_or(Ok(0), |a| a.total().map(|t| t.requests))?;
     let processes = watched.finish(counted);
     let report = summary::report(&job, &mut generator, noted, processes)?;
+    let broken = summary::broken(&job.limits, &report);
+    Ok((report, broken))
+}
+
+/// Runs a load of datagrams.
+fn datagrams(
+    job: &Job,
+    config: &udp::Config,
+    mut stage: Stage,
+) -> anyhow::Result<(RunReport, Vec<String>)> {
+    let mut driver = udp::Driver::new(config.clone())?;
+    let mut watched = Watched::begin(&job.processes, Some(&stage))?;
+    let mut noted = Noted::default();
+    let mut progress = Progress::new();
+    let length = Duration::from_nanos(job.plan.profile().end());
+    let began = Instant::now();
+    let mut now = Duration::ZERO;
+    while now < length {
+        noted.events.extend(stage.tick(now));
+        let due = stage.next_due().unwrap_or(length).max(now + Duration::from_millis(1));
+        let stop = (now + watch::EVERY).min(length).min(due);
+        let waited = system::wanted_core();
+        driver.drive((began + stop).saturating_duration_since(Instant::now()))?;
+        now = began.elapsed().max(stop);
+        if let (Some(before), Some(after)) = (waited, system::wanted_core()) {
+            noted.wanted_core += after.saturating_sub(before);
+        }
+        watched.sample(now, true, Some(&stage));
+        let figure = format!("{} sent, {} back", driver.counts.sent, driver.counts.received);
+        progress.show(now.as_secs_f64() / length.as_secs_f64(), &job.name, &figure);
+    }
+    noted.counted = now;
+    driver.drain(job.plan.timeout)?;
+    noted.notes.extend(stage.finish()?);
+    let operations = if config.echo { driver.counts.received } else { driver.counts.sent };
+    let processes = watched.finish(operations);
+    let report = summary::of_datagrams(job, &driver.counts, config.echo, noted, processes);
     let broken = summary::broken(&job.limits, &report);
     Ok((report, broken))
 }

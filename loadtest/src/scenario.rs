@@ -32,8 +32,10 @@ pub(crate) struct Job {
     pub(crate) name: String,
     /// What it says about itself.
     pub(crate) description: String,
-    /// The load.
+    /// The load. For datagrams only its phases and times are of use.
     pub(crate) plan: Plan,
+    /// The load of datagrams, where it is one.
+    pub(crate) datagrams: Option<crate::load::udp::Config>,
     /// Processes to watch.
     pub(crate) processes: Vec<Watch>,
     /// Parties, and what happens to them.

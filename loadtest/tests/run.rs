@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -195,6 +195,31 @@ fn tcp_carries_exchanges_and_bulk() {
         let connections = report["connections"].as_u64().expect("a count");
         assert_eq!(connections == answered, made_each, "{connections} for {answered}");
     }
+}
+
+#[test]
+fn datagrams_are_counted_and_their_loss_told() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address").to_string();
+    // Every tenth is lost.
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        for number in 0_u64.. {
+            let Ok((size, from)) = socket.recv_from(&mut buffer) else { return };
+            if number % 10 != 9 {
+                let _ = socket.send_to(&buffer[..size], from);
+            }
+        }
+    });
+    let text = fs::read_to_string(scenarios().join("udp.yaml")).expect("a scenario");
+    let text = format!("{text}\nlimits: {{failures: 20%}}\n");
+    let flags = ["--seconds", "0.5", "--rate", "1000", "--connect", &address];
+    let report = report(&text, &flags);
+    let count = |field: &str| report["total"][field].as_u64().expect("a count");
+    let (back, lost) = (count("succeeded"), count("failed"));
+    assert!((480..=520).contains(&(back + lost)), "{back} came back, {lost} did not");
+    assert_eq!(lost, (back + lost) / 10, "{back} came back");
+    assert_eq!(report["total"]["failures"]["lost"], lost);
 }
 
 #[test]

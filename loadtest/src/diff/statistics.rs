@@ -53,11 +53,17 @@ fn mean_and_error(sample: &[f64]) -> Option<(f64, f64)> {
 
 /// The value that Student's t stays below with this probability, above 0.5, by bisection.
 pub(super) fn student_quantile(probability: f64, degrees: f64) -> f64 {
-    let (mut low, mut high) = (0.0, 1e6);
-    for _ in 0..100 {
+    let is_below = |value: f64| {
+        let tail = 0.5 * beta(degrees / (degrees + value * value), degrees / 2.0, 0.5);
+        1.0 - tail < probability
+    };
+    let (mut low, mut high) = (0.0, 2.0);
+    while is_below(high) && high < 1e9 {
+        (low, high) = (high, high * 2.0);
+    }
+    for _ in 0..40 {
         let middle = f64::midpoint(low, high);
-        let tail = 0.5 * beta(degrees / (degrees + middle * middle), degrees / 2.0, 0.5);
-        if 1.0 - tail < probability {
+        if is_below(middle) {
             low = middle;
         } else {
             high = middle;

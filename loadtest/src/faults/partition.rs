@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ impl Partitions {
         let mut nft = Command::new("nft")
             .arg("-i")
             .env("PATH", search_path())
+            // A key pressed on the terminal is not for it.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(complaints.try_clone().context("a temporary file")?)

@@ -13,8 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[ignore = "run by other tests as a program of its own"]
 fn serve() {
     if let Ok(address) = std::env::var(SERVE_AT) {
-        let address = address.parse().expect("an address");
-        crate::backend::serve(address, "party", None).expect("serves");
+        let arguments = crate::cli::Backend {
+            listen: address.parse().expect("an address"),
+            tcp_echo: None,
+            udp_echo: None,
+            name: "party".to_owned(),
+            announce: None,
+        };
+        crate::backend::serve(&arguments).expect("serves");
     }
 }
 
@@ -237,14 +243,48 @@ fn a_party_that_ends_by_itself_is_told_at_the_end() {
     assert_eq!(told, ["party a had ended by itself (exit status: 3)"]);
 }
 
+/// A command that runs in a network namespace of its own, as root there.
+fn in_namespace() -> Command {
+    let mut command = Command::new("unshare");
+    command.arg(if nix::unistd::geteuid().is_root() { "-n" } else { "-rn" });
+    command
+}
+
+#[test]
+fn a_partition_ends_even_if_the_run_is_killed() {
+    let then = "\"$@\"; n=0; while [ -n \"$(nft list tables)\" ]; do n=$((n + 1)); \
+                [ $n -lt 400 ] || exit 1; sleep 0.05; done; echo no table";
+    let mut command = in_namespace();
+    command.args(["sh", "-c", then, "sh"]).args(own("killed_in_a_namespace"));
+    let output = command.output().expect("unshare (util-linux) runs");
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("cut off: true") && said.contains("no table"), "{said}{errors}");
+    assert!(!said.contains("not killed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by another test in a network namespace of its own"]
+fn killed_in_a_namespace() {
+    let folder = tempfile::tempdir().expect("folder");
+    let parties = serde_json::json!([{"name": "far", "addresses": ["10.0.0.7", "[::1]:80"]}]);
+    let faults = serde_json::json!([{"at": "0s", "party": "far", "action": "partition"}]);
+    let mut stage =
+        Stage::start(plan(parties, faults).expect("a plan"), folder.path()).expect("a stage");
+    stage.tick(Duration::ZERO);
+    let rules = || {
+        let listed = Command::new("nft").args(["list", "ruleset"]).output().expect("nft");
+        String::from_utf8_lossy(&listed.stdout).into_owned()
+    };
+    eventually("nobody is cut off", || rules().contains("jump input_0"));
+    println!("cut off: {}", rules().contains("ip saddr 10.0.0.7 counter"));
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).expect("a signal");
+    println!("not killed");
+}
+
 #[test]
 fn a_partition_drops_packets_of_one_address_only_and_ends_with_the_run() {
-    let mut command = Command::new("unshare");
-    if nix::unistd::geteuid().is_root() {
-        command.arg("-n");
-    } else {
-        command.arg("-rn");
-    }
+    let mut command = in_namespace();
     let output = command.args(own("in_a_namespace")).output().expect("unshare (util-linux) runs");
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -27,14 +27,16 @@ pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
 
 /// Three significant digits or so.
 pub(crate) fn figure(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
     let digits = match value.abs() {
         value if value >= 100.0 => 0,
         value if value >= 10.0 => 1,
         _ => 2,
     };
     let text = format!("{value:.digits$}");
-    // 9,999.6 has five digits, 99.96 is 100.
-    if value.abs() >= 10_000.0 { thousands(&text) } else { text }
+    if digits == 0 { thousands(&text) } else { text }
 }
 
 /// A count with its thousands apart.
@@ -70,6 +72,14 @@ pub(crate) fn bytes(bytes: f64) -> String {
         bytes if bytes >= 1_048_576.0 => format!("{} MiB", figure(bytes / 1_048_576.0)),
         bytes if bytes >= 1024.0 => format!("{} KiB", figure(bytes / 1024.0)),
         bytes => format!("{bytes:.0} B"),
+    }
+}
+
+/// Two figures with their unit, once if it is the same: `1.20–3.40 ms`, `900 µs–1.10 ms`.
+pub(crate) fn range(least: &str, most: &str) -> String {
+    match (least.split_once(' '), most.split_once(' ')) {
+        (Some((figure, unit)), Some((_, other))) if unit == other => format!("{figure}–{most}"),
+        _ => format!("{least}–{most}"),
     }
 }
 
@@ -114,6 +124,8 @@ mod tests {
         );
         assert_eq!([bytes(10.0), bytes(3.5 * 1_048_576.0)], ["10 B", "3.50 MiB"]);
         assert_eq!([percent(0.0), percent(0.00001), percent(0.5)], ["0 %", "0.0010 %", "50 %"]);
+        assert_eq!(range("1 ms", "2 ms"), "1–2 ms");
+        assert_eq!(range("1 µs", "2 ms"), "1 µs–2 ms");
         assert_eq!([change(0.1), change(-0.034)], ["+10.0 %", "−3.4 %"]);
     }
 }

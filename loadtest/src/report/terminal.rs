@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::compared::{Compared, Kind, Scenario};
 use super::impact::failed_faults;
 use super::run_tables::{self, Table};
-use super::table::{aligned, bytes, figure, latency};
+use super::table::{aligned, bytes, figure, latency, range};
 use crate::compare::summary::Spread;
 use crate::load::outcome::RunReport;
 
@@ -26,7 +26,9 @@ pub(crate) fn run(report: &RunReport) -> String {
         text.push('\n');
     }
     for Table { head, mut rows, note, .. } in run_tables::all(report) {
-        rows.insert(0, head);
+        if head.iter().any(|cell| !cell.is_empty()) {
+            rows.insert(0, head);
+        }
         text.push_str(&aligned(&rows));
         if let Some(note) = note {
             let _ = writeln!(text, "  {note}");
@@ -113,5 +115,5 @@ pub(crate) fn shown(kind: Kind, spread: Spread) -> String {
 }
 
 fn ranged(spread: Spread, figure: fn(f64) -> String) -> String {
-    format!("{} ({}–{})", figure(spread.median), figure(spread.min), figure(spread.max))
+    format!("{} ({})", figure(spread.median), range(&figure(spread.min), &figure(spread.max)))
 }

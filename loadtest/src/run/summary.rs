@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
+
 use crate::compare::FAILURES_ALLOWED;
 use crate::load::Generator;
 use crate::load::accounts::Accounts;
-use crate::load::outcome::{Distribution, Named, Process, RunReport, Tally, TimedEvent};
+use crate::load::outcome::{Distribution, Named, Process, RunReport, Slice, Tally, TimedEvent};
 use crate::load::plan::Pace;
 use crate::load::stats::Stats;
+use crate::load::udp::Counts;
 use crate::scenario::{Job, Limits};
 use crate::system;
 
@@ -56,6 +59,81 @@ fn limited(generator: &Generator, noted: &Noted, processes: &[Process]) -> Optio
             punctuality.worst.as_secs_f64() * 1e3
         )
     })
+}
+
+/// The report of a load of datagrams that is over.
+pub(super) fn of_datagrams(
+    job: &Job,
+    counts: &Counts,
+    is_echoed: bool,
+    noted: Noted,
+    processes: Vec<Process>,
+) -> RunReport {
+    /// How late a packet may leave before the generator counts as the limit.
+    const LATE_NS: u64 = 1_000_000;
+    let seconds = noted.counted.as_secs_f64();
+    let (succeeded, failed) =
+        if is_echoed { (counts.received, counts.lost()) } else { (counts.sent, 0) };
+    let mut notes = Vec::new();
+    if seconds > 0.0 && noted.wanted_core.as_secs_f64() / seconds >= SATURATED {
+        notes
+            .push("limited by the generator: its core was full; give it one of its own".to_owned());
+    } else if counts.lateness.value_at_quantile(1.0 - LATE) > LATE_NS {
+        notes.push(format!(
+            "limited by the generator: one packet in a hundred left over {:.1} ms late",
+            counts.lateness.value_at_quantile(1.0 - LATE) as f64 / 1e6
+        ));
+    }
+    notes.extend(noted.notes);
+    for (count, what) in [
+        (counts.duplicated, "came back twice"),
+        (counts.reordered, "came back behind one that was sent later"),
+        (counts.stale, "came back too late to be told from duplicates, and count as lost"),
+        (counts.foreign, "came that were nobody's answer"),
+        (counts.refused, "were refused: nobody listened"),
+    ] {
+        if count > 0 {
+            notes.push(format!("{count} datagrams {what}"));
+        }
+    }
+    notes.push("over time, datagrams have counts and the greatest latency only".to_owned());
+    let name = job.plan.entries.first().map_or_else(String::new, |entry| entry.name.clone());
+    let total = Tally {
+        succeeded,
+        failed,
+        failures: (failed > 0).then(|| ("lost".to_owned(), failed)).into_iter().collect(),
+        first_failure: None,
+        retried: 0,
+        content_bytes: succeeded * (counts.sent_bytes / counts.sent.max(1)),
+        seconds,
+        latency: distribution_of(&counts.latency),
+    };
+    let slice = job.plan.slice.unwrap_or(Duration::from_secs(1)).as_secs_f64();
+    let series = counts.slices.iter().enumerate().map(|(index, counted)| Slice {
+        at: index as f64 * slice,
+        seconds: slice,
+        due: counted.sent,
+        succeeded: if is_echoed { counted.received } else { counted.sent },
+        failed: if is_echoed { counted.sent.saturating_sub(counted.received) } else { 0 },
+        max_us: counted.latency_max as f64 / 1e3,
+        ..Slice::default()
+    });
+    RunReport {
+        format: FORMAT,
+        kind: "run".to_owned(),
+        name: job.name.clone(),
+        description: job.description.clone(),
+        machine: system::machine(),
+        seconds,
+        series: series.collect(),
+        mix: vec![Named { name, value: total.clone() }],
+        phases: vec![Named { name: "all".to_owned(), value: total.clone() }],
+        total,
+        events: noted.events,
+        processes,
+        notes,
+        ..RunReport::default()
+    }
 }
 
 /// The report of a run that is over.
@@ -143,7 +221,11 @@ fn tally(stats: &Stats, seconds: f64) -> Tally {
 }
 
 fn distribution(stats: &Stats) -> Distribution {
-    let count = stats.latency.len();
+    distribution_of(&stats.latency)
+}
+
+fn distribution_of(latency: &Histogram<u64>) -> Distribution {
+    let count = latency.len();
     if count == 0 {
         return Distribution::default();
     }
@@ -161,9 +243,12 @@ fn distribution(stats: &Stats) -> Distribution {
     all.dedup();
     Distribution {
         count,
-        mean_us: stats.latency.mean() / 1_000.0,
-        max_us: stats.latency.max() as f64 / 1_000.0,
-        quantiles: all.into_iter().map(|q| [q, stats.latency_us(q)]).collect(),
+        mean_us: latency.mean() / 1_000.0,
+        max_us: latency.max() as f64 / 1_000.0,
+        quantiles: all
+            .into_iter()
+            .map(|q| [q, latency.value_at_quantile(q) as f64 / 1_000.0])
+            .collect(),
     }
 }
 

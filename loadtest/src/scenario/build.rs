@@ -19,10 +19,11 @@ use crate::faults;
 use crate::load::mix;
 use crate::load::pace::{Phase, Profile};
 use crate::load::plan::{Entry, Hold, Pace, Plan, Protocol, Retries};
+use crate::load::session::Prepared;
 use crate::load::session::websocket::Upgrade;
 use crate::load::stats::Failure;
 use crate::load::tls::{ClientTls, Trust};
-use crate::load::{Reuse, tls};
+use crate::load::{Reuse, tls, udp};
 
 /// Time allowed for an operation, if the scenario says nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,7 +82,7 @@ pub(super) fn job(
         streams: base.streams,
         pace,
         timeout: form.timeout.map_or(TIMEOUT, |span| span.0),
-        retries: form.retries.map(retries).transpose()?.unwrap_or_default(),
+        retries: form.retries.clone().map(retries).transpose()?.unwrap_or_default(),
         hold: Hold {
             request: idle.is_none_or(|idle| idle.request.unwrap_or(true)),
             refresh: idle.and_then(|idle| idle.refresh).map(|span| span.0),
@@ -92,11 +93,16 @@ pub(super) fn job(
         slice: Some(slice(form.slice, seconds)),
     };
     check_groups(&plan, &form.load)?;
+    let datagrams = match form.protocol {
+        ProtocolForm::Udp => Some(datagrams(&form, &plan)?),
+        _ => None,
+    };
     let parties: BTreeSet<String> = form.parties.iter().map(|party| party.name.clone()).collect();
     Ok(Job {
         name: form.name.unwrap_or_else(|| name.to_owned()),
         description: form.description.trim().to_owned(),
         plan,
+        datagrams,
         processes: processes(form.processes, &parties, folder)?,
         faults: faults::Plan::parse(form.parties, form.faults).context("parties and faults")?,
         limits: limits(&form.limits),
@@ -111,12 +117,52 @@ fn protocol(form: ProtocolForm, target: &Target, streams: usize) -> Result<Proto
         ProtocolForm::WebSocket => Upgrade::new(&target.host, &target.path, &[], streams)
             .map(|upgrade| Protocol::WebSocket(Arc::new(upgrade)))
             .map_err(|error| Problem::at("target.url", format!("{error:#}"))),
-        ProtocolForm::Tcp => Ok(Protocol::Tcp),
-        ProtocolForm::Udp => {
-            let what = "udp is not built in; write http1, http2, websocket or tcp";
-            Err(Problem::at("protocol", what))
+        // Datagrams have a driver of their own, which needs no session.
+        ProtocolForm::Tcp | ProtocolForm::Udp => Ok(Protocol::Tcp),
+    }
+}
+
+/// The load of datagrams: one size, one rate, or so many under way on each flow.
+fn datagrams(form: &Form, plan: &Plan) -> anyhow::Result<udp::Config> {
+    for (field, is_given) in [
+        ("phases", !form.phases.is_empty()),
+        ("target.tls", form.target.tls.is_some()),
+        ("target.sources", !form.target.sources.is_empty()),
+        ("retries", form.retries.is_some()),
+        ("load.idle", form.load.idle.is_some()),
+        ("mix[1]", form.mix.len() > 1),
+    ] {
+        if is_given {
+            return Err(Problem::at(field, "is not there for udp; remove it").into());
         }
     }
+    let Some(entry) = plan.entries.first() else {
+        return Err(Problem::at("mix", "is empty").into());
+    };
+    let (payload, receive) = match &entry.operation.prepared {
+        Prepared::Tcp { send, receive, .. } => (*send as usize, *receive),
+        _ => (0, None),
+    };
+    let echo = receive != Some(0);
+    if receive.is_some_and(|receive| receive != 0) {
+        let what = "write 0 for a target that answers nothing; else what was sent has to come back";
+        return Err(Problem::at("mix[0].receive", what).into());
+    }
+    if !(udp::HEADER..=65_507).contains(&payload) {
+        let what = format!("{payload} bytes; write {} to 65507", udp::HEADER);
+        return Err(Problem::at("mix[0].body", what).into());
+    }
+    let (flows, pace) = match &plan.pace {
+        Pace::Open { rate, connections, .. } => {
+            (*connections, udp::Pace::Open { rate: rate.greatest() })
+        }
+        Pace::Closed { connections } => {
+            let pace = udp::Pace::Closed { window: plan.streams, timeout: plan.timeout };
+            (connections.greatest() as usize, pace)
+        }
+    };
+    let slice = plan.slice.unwrap_or(Duration::from_secs(1));
+    Ok(udp::Config { target: plan.address, flows: flows.max(1), pace, payload, echo, slice })
 }
 
 /// Where the load goes.

@@ -7,7 +7,7 @@ use super::markup::{callout, escape, page, table};
 use super::one_run::distributions;
 use crate::load::outcome::Distribution;
 use crate::report::compared::{Compared, Kind, Scenario, Verdict};
-use crate::report::table::{bytes, figure, latency};
+use crate::report::table::{bytes, figure, latency, range};
 
 /// The page of a comparison.
 pub(crate) fn compare(report: &Compared) -> String {
@@ -138,13 +138,10 @@ fn of_scenario(report: &Compared, scenario: &Scenario) -> String {
     for note in &scenario.notes {
         text.push_str(&callout(note));
     }
-    let memory = [Kind::Memory];
     let is_idle = scenario.trials.iter().any(|trial| trial.after.is_some());
     text.push_str("<div class=\"pair\">");
     text.push_str(&figure_bars(report, scenario, Kind::Cost));
-    for kind in memory {
-        text.push_str(&figure_bars(report, scenario, kind));
-    }
+    text.push_str(&figure_bars(report, scenario, Kind::Memory));
     text.push_str("</div>\n");
     if !is_idle {
         let all: Vec<(String, Distribution)> = scenario
@@ -185,7 +182,7 @@ fn figure_bars(report: &Compared, scenario: &Scenario, kind: Kind) -> String {
             most: spread.max,
             text: shown(scenario, kind, spread.median),
             more: match kind {
-                Kind::Memory => format!("({}–{})", bytes(spread.min), bytes(spread.max)),
+                Kind::Memory => format!("({})", range(&bytes(spread.min), &bytes(spread.max))),
                 _ => format!("({}–{})", figure(spread.min), figure(spread.max)),
             },
         })

@@ -38,10 +38,10 @@ pub(crate) fn run(report: &RunReport) -> String {
         body.push_str(&find(title).map_or_else(String::new, shown));
     }
     body.push_str("</section>\n");
-    for title in ["Faults", "Failures"] {
-        if let Some(table) = find(title) {
-            let _ = writeln!(body, "<section><h2>{title}</h2>{}</section>", shown(table));
-        }
+    let bad: String =
+        ["Faults", "Failures"].iter().filter_map(|title| find(title)).map(shown).collect();
+    if !bad.is_empty() {
+        let _ = writeln!(body, "<section><h2>What went wrong</h2>{bad}</section>");
     }
     if !report.processes.is_empty() {
         body.push_str("<section><h2>What it cost</h2>\n");

@@ -15,7 +15,7 @@
   });
 
   function place(tip, holder, x, y) {
-    var width = holder.clientWidth, left = x + 14;
+    var width = holder.querySelector('svg').clientWidth, left = x + 14;
     if (left + tip.offsetWidth > width) { left = Math.max(0, x - tip.offsetWidth - 14); }
     tip.style.left = left + 'px';
     tip.style.top = Math.max(0, y) + 'px';
@@ -37,7 +37,7 @@
       var row = rows[at], x = +row.dataset.x, heights = row.dataset.y.split(','), cells = row.children;
       cursor.textContent = '';
       var line = document.createElementNS(svg.namespaceURI, 'path');
-      line.setAttribute('d', 'M' + x + ' 26V' + (box.height - 44));
+      line.setAttribute('d', 'M' + x + ' 40V' + (box.height - 44));
       cursor.appendChild(line);
       tip.textContent = '';
       tip.appendChild(element('b', names[0] + ' ' + cells[0].textContent));
@@ -54,7 +54,7 @@
       });
       cursor.removeAttribute('hidden');
       tip.hidden = false;
-      place(tip, drawing, x / box.width * drawing.clientWidth, 0.12 * drawing.clientHeight);
+      place(tip, drawing, x / box.width * svg.clientWidth, 0.12 * svg.clientHeight);
     }
     function nearest(x) {
       var best = 0;

@@ -7,8 +7,8 @@ use super::scale::Axis;
 
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 14.0;
-const TOP: f64 = 26.0;
+const RIGHT: f64 = 24.0;
+const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
 /// Different colours of the page's style.
 const COLOURS: usize = 6;
@@ -125,7 +125,7 @@ impl Plot<'_> {
         let _ = writeln!(
             text,
             "<path class=\"axis\" d=\"M{LEFT} {bottom}H{right}\"/>\
-             <text class=\"name\" x=\"0\" y=\"13\">{}</text>\
+             <text class=\"name\" x=\"0\" y=\"12\">{}</text>\
              <text class=\"name end\" x=\"{right}\" y=\"{:.1}\">{}</text>",
             escape(&self.y.title),
             self.height - 6.0,

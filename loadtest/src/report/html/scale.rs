@@ -91,10 +91,7 @@ impl Axis {
     /// Quantiles up to the last that so many operations tell.
     pub(super) fn quantiles(highest: f64) -> Self {
         let ticks = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999];
-        let text = |quantile: f64| match quantile {
-            0.0 => "least".to_owned(),
-            quantile => format!("p{}", (quantile * 1e8).round() / 1e6),
-        };
+        let text = |quantile: f64| format!("p{}", (quantile * 1e8).round() / 1e6);
         Self {
             title: "share of operations that were faster; each step holds a tenth of the rest"
                 .to_owned(),
