@@ -9,8 +9,9 @@ needed=(
     make:make
     python3:python3   # scripts/*.py, 3.11 or later
     ip:iproute2       # network namespaces of whole-binary tests
+    nft:nftables      # partitions in loadtest's faults
     promtool:prometheus # checks /metrics
-    nginx:nginx-light # peer of the benchmarks
+    nginx:nginx-light # peer of the benchmarks, HTTP/2 server of the generator's tests
     haproxy:haproxy   # peer of the benchmarks
     mold:mold         # links faster; used if there
 )

@@ -19,9 +19,14 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the gateway and its peers side by side and print what each costs
     Compare(Compare),
-    /// Put load on one URL
+    /// Put load on one URL, or as a scenario says
     Run(Run),
-    /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
+    /// Say what got better or worse from one report to another; exits with 1 if something did
+    Diff(Diff),
+    /// Show a report's JSON, or make the HTML file of it
+    Report(Report),
+    /// Serve as the origin behind the targets: /bytes/N, /delay/MS, /status/N, /echo, /ws, /count,
+    /// /count.json, anything else 1 KiB
     Backend(Backend),
     /// Become another program, on one core and bound to a parent's life
     #[command(hide = true)]
@@ -107,14 +112,18 @@ pub(crate) struct Compare {
 /// `loadtest run`
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where to, as in http://127.0.0.1:8080/ or https://…
-    pub(crate) url: http::Uri,
-    /// Connections at once
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) connections: u32,
-    /// Seconds of load
-    #[arg(short, long, default_value_t = 10.0, value_parser = seconds)]
-    pub(crate) seconds: f64,
+    /// Where to, as in http://127.0.0.1:8080/ or https://…, or a scenario's file (YAML)
+    #[arg(value_name = "URL|SCENARIO.yaml")]
+    pub(crate) target: String,
+    /// Connections at once; at most, in an open loop [URL: 64]
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: Option<u32>,
+    /// Seconds of load; a scenario's phases keep their shares [URL: 10]
+    #[arg(short, long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// Requests a second, whatever the target does; latency counts from when each is due
+    #[arg(short, long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     /// A connection for each request
     #[arg(long)]
     pub(crate) no_keepalive: bool,
@@ -130,15 +139,49 @@ pub(crate) struct Run {
     /// Believe any server
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// The status that answers must have
-    #[arg(long, default_value_t = 200)]
-    pub(crate) status: u16,
+    /// The status that answers must have [200]
+    #[arg(long)]
+    pub(crate) status: Option<u16>,
     /// The length that bodies must have
     #[arg(long, value_name = "BYTES")]
     pub(crate) length: Option<u64>,
+    /// Write the report to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the report to a file as HTML with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// The core to run on
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,
+}
+
+/// `loadtest diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The JSON of before, of `run` or `compare`
+    pub(crate) before: PathBuf,
+    /// The JSON of after
+    pub(crate) after: PathBuf,
+    /// The change that matters; by default 3 where peers stand beside the figure, else 10
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) threshold: Option<f64>,
+    /// Compare reports of different machines, too
+    #[arg(long)]
+    pub(crate) across_machines: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `loadtest report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The JSON of `run` or `compare`
+    pub(crate) file: PathBuf,
+    /// Write one self-contained HTML file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// `loadtest backend`
@@ -147,10 +190,17 @@ pub(crate) struct Backend {
     /// The address to listen on; port 0 takes any
     #[arg(long, default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
+    /// Echo what comes over TCP to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) tcp_echo: Option<SocketAddr>,
+    /// Echo datagrams that come to this address, too
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) udp_echo: Option<SocketAddr>,
     /// The name in X-Backend
     #[arg(long, default_value = "origin")]
     pub(crate) name: String,
-    /// Write the bound address to this file instead of standard output
+    /// Write the bound address to this file instead of standard output, and those of the echoes on
+    /// further lines
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
 }
@@ -158,9 +208,9 @@ pub(crate) struct Backend {
 /// `loadtest exec`
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
-    /// The core to run on
+    /// The core to run on; any if none is named
     #[arg(long)]
-    pub(crate) core: usize,
+    pub(crate) core: Option<usize>,
     /// The process with which this one ends
     #[arg(long)]
     pub(crate) parent: u32,
@@ -171,11 +221,27 @@ pub(crate) struct Exec {
     pub(crate) arguments: Vec<String>,
 }
 
+/// A share in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
+        _ => Err("must be a number of percent from 0 to 1000".to_owned()),
+    }
+}
+
 /// A time that a run may take: more than nothing, at most an hour.
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
         _ => Err("must be a number of seconds above 0, up to 3600".to_owned()),
+    }
+}
+
+/// A number of operations a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10_000_000.0 => Ok(rate),
+        _ => Err("must be a number above 0, up to 10000000".to_owned()),
     }
 }
 

@@ -8,9 +8,13 @@
 mod backend;
 mod cli;
 mod compare;
+mod diff;
+mod faults;
 mod lab;
 mod load;
+mod report;
 mod run;
+mod scenario;
 mod system;
 
 use std::process::ExitCode;
@@ -20,11 +24,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Compare(arguments) => compare::compare(&arguments),
+        cli::Command::Diff(arguments) => diff::diff(&arguments),
+        cli::Command::Report(arguments) => report::report(&arguments),
         cli::Command::Run(arguments) => run::run(&arguments),
-        cli::Command::Backend(arguments) => {
-            let announce = arguments.announce.as_deref();
-            backend::serve(arguments.listen, &arguments.name, announce).map(|()| true)
-        }
+        cli::Command::Backend(arguments) => backend::serve(&arguments).map(|()| true),
         cli::Command::Exec(arguments) => {
             let cli::Exec { core, parent, program, arguments } = arguments;
             system::child::exec(core, parent, &program, &arguments).map(|()| true)

@@ -77,11 +77,16 @@ fn the_backend_answers_what_it_is_asked_for() {
 fn a_run_and_the_backend_count_the_same_requests() {
     let backend = Backend::start();
     let url = format!("http://{}/bytes/300", backend.address);
-    let run = loadtest(&["run", &url, "--seconds", "0.5", "--connections", "7", "--length", "300"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("report.json");
+    let flags = ["--seconds", "0.5", "--connections", "7", "--length", "300", "--json"];
+    let json_text = json.to_str().expect("UTF-8");
+    let run = loadtest(&[&["run", &url], &flags[..], &[json_text]].concat());
     let (out, err) = (said(&run.stdout), said(&run.stderr));
     assert!(run.status.success(), "{out}{err}");
-    let requests = out.lines().find_map(|line| line.strip_prefix("requests")).expect("a count");
-    let requests: u64 = requests.split_whitespace().next().expect("a count").parse().expect("one");
+    let report = fs::read(&json).expect("a report");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let requests = report["total"]["succeeded"].as_u64().expect("a count");
     assert!(requests > 0);
     let counted = backend.ask("GET /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let expected = format!("\r\n\r\n{} 8\n", requests + 1);
@@ -94,7 +99,7 @@ fn a_run_whose_answers_are_wrong_fails_and_says_how() {
     let url = format!("http://{}/", backend.address);
     let run = loadtest(&["run", &url, "--seconds", "5", "--connections", "2", "--length", "1"]);
     assert_eq!(run.status.code(), Some(1));
-    assert!(said(&run.stderr).contains("1024 bytes for GET / HTTP/1.1"), "{}", said(&run.stderr));
+    assert!(said(&run.stderr).contains("1024 bytes for GET 127.0.0.1:"), "{}", said(&run.stderr));
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! What a run leaves for reports: distributions and time series, as they stand in JSON.
+
+#![allow(dead_code, reason = "until everything that uses it stands")]
+
+use serde::{Deserialize, Serialize};
+
+/// A distribution of latencies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Distribution {
+    /// How many there were.
+    pub(crate) count: u64,
+    /// The mean, µs.
+    pub(crate) mean_us: f64,
+    /// The greatest, µs.
+    pub(crate) max_us: f64,
+    /// `[quantile, µs]`, quantiles rising from 0 to 1, close together towards 1 (0.5, 0.9, 0.99,
+    /// 0.999, … are among them): enough to plot.
+    pub(crate) quantiles: Vec<[f64; 2]>,
+}
+
+/// What happened in one slice of time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Slice {
+    /// When it began, seconds after the load did.
+    pub(crate) at: f64,
+    /// How long it was, seconds.
+    pub(crate) seconds: f64,
+    /// Operations that were due, had the plan been kept (open loop), or were started (closed loop).
+    pub(crate) due: u64,
+    /// Operations answered as expected.
+    pub(crate) succeeded: u64,
+    /// Operations failed.
+    pub(crate) failed: u64,
+    /// Median latency of those that succeeded, µs; 0 if none did.
+    pub(crate) p50_us: f64,
+    /// Their 99th percentile, µs.
+    pub(crate) p99_us: f64,
+    /// Their greatest, µs.
+    pub(crate) max_us: f64,
+}
+
+/// All that one `loadtest run` found, as it stands in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunReport {
+    /// The version of this form: 2.
+    pub(crate) format: u32,
+    /// `run`, to tell it from other reports.
+    pub(crate) kind: String,
+    /// The scenario's name.
+    pub(crate) name: String,
+    /// What the scenario says about itself.
+    #[serde(default)]
+    pub(crate) description: String,
+    /// Processor, cores, kernel.
+    pub(crate) machine: String,
+    /// Seconds of load.
+    pub(crate) seconds: f64,
+    /// All operations together.
+    pub(crate) total: Tally,
+    /// Each entry of the mix by its name.
+    pub(crate) mix: Vec<Named<Tally>>,
+    /// Each phase by its name.
+    pub(crate) phases: Vec<Named<Tally>>,
+    /// The load over time.
+    pub(crate) series: Vec<Slice>,
+    /// The processes watched, the generator first.
+    pub(crate) processes: Vec<Process>,
+    /// What happened when: phases, faults.
+    pub(crate) events: Vec<TimedEvent>,
+    /// Answers by the value of the header that names the backend.
+    #[serde(default)]
+    pub(crate) backends: std::collections::BTreeMap<String, u64>,
+    /// Connections: made, TLS sessions resumed among them, and what handshakes agreed on.
+    pub(crate) connections: u64,
+    /// TLS handshakes that resumed a session.
+    pub(crate) resumed: u64,
+    /// What TLS handshakes agreed on, with how often.
+    #[serde(default)]
+    pub(crate) tls: std::collections::BTreeMap<String, u64>,
+    /// What a reader must know before believing the figures, "limited by the generator" first.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Something with its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Named<T> {
+    /// The name.
+    pub(crate) name: String,
+    /// The thing.
+    #[serde(flatten)]
+    pub(crate) value: T,
+}
+
+/// What came of some operations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    /// Answered as expected.
+    pub(crate) succeeded: u64,
+    /// Failed.
+    pub(crate) failed: u64,
+    /// Failed, by kind.
+    pub(crate) failures: std::collections::BTreeMap<String, u64>,
+    /// What the first failure said.
+    #[serde(default)]
+    pub(crate) first_failure: Option<String>,
+    /// Tried again after a failure and then answered, where the scenario allows retries.
+    #[serde(default)]
+    pub(crate) retried: u64,
+    /// Bytes of content received.
+    pub(crate) content_bytes: u64,
+    /// Seconds over which they were counted.
+    pub(crate) seconds: f64,
+    /// Latency of those that succeeded, from the moment when each was due (open loop) or started.
+    pub(crate) latency: Distribution,
+}
+
+/// A process that was watched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    /// Its name in the scenario; `generator` for this program.
+    pub(crate) name: String,
+    /// CPU time, user and system, over the counted load, seconds.
+    pub(crate) cpu_seconds: f64,
+    /// CPU time for each operation that succeeded, µs.
+    pub(crate) cpu_us_per_operation: f64,
+    /// The most memory seen (Pss), bytes.
+    pub(crate) peak_pss: u64,
+    /// `[seconds after the start, share of one core, Pss in bytes]`.
+    pub(crate) series: Vec<[f64; 3]>,
+}
+
+/// Something that happened at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TimedEvent {
+    /// Seconds after the load began.
+    pub(crate) at: f64,
+    /// What, for people: `fault: backend killed`, `phase: spike`.
+    pub(crate) what: String,
+}

@@ -1,0 +1,294 @@
+//! `loadtest run` with scenarios, against the program's own backend and servers of this file.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
+
+struct Backend {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Backend {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let announce = folder.path().join("address");
+        let process = Command::new(LOADTEST)
+            .args(["backend", "--listen", "127.0.0.1:0", "--name", "tested", "--announce"])
+            .arg(&announce)
+            .spawn()
+            .expect("the backend starts");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !announce.exists() {
+            assert!(Instant::now() < deadline, "the backend announces no address");
+            thread::yield_now();
+        }
+        let address = fs::read_to_string(&announce).expect("an address");
+        Self { process, address: address.parse().expect("an address") }
+    }
+
+    /// Requests that it has answered so far.
+    fn count(&self) -> u64 {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let request = b"GET /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let counts = answer.split("\r\n\r\n").nth(1).expect("a body");
+        let count: u64 = counts.split(' ').next().expect("a count").parse().expect("a count");
+        count - 1
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(LOADTEST)
+        .arg("run")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("loadtest runs")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Writes a scenario, runs it, and reads its report.
+fn report(text: &str, flags: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("scenario.yaml");
+    fs::write(&scenario, text).expect("written");
+    report_of(&scenario, flags)
+}
+
+fn report_of(scenario: &Path, flags: &[&str]) -> Value {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("report.json");
+    let (scenario, json) = (scenario.to_str().expect("UTF-8"), json.to_str().expect("UTF-8"));
+    let output = run(&[&[scenario, "--json", json], flags].concat());
+    assert!(output.status.success(), "{scenario}: {}", err(&output));
+    serde_json::from_slice(&fs::read(json).expect("a report")).expect("JSON")
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+#[track_caller]
+fn assert_refused(text: &str, expected: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("scenario.yaml");
+    fs::write(&scenario, text).expect("written");
+    let began = Instant::now();
+    let output = run(&[scenario.to_str().expect("UTF-8")]);
+    let said = err(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {said}", began.elapsed());
+    for part in expected {
+        assert!(said.contains(part), "{said}\ndoes not have\n{part}");
+    }
+}
+
+#[test]
+fn the_scenarios_for_http1_run_against_the_backend_and_count_as_it_does() {
+    for name in ["http1-closed", "http1-open-rate", "mix-of-sites", "spike"] {
+        let backend = Backend::start();
+        let connect = backend.address.to_string();
+        let scenario = scenarios().join(format!("{name}.yaml"));
+        // The limits are for a machine that does nothing else.
+        let text = fs::read_to_string(&scenario).expect("a scenario");
+        let text: String = text
+            .lines()
+            .filter(|line| !line.starts_with("limits:"))
+            .map(|l| format!("{l}\n"))
+            .collect();
+        let report = report(&text, &["--seconds", "0.6", "--connect", &connect]);
+        let phases = report["phases"].as_array().expect("phases");
+        let all: u64 =
+            phases.iter().map(|phase| phase["succeeded"].as_u64().expect("a count")).sum();
+        assert_eq!(report["total"]["failed"], 0, "{name}: {report}");
+        assert!(all > 0);
+        assert_eq!(all, backend.count(), "{name}");
+        assert_eq!(report["kind"], "run");
+        let series = report["series"].as_array().expect("a series");
+        let in_series: u64 = series.iter().map(|s| s["succeeded"].as_u64().expect("one")).sum();
+        assert_eq!(in_series, all, "{name}");
+    }
+}
+
+#[test]
+fn weights_digests_backends_and_processes_stand_in_the_report() {
+    let backend = Backend::start();
+    let address = backend.address;
+    let text = fs::read_to_string(scenarios().join("mix-of-sites.yaml")).expect("a scenario");
+    let text = format!("{text}\nprocesses: [{{name: target, listens: \"{address}\"}}]\n");
+    let report = report(&text, &["--seconds", "0.8", "--connect", &address.to_string()]);
+    let counts: Vec<u64> = report["mix"]
+        .as_array()
+        .expect("a mix")
+        .iter()
+        .map(|entry| entry["succeeded"].as_u64().expect("a count"))
+        .collect();
+    assert_eq!(counts, [240, 100, 40, 20]);
+    assert_eq!(report["backends"]["tested"], 240);
+    let processes = report["processes"].as_array().expect("processes");
+    assert_eq!(
+        (&processes[0]["name"], &processes[1]["name"]),
+        (&"generator".into(), &"target".into())
+    );
+    for process in processes {
+        assert!(process["cpu_seconds"].as_f64().expect("a time") > 0.0, "{process}");
+        assert!(process["peak_pss"].as_u64().expect("bytes") > 0, "{process}");
+    }
+}
+
+#[test]
+fn idle_connections_are_held_and_refreshed() {
+    let backend = Backend::start();
+    let report = report(
+        &format!(
+            "target: {{url: \"http://{}/\", sources: [127.0.0.2-127.0.0.3]}}\n\
+             load: {{idle: {{connections: 200, refresh: 200ms}}}}\nduration: 1s\n",
+            backend.address
+        ),
+        &[],
+    );
+    assert_eq!((&report["connections"], &report["total"]["failed"]), (&200.into(), &0.into()));
+    let answered = report["total"]["succeeded"].as_u64().expect("a count");
+    assert!(answered >= 400, "{answered}");
+    assert_eq!(answered, backend.count());
+}
+
+#[test]
+fn tcp_carries_exchanges_and_bulk() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut from = stream.try_clone().expect("a second handle");
+                let mut to = stream;
+                let _ = std::io::copy(&mut from, &mut to);
+            });
+        }
+    });
+    for (name, made_each) in [("tcp-connections", true), ("tcp-bulk", false)] {
+        let scenario = scenarios().join(format!("{name}.yaml"));
+        let report = report_of(&scenario, &["--seconds", "0.5", "--connect", &address]);
+        let answered = report["total"]["succeeded"].as_u64().expect("a count");
+        assert!(answered > 0 && report["total"]["failed"] == 0, "{report}");
+        let connections = report["connections"].as_u64().expect("a count");
+        assert_eq!(connections == answered, made_each, "{connections} for {answered}");
+    }
+}
+
+#[test]
+fn datagrams_are_counted_and_their_loss_told() {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = socket.local_addr().expect("an address").to_string();
+    // Every tenth is lost.
+    thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        for number in 0_u64.. {
+            let Ok((size, from)) = socket.recv_from(&mut buffer) else { return };
+            if number % 10 != 9 {
+                let _ = socket.send_to(&buffer[..size], from);
+            }
+        }
+    });
+    let text = fs::read_to_string(scenarios().join("udp.yaml")).expect("a scenario");
+    let text = format!("{text}\nlimits: {{failures: 20%}}\n");
+    let flags = ["--seconds", "0.5", "--rate", "1000", "--connect", &address];
+    let report = report(&text, &flags);
+    let count = |field: &str| report["total"][field].as_u64().expect("a count");
+    let (back, lost) = (count("succeeded"), count("failed"));
+    assert!((480..=520).contains(&(back + lost)), "{back} came back, {lost} did not");
+    assert_eq!(lost, (back + lost) / 10, "{back} came back");
+    assert_eq!(report["total"]["failures"]["lost"], lost);
+}
+
+#[test]
+fn a_limit_that_is_not_kept_fails_the_run() {
+    let backend = Backend::start();
+    assert_refused(
+        &format!(
+            "target: {{url: \"http://{}/\"}}\nload: {{closed: {{connections: 1}}}}\n\
+             duration: 300ms\nlimits: {{p50: 1us, rate: 10000000}}\n",
+            backend.address
+        ),
+        &["p50 is ", "1µs are allowed", "operations a second; 10000000 are wanted"],
+    );
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_line_and_the_known_keys() {
+    assert_refused(
+        "target: {url: http://127.0.0.1:1/}\nload:\n  open: {rte: 5}\n",
+        &["scenario.yaml:3: load.open.rte: unknown key; known here: rate, connections,"],
+    );
+}
+
+#[test]
+fn a_target_that_does_not_answer_ends_the_run_within_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    for load in ["{closed: {connections: 2}}", "{open: {rate: 10}}", "{idle: {connections: 5}}"] {
+        assert_refused(
+            &format!("target: {{url: \"http://{address}/\"}}\nload: {load}\nduration: 60s\n"),
+            &[&address.to_string(), "refused", "start the target, or correct its address"],
+        );
+    }
+}
+
+#[test]
+fn more_connections_than_files_or_ports_are_refused_with_what_to_do() {
+    let text =
+        "target: {url: http://127.0.0.1:1/}\nload: {idle: {connections: 1000000}}\nduration: 1s\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("scenario.yaml");
+    fs::write(&scenario, text).expect("written");
+    let output = run(&[scenario.to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(1));
+    // Where the limit of open files can be raised, ports are what is short.
+    let said = err(&output);
+    let files = said.contains("1000064 open files are needed") && said.contains("ulimit -Hn");
+    let ports = said.contains("1000000 ports are needed") && said.contains("target.sources");
+    assert!(files || ports, "{said}");
+}
+
+#[test]
+fn faults_happen_in_the_middle_of_a_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let text = fs::read_to_string(scenarios().join("kill-the-backend.yaml")).expect("a scenario");
+    let text = text
+        .replace("127.0.0.1:8000", &address.to_string())
+        .replace("[loadtest,", &format!("[{LOADTEST},"))
+        .replace("failures: 10%", "failures: 90%")
+        .replace("at: 3s", "at: 300ms");
+    let report = report(&text, &["--seconds", "2"]);
+    let events = report["events"].as_array().expect("events");
+    let happened: Vec<&str> = events.iter().filter_map(|event| event["what"].as_str()).collect();
+    assert!(happened.iter().any(|what| what.starts_with("fault: backend")), "{happened:?}");
+    assert!(happened.iter().any(|what| what.starts_with("fault over: backend")), "{happened:?}");
+    let total = &report["total"];
+    let sum = total["succeeded"].as_u64().expect("one") + total["failed"].as_u64().expect("one");
+    assert_eq!(sum, 1000, "{total}");
+}
