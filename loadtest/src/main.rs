@@ -21,6 +21,9 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Compare(arguments) => compare::compare(&arguments),
         cli::Command::Run(arguments) => run::run(&arguments),
+        cli::Command::Peers(arguments) => {
+            lab::peers::fetch_named(&arguments.folder, &arguments.only).map(|()| true)
+        }
         cli::Command::Backend(arguments) => {
             let announce = arguments.announce.as_deref();
             backend::serve(arguments.listen, &arguments.name, announce).map(|()| true)

@@ -9,7 +9,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
@@ -91,6 +91,23 @@ fn smaps_field(rollup: &str, name: &str) -> Option<u64> {
 /// Cores of this machine that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The numbers of the cores that this process may use.
+pub(crate) fn usable_cores() -> anyhow::Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0)).context("the cores of this process")?;
+    Ok((0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect())
+}
+
+/// Ports that connections from one address to another may begin at, by the kernel's setting.
+pub(crate) fn local_ports() -> anyhow::Result<u64> {
+    const PATH: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    let range = fs::read_to_string(PATH).context(PATH)?;
+    let mut ends = range.split_whitespace().map(str::parse::<u64>);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if first <= last => Ok(last - first + 1),
+        _ => bail!("{PATH}: {range:?}"),
+    }
 }
 
 /// Keeps the calling thread, and processes that it starts from now on, on one core.

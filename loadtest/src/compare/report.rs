@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Settings;
+use super::choice::LeftOut;
 use super::scenario::{Goal, Measure, Scenario};
 use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
 use super::trial::Trial;
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) targets: Vec<(String, String)>,
     /// What was measured.
     pub(crate) scenarios: Vec<ScenarioReport>,
+    /// What could not be measured here.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 /// One scenario's part of it.

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::scenario::{Tls, Traffic};
 use super::{FAILURES_ALLOWED, Settings};
 use crate::lab::site::Site;
 use crate::lab::{ANSWER, Instance, Lab};
+use crate::load::outcome::Distribution;
 use crate::load::tls::{Offer, Trust, client_config};
 use crate::load::{Generator, Load, Request, Reuse};
 use crate::system::{self, Memory};
@@ -83,6 +85,10 @@ pub(crate) struct TrafficDetail {
     pub(crate) backend_us: f64,
     /// Connections that the target made to the backend, for each request.
     pub(crate) upstream_connections: f64,
+    /// The whole distribution of latency.
+    pub(crate) latency: Distribution,
+    /// The target's memory when the window was over.
+    pub(crate) memory: Memory,
     /// Failed requests by kind.
     pub(crate) failures: BTreeMap<&'static str, u64>,
     /// What the handshakes agreed on.
@@ -124,7 +130,7 @@ pub(crate) fn traffic(
 ) -> anyhow::Result<Trial> {
     let tls = match traffic.tls {
         Tls::Off => None,
-        tls => Some(client(lab, tls == Tls::Resumed)?),
+        tls => Some(client(instance, tls == Tls::Resumed)?),
     };
     let mut generator = Generator::new(Load {
         address: if tls.is_some() { instance.https } else { instance.http },
@@ -155,6 +161,7 @@ pub(crate) fn traffic(
     let before = clocks()?;
     generator.drive(settings.window)?;
     let after = clocks()?;
+    let memory = system::memory(&target)?;
     let (_, connections_after) = lab.backend_counts()?;
 
     let stats = &generator.stats;
@@ -191,6 +198,8 @@ pub(crate) fn traffic(
             requests_per_second: requests / elapsed,
             p50_us: stats.latency_us(0.5),
             p99_us: stats.latency_us(0.99),
+            latency: distribution(&stats.latency),
+            memory,
             target_busy,
             load_busy,
             limited_by_load: load_busy > SATURATED && target_busy < SATURATED,
@@ -205,31 +214,30 @@ pub(crate) fn traffic(
 
 /// Holds idle connections at a target that has served nothing before.
 pub(crate) fn idle(
-    lab: &Lab,
     instance: &Instance,
     site: &Site,
     tls: bool,
-    settings: &Settings,
+    connections: usize,
 ) -> anyhow::Result<Trial> {
-    let tls = if tls { Some(client(lab, false)?) } else { None };
+    let tls = if tls { Some(client(instance, false)?) } else { None };
     let mut generator = Generator::new(Load {
         address: if tls.is_some() { instance.https } else { instance.http },
         tls,
         requests: requests(site, ANSWER)?,
-        connections: settings.idle,
+        connections,
         reuse: Reuse::Hold,
         timeout: TIMEOUT,
     })?;
     let processes = instance.process.processes()?;
     let before = system::memory(&processes)?;
-    generator.drive_until_held(settings.idle_limit())?;
+    generator.drive_until_held(idle_limit(connections))?;
     generator.drive(SETTLE)?;
     let stats = &generator.stats;
-    if generator.held() < settings.idle || stats.failure_count() > 0 {
+    if generator.held() < connections || stats.failure_count() > 0 {
         bail!("{}: idle connections were lost: {}", instance.name, stats.failure_text());
     }
     let after = system::memory(&processes)?;
-    let connections = settings.idle as u64;
+    let connections = connections as u64;
     Ok(Trial {
         target: instance.name.clone(),
         pass: 0,
@@ -240,8 +248,38 @@ pub(crate) fn idle(
     })
 }
 
-fn client(lab: &Lab, resume: bool) -> anyhow::Result<std::sync::Arc<rustls::ClientConfig>> {
-    client_config(Trust::Exactly(lab.certificate()), Offer::OneSuite, resume)
+/// Time allowed for opening so many idle connections.
+fn idle_limit(connections: usize) -> Duration {
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    Duration::from_secs(20) + Duration::from_millis(4) * connections
+}
+
+fn client(
+    instance: &Instance,
+    resume: bool,
+) -> anyhow::Result<std::sync::Arc<rustls::ClientConfig>> {
+    client_config(Trust::Exactly(instance.certificate.clone()), Offer::OneSuite, resume)
+}
+
+/// A histogram of nanoseconds with as many quantiles as a plot needs.
+fn distribution(latency: &Histogram<u64>) -> Distribution {
+    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    if latency.is_empty() {
+        return Distribution::default();
+    }
+    // 0, 0.01, … 0.9, then ten steps for each further nine.
+    let hundredths = (0..90).map(|hundredth| f64::from(hundredth) / 100.0);
+    let nines = (1..6).flat_map(|nines| {
+        let rest = 0.1_f64.powi(nines);
+        (0..9).map(move |step| 1.0 - rest * (1.0 - f64::from(step) / 10.0))
+    });
+    let quantiles = hundredths
+        .chain(nines)
+        .chain([1.0])
+        .map(|quantile| [quantile, us(latency.value_at_quantile(quantile))])
+        .collect();
+    let (mean_us, max_us) = (latency.mean() / 1e3, us(latency.max()));
+    Distribution { count: latency.len(), mean_us, max_us, quantiles }
 }
 
 /// One request for each route, in an order in which neighbours don't follow each other.
@@ -263,6 +301,23 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_distribution_rises_from_the_least_to_the_greatest() {
+        let mut histogram = Histogram::new(3).expect("a histogram");
+        (1..=100_000_u64).for_each(|value| histogram.record(value * 1_000).expect("recorded"));
+        let Distribution { count, quantiles, max_us, mean_us } = distribution(&histogram);
+        assert_eq!(count, 100_000);
+        assert!((max_us - 100_000.0).abs() < 100.0 && (mean_us - 50_000.0).abs() < 50.0);
+        assert!(quantiles.is_sorted(), "{quantiles:?}");
+        for wanted in [0.0, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let [_, us] = quantiles
+                .iter()
+                .find(|[quantile, _]| (quantile - wanted).abs() < 1e-9)
+                .expect("the quantile");
+            assert!((us - wanted * 100_000.0).abs() <= 110.0, "{wanted}: {us}");
+        }
+    }
 
     #[test]
     fn every_route_is_requested_once_a_turn() {
