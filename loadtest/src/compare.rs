@@ -5,6 +5,7 @@
 //! falls on all alike, and ratios are taken within a pass.
 
 mod choice;
+pub(crate) mod control;
 pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod summary;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::cli;
@@ -125,13 +126,12 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
     let mut whole = !arguments.strict || report.left_out.is_empty();
     for scenario in scenarios {
         match measure(&mut lab, scenario, &products, &report.settings) {
-            Ok(Some(done)) => {
-                writeln!(io::stdout(), "{}", done.table()).context("standard output")?;
-                let missed = done.verdicts.iter().any(|verdict| !verdict.met);
-                whole &= !(arguments.strict && missed);
-                report.scenarios.push(done);
+            Ok((done, text)) => {
+                writeln!(io::stdout(), "{text}").context("standard output")?;
+                let mut verdicts = done.iter().flat_map(|report| &report.verdicts);
+                whole &= !(arguments.strict && verdicts.any(|verdict| !verdict.met));
+                report.scenarios.extend(done);
             }
-            Ok(None) => {}
             Err(error) if interrupt::is_asked() => return Err(error),
             Err(error) => {
                 eprintln!("loadtest: {}: {error:#}", scenario.id);
@@ -146,21 +146,38 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
     Ok(whole)
 }
 
-/// Measures one scenario; nothing if it has no target here.
+/// Measures one scenario: what comes of it, and the text for the terminal. Nothing if it has no
+/// target here.
 fn measure(
     lab: &mut Lab,
     scenario: &'static Scenario,
     products: &[Box<dyn Product>],
     settings: &Settings,
-) -> anyhow::Result<Option<ScenarioReport>> {
+) -> anyhow::Result<(Vec<ScenarioReport>, String)> {
+    if let Measure::Control { apps } = scenario.measure {
+        let measured = control::measure(lab, scenario, apps, products, settings)?;
+        return Ok(measured.unwrap_or_default());
+    }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {
-        return Ok(None);
+        return Ok(Default::default());
     }
+    let report = measure_requests(lab, scenario, &entrants, settings)?;
+    let text = report.table();
+    Ok((vec![report], text))
+}
+
+/// The same for all that is requests and connections.
+fn measure_requests(
+    lab: &mut Lab,
+    scenario: &'static Scenario,
+    entrants: &[Entrant<'_>],
+    settings: &Settings,
+) -> anyhow::Result<ScenarioReport> {
     let mut notes = Vec::new();
     let trials = match scenario.measure {
         Measure::Traffic(traffic) => {
-            measure_traffic(lab, scenario.id, &entrants, &traffic, settings, &mut notes)?
+            measure_traffic(lab, scenario.id, entrants, &traffic, settings, &mut notes)?
         }
         Measure::Routes { .. } => {
             let traffic = Traffic {
@@ -170,22 +187,23 @@ fn measure(
                 reuse: crate::load::Reuse::KeepAlive,
                 body: crate::lab::ANSWER,
             };
-            measure_traffic(lab, scenario.id, &entrants, &traffic, settings, &mut notes)?
+            measure_traffic(lab, scenario.id, entrants, &traffic, settings, &mut notes)?
         }
         Measure::Idle { tls, connections } => {
             let held = settings.idle_connections(connections);
             if connections.is_some_and(|wanted| wanted != held) {
                 notes.push(format!("{held} connections only: a quick run"));
             }
-            measure_idle(lab, scenario.id, &entrants, tls, held)?
+            measure_idle(lab, scenario.id, entrants, tls, held)?
         }
+        Measure::Control { .. } => bail!("{}: is not made of requests", scenario.id),
     };
     let labels: Vec<_> = entrants.iter().map(|entrant| entrant.label.clone()).collect();
     let summaries = summary::summaries(&labels, &trials);
     let ratios = summary::ratios(&labels, &trials);
     let mut verdicts = Vec::new();
     if entrants.first().is_some_and(|entrant| entrant.product.name() == "gateway") {
-        let judged = judged(scenario, &entrants, &ratios);
+        let judged = judged(scenario, entrants, &ratios);
         let cost = |goal| summary::cost_verdict(goal, &summaries, &judged);
         verdicts.extend(scenario.goal.and_then(cost));
         if matches!(scenario.measure, Measure::Traffic(_)) {
@@ -201,17 +219,17 @@ fn measure(
                     target's limit";
         notes.push(note.to_owned());
     }
-    Ok(Some(ScenarioReport {
-        id: scenario.id,
+    Ok(ScenarioReport {
+        id: scenario.id.to_owned(),
         suite: scenario.suite.name(),
-        title: scenario.title,
+        title: scenario.title.to_owned(),
         unit: report::unit(scenario),
         summaries,
         ratios,
         verdicts,
         notes,
         trials,
-    }))
+    })
 }
 
 /// The ratios that goals are about: those to nginx and HAProxy, or to the gateway itself.

@@ -6,6 +6,7 @@
 mod caddy;
 mod certificate;
 mod envoy;
+pub(crate) mod estate;
 mod gateway;
 mod haproxy;
 mod nginx;
@@ -182,20 +183,20 @@ impl Lab {
     pub(crate) fn set_up(folder: &Path, cores: Cores, keep_logs: bool) -> anyhow::Result<Self> {
         let ecdsa = Certificate::make(folder, Key::Ecdsa)?;
         let rsa = Certificate::make(folder, Key::Rsa)?;
-        let announce = folder.join("backend.address");
-        let own = std::env::current_exe().context("the path of this program")?;
-        let arguments = ["backend", "--listen", "127.0.0.1:0", "--name", "origin", "--announce"];
-        let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
-        arguments.push(text(&announce)?);
-        let errors = folder.join("backend.err");
-        let program = Program { path: own, arguments };
-        let mut backend = Supervised::start("backend", &program, cores.backend, &errors, &errors)?;
-        backend.wait_until("address", START, || announce.exists())?;
-        let address = fs::read_to_string(&announce).context("the backend's address")?;
-        let backend_address = address.parse().context("the backend's address")?;
+        let (backend, backend_address) = start_backend(folder, "origin", cores.backend)?;
         let folder = folder.to_owned();
         let instances = 0;
         Ok(Self { folder, ecdsa, rsa, backend, backend_address, cores, keep_logs, instances })
+    }
+
+    /// Starts another backend; it ends when dropped.
+    pub(crate) fn another_backend(&self, name: &str) -> anyhow::Result<(Supervised, SocketAddr)> {
+        start_backend(&self.folder, name, self.cores.backend)
+    }
+
+    /// The backend's address.
+    pub(crate) fn backend_address(&self) -> SocketAddr {
+        self.backend_address
     }
 
     /// The backend's process.
@@ -266,6 +267,28 @@ impl Lab {
     }
 }
 
+/// Starts an origin server of this name, which its answers carry, in a folder.
+fn start_backend(
+    folder: &Path,
+    name: &str,
+    core: usize,
+) -> anyhow::Result<(Supervised, SocketAddr)> {
+    let announce = folder.join(format!("{name}.address"));
+    if announce.exists() {
+        fs::remove_file(&announce).context("a backend of before")?;
+    }
+    let own = std::env::current_exe().context("the path of this program")?;
+    let arguments = ["backend", "--listen", "127.0.0.1:0", "--name", name, "--announce"];
+    let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
+    arguments.push(text(&announce)?);
+    let errors = folder.join(format!("{name}.err"));
+    let program = Program { path: own, arguments };
+    let mut backend = Supervised::start("backend", &program, core, &errors, &errors)?;
+    backend.wait_until("address", START, || announce.exists())?;
+    let address = fs::read_to_string(&announce).context("the backend's address")?;
+    Ok((backend, address.parse().context("the backend's address")?))
+}
+
 /// Finds an executable on PATH, or where Debian puts daemons, which is not on every user's PATH.
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -313,7 +336,7 @@ fn answers(address: SocketAddr, host: &str, path: &str) -> bool {
 }
 
 /// One plain GET on a connection of its own.
-fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
+pub(crate) fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
     let limit = Some(Duration::from_secs(2));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(limit)?;

@@ -85,6 +85,7 @@ fn lacking(scenario: &Scenario, settings: &Settings, limit: u64) -> anyhow::Resu
         Measure::Idle { connections, .. } => settings.idle_connections(connections),
         Measure::Traffic(traffic) => traffic.connections,
         Measure::Routes { .. } => super::ROUTES_CONNECTIONS,
+        Measure::Control { .. } => 0,
     };
     let needed = connections + HEADROOM + DESCRIPTORS;
     if limit < needed as u64 {

@@ -31,11 +31,11 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 pub(crate) struct ScenarioReport {
     /// The scenario's id.
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     /// Its suite.
     pub(crate) suite: &'static str,
     /// Its title.
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// What `cost` is counted in.
     pub(crate) unit: &'static str,
     /// One a target.
@@ -55,6 +55,8 @@ pub(crate) fn unit(scenario: &Scenario) -> &'static str {
     match scenario.measure {
         Measure::Traffic(_) | Measure::Routes { .. } => "CPU µs/request",
         Measure::Idle { .. } => "KiB/connection",
+        // Each of its figures has its own.
+        Measure::Control { .. } => "",
     }
 }
 
@@ -120,7 +122,7 @@ impl ScenarioReport {
 }
 
 /// Three significant digits or so.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 100.0 => 0,
         value if value >= 10.0 => 1,
@@ -134,7 +136,7 @@ fn range(spread: Spread) -> String {
 }
 
 /// Rows with their columns under each other: the first to the left, all others to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };

@@ -38,6 +38,11 @@ pub(crate) enum Measure {
         /// Routes in the small one.
         few: usize,
     },
+    /// Many objects, and changes to them.
+    Control {
+        /// Apps: a Service, an EndpointSlice and an Ingress each.
+        apps: usize,
+    },
 }
 
 /// A kind of request traffic.
@@ -188,6 +193,27 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "50,000 idle HTTPS connections",
         measure: Measure::Idle { tls: true, connections: Some(MANY_IDLE) },
         goal: Some(Goal::Kibibytes(12.0)),
+    },
+    Scenario {
+        id: "control-1000",
+        suite: Suite::Control,
+        title: "1,000 apps",
+        measure: Measure::Control { apps: 1_000 },
+        goal: None,
+    },
+    Scenario {
+        id: "control-5000",
+        suite: Suite::Control,
+        title: "5,000 apps",
+        measure: Measure::Control { apps: 5_000 },
+        goal: None,
+    },
+    Scenario {
+        id: "control-10000",
+        suite: Suite::Control,
+        title: "10,000 apps",
+        measure: Measure::Control { apps: 10_000 },
+        goal: None,
     },
 ];
 

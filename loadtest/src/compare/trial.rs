@@ -61,6 +61,14 @@ pub(crate) enum Detail {
         /// With all of them idle.
         after: Memory,
     },
+    /// Control: the figure is the median of some changes.
+    Control {
+        /// Each of them; none for what is measured once.
+        each: Vec<f64>,
+        /// What clients saw meanwhile, where there were any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clients: Option<super::control::Seen>,
+    },
 }
 
 /// What traffic showed beside the target's cost.
@@ -100,7 +108,7 @@ impl Trial {
     pub(crate) fn traffic(&self) -> Option<&TrafficDetail> {
         match &self.detail {
             Detail::Traffic(detail) => Some(detail),
-            Detail::Idle { .. } => None,
+            Detail::Idle { .. } | Detail::Control { .. } => None,
         }
     }
 }
