@@ -9,6 +9,7 @@ needed=(
     make:make
     python3:python3   # scripts/*.py, 3.11 or later
     ip:iproute2       # network namespaces of whole-binary tests
+    nft:nftables      # partitions in loadtest's faults
     promtool:prometheus # checks /metrics
     nginx:nginx-light # peer of the benchmarks
     haproxy:haproxy   # peer of the benchmarks

@@ -216,9 +216,9 @@ pub(crate) struct Backend {
 /// `loadtest exec`
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
-    /// The core to run on
+    /// The core to run on; any if none is named
     #[arg(long)]
-    pub(crate) core: usize,
+    pub(crate) core: Option<usize>,
     /// The process with which this one ends
     #[arg(long)]
     pub(crate) parent: u32,

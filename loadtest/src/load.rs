@@ -1,15 +1,24 @@
 //! The load generator: many connections, one thread, one epoll.
 //!
-//! A closed loop: every connection has one request under way and sends the next as soon as the
-//! response is complete and checked. The thread that calls [`Generator::drive`] does all the work,
-//! so that its CPU time is the generator's cost, and a caller can read clocks and counters between
-//! two stretches of load without anything running on.
+//! In a closed loop every connection has one request under way and starts the next as soon as the
+//! response is complete and checked. In an open loop requests are due at their times, whatever the
+//! target does, and their latency counts from then: a target that stops for a second is seen to
+//! (correction of coordinated omission). The thread that calls [`Generator::drive`] does all the
+//! work, so that its CPU time is the generator's cost, and a caller can read clocks and counters
+//! between two stretches of load without anything running on.
 
+pub(crate) mod accounts;
 pub(crate) mod connection;
+mod dispatch;
+pub(crate) mod mix;
 pub(crate) mod outcome;
+pub(crate) mod pace;
+pub(crate) mod plan;
 pub(crate) mod response;
 pub(crate) mod session;
+mod slots;
 pub(crate) mod stats;
+mod timer;
 pub(crate) mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,9 +32,15 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::system::interrupt;
-use connection::{Connection, Failed, Turn};
-use response::Received;
+use accounts::{Accounts, Finished};
+use connection::{Failed, Readiness};
+use dispatch::Group;
+use pace::Arrivals;
+use plan::{Pace, Plan};
+use session::Event;
+use slots::Slot;
 use stats::{Failure, Stats};
+use timer::Timer;
 
 /// Bytes read at once.
 const SCRATCH: usize = 256 * 1024;
@@ -33,12 +48,23 @@ const SCRATCH: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 /// How long a slot waits after a failure before it connects again.
 const RETRY: Duration = Duration::from_millis(10);
-/// How often time-outs are looked for.
+/// How often time-outs are looked for, at least.
 const SWEEP: Duration = Duration::from_millis(500);
 /// Connections that are being made at once when idle ones are opened.
 const RAMP: usize = 64;
-/// Failures without one success after which a run gives up.
+/// Failures without one success after which a run gives up, once it had a moment to begin.
 const HOPELESS: u64 = 200;
+const BEGINNING: Duration = Duration::from_millis(250);
+/// Time without one success, but with failures, after which a run gives up.
+const HOPELESS_AFTER: Duration = Duration::from_secs(2);
+/// Time in which the first connection has to come about.
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+/// An operation that is taken up so late was late for want of the generator's own time.
+const LATE: Duration = Duration::from_millis(1);
+/// The timer's events.
+const TIMER: Token = Token(usize::MAX);
+/// Waits shorter than this are not worth the system calls.
+const SHORT: Duration = Duration::from_micros(5);
 
 /// A request, its bytes made once, and what the answer must be.
 #[derive(Clone, Debug)]
@@ -87,6 +113,13 @@ pub(crate) enum Reuse {
     Hold,
 }
 
+impl Reuse {
+    /// Whether a connection carries operation after operation.
+    fn is_kept(self) -> bool {
+        matches!(self, Self::KeepAlive | Self::KeepAliveSameRequest)
+    }
+}
+
 /// A load.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
@@ -104,58 +137,127 @@ pub(crate) struct Load {
     pub(crate) timeout: Duration,
 }
 
-#[derive(Debug)]
-struct Slot {
-    connection: Option<Connection>,
-    request: usize,
-    since: Instant,
-    answered: bool,
+/// One operation: due, under way, or about to be tried again.
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    entry: u32,
+    /// Failures before this attempt.
+    attempts: u32,
+    /// The last of them.
+    last: Failure,
+    /// When it was due, or started, nanoseconds since the load began. Its latency counts from here.
+    intended: u64,
+    /// When this attempt began; its time-out counts from here.
+    since: u64,
+}
+
+/// How punctually operations of an open loop were taken up by the generator, whether or not a
+/// connection was there for them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Punctuality {
+    /// Operations taken up.
+    pub(crate) operations: u64,
+    /// Those among them that were taken up more than [`LATE`] after they were due.
+    pub(crate) late: u64,
+    /// The greatest delay.
+    pub(crate) worst: Duration,
 }
 
 /// Drives one load.
 #[derive(Debug)]
 pub(crate) struct Generator {
-    load: Load,
+    plan: Plan,
     poll: Poll,
+    timer: Option<Timer>,
     scratch: Vec<u8>,
+    happened: Vec<Event>,
+    began: Instant,
+    has_begun: bool,
     slots: Vec<Slot>,
-    next_request: usize,
+    groups: Vec<Group>,
+    /// The group of each entry.
+    group_of: Vec<usize>,
+    next_in_order: usize,
+    /// Closed loop: slots before this one have a connection each, or will.
+    active: usize,
+    /// Open loop: slots without a connection.
+    free: Vec<usize>,
+    next_source: usize,
+    arrivals: Option<Arrivals>,
     held: usize,
     answered_slots: usize,
-    parked: VecDeque<(Instant, usize)>,
-    last_sweep: Instant,
+    /// Operations to be tried again, and when.
+    retries: VecDeque<(u64, Op)>,
+    /// Closed loop: slots that connect again, and when.
+    parked: VecDeque<(u64, usize)>,
+    /// Held connections that have another request, and when.
+    refreshes: VecDeque<(u64, usize)>,
+    last_sweep: u64,
+    ever_connected: bool,
     ever_succeeded: bool,
     draining: bool,
     tls_seen: BTreeMap<String, u64>,
-    /// What was counted since the last reset.
+    /// Connections that were not made, or were lost, while no operation was theirs.
+    pub(crate) lost_connections: u64,
+    /// How punctual the generator itself was.
+    pub(crate) punctuality: Punctuality,
+    /// Details, where the plan wants them.
+    pub(crate) accounts: Option<Accounts>,
+    /// What was counted since the last reset. Latencies are in the accounts, where there are any.
     pub(crate) stats: Stats,
 }
 
 impl Generator {
     /// A generator that has not connected yet.
-    pub(crate) fn new(load: Load) -> anyhow::Result<Self> {
-        if load.requests.is_empty() || load.connections == 0 {
+    pub(crate) fn new(plan: impl Into<Plan>) -> anyhow::Result<Self> {
+        let plan = plan.into();
+        let connections = plan.most_connections();
+        if plan.entries.is_empty() || plan.order.is_empty() || connections == 0 {
             bail!("a load needs a request and a connection at least");
         }
-        let now = Instant::now();
-        let slot = || Slot { connection: None, request: 0, since: now, answered: false };
-        let slots = std::iter::repeat_with(slot).take(load.connections).collect();
-        let ramp = if load.reuse == Reuse::Hold { RAMP } else { usize::MAX };
-        let parked = (0..load.connections.min(ramp)).map(|index| (now, index)).collect();
+        let poll = Poll::new().context("epoll")?;
+        let (arrivals, timer) = match &plan.pace {
+            Pace::Closed { .. } => (None, None),
+            Pace::Open { rate, .. } => {
+                (Some(rate.arrivals()), Some(Timer::new(poll.registry(), TIMER)?))
+            }
+        };
+        let accounts = plan
+            .slice
+            .map(|slice| Accounts::new(plan.profile(), plan.entries.len(), slice))
+            .transpose()?;
+        let (groups, group_of) = dispatch::groups(&plan);
+        let is_open = arrivals.is_some();
         Ok(Self {
-            poll: Poll::new().context("epoll")?,
+            timer,
+            poll,
             scratch: vec![0; SCRATCH],
-            slots,
-            next_request: 0,
+            happened: Vec::new(),
+            began: Instant::now(),
+            has_begun: false,
+            slots: std::iter::repeat_with(Slot::default).take(connections).collect(),
+            groups,
+            group_of,
+            next_in_order: 0,
+            active: 0,
+            free: if is_open { (0..connections).rev().collect() } else { Vec::new() },
+            next_source: 0,
+            arrivals,
             held: 0,
             answered_slots: 0,
-            parked,
-            last_sweep: now,
+            retries: VecDeque::new(),
+            parked: VecDeque::new(),
+            refreshes: VecDeque::new(),
+            last_sweep: 0,
+            ever_connected: false,
             ever_succeeded: false,
             draining: false,
             tls_seen: BTreeMap::new(),
+            lost_connections: 0,
+            punctuality: Punctuality::default(),
+            accounts,
             stats: Stats::new()?,
-            load,
+            plan,
         })
     }
 
@@ -164,14 +266,33 @@ impl Generator {
         self.held
     }
 
+    /// Connections that stand or are being made.
+    pub(crate) fn connections(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.connection.is_some()).count()
+    }
+
     /// What the handshakes agreed on, in words, with how often.
     pub(crate) fn tls_seen(&self) -> &BTreeMap<String, u64> {
         &self.tls_seen
     }
 
+    /// Nanoseconds since the load began.
+    pub(crate) fn now(&self) -> u64 {
+        nanoseconds(self.began.elapsed())
+    }
+
+    /// The moment at which the load began; before that, now.
+    pub(crate) fn began(&self) -> Instant {
+        if self.has_begun { self.began } else { Instant::now() }
+    }
+
     /// Runs the load for a time. Ends early, with an error, only if nothing at all succeeds.
     pub(crate) fn drive(&mut self, time: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + time;
+        self.drive_to(Instant::now() + time)
+    }
+
+    /// Runs the load up to a moment. Ends early, with an error, only if nothing at all succeeds.
+    pub(crate) fn drive_to(&mut self, end: Instant) -> anyhow::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while self.step(&mut events, end)? {}
         Ok(())
@@ -181,7 +302,7 @@ impl Generator {
     /// request of the list has had its turn, so that no first handshake is still to come. An error
     /// if that takes too long.
     pub(crate) fn drive_until_warm(&mut self, within: Duration) -> anyhow::Result<()> {
-        let turn = (self.load.requests.len() + self.slots.len()) as u64;
+        let turn = (self.plan.entries.len() + self.slots.len()) as u64;
         self.drive_until(within, "had a request", |generator| {
             (generator.answered_slots, generator.stats.requests >= turn)
         })
@@ -214,183 +335,202 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends nothing more and waits for the responses under way, so that both ends have counted the
-    /// same requests. The generator is of no further use then.
+    /// Starts nothing that is not due yet and waits for what is under way or due, so that both ends
+    /// have counted the same requests; what takes longer fails. The generator is of no further use
+    /// then.
     pub(crate) fn drain(&mut self, within: Duration) -> anyhow::Result<()> {
         self.draining = true;
-        self.parked.clear();
-        let waits = |slot: &Slot| slot.connection.as_ref().is_some_and(Connection::is_waiting);
-        for slot in self.slots.iter_mut().filter(|slot| !waits(slot)) {
-            slot.connection = None;
+        if self.is_open_loop() {
+            let now = self.now().min(self.plan.profile().end());
+            self.admit(now);
+            self.arrivals = None;
+        } else {
+            self.parked.clear();
+            self.fail_waiting();
         }
         let end = Instant::now() + within;
         let mut events = Events::with_capacity(EVENTS);
-        while self.slots.iter().any(waits) && self.step(&mut events, end)? {}
+        while self.retire_idle() && self.step(&mut events, end)? {}
+        self.fail_rest(within);
         Ok(())
+    }
+
+    fn is_open_loop(&self) -> bool {
+        matches!(self.plan.pace, Pace::Open { .. })
     }
 
     /// Waits for events once and acts on them; false once the time is over.
     fn step(&mut self, events: &mut Events, end: Instant) -> anyhow::Result<bool> {
         interrupt::check()?;
-        let now = Instant::now();
-        if now >= end {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.began = Instant::now();
+            self.open_first();
+        }
+        let instant = Instant::now();
+        if instant >= end {
             return Ok(false);
         }
-        self.open_parked(now);
-        if now.duration_since(self.last_sweep) >= SWEEP {
-            self.sweep(now);
-        }
-        if !self.ever_succeeded && self.stats.failure_count() >= HOPELESS {
-            bail!("{} answers nothing: {}", self.load.address, self.stats.failure_text());
-        }
-        let pause = if self.parked.is_empty() { SWEEP } else { RETRY };
-        match self.poll.poll(events, Some(pause.min(end.duration_since(now)))) {
+        let now = nanoseconds(instant.duration_since(self.began));
+        self.act(now);
+        self.give_up_if_hopeless(now)?;
+        let pause = self.pause(now)?.min(end.duration_since(instant));
+        match self.poll.poll(events, Some(pause)) {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
             polled => polled.context("epoll")?,
         }
-        for event in events.iter() {
-            self.turn(event.token().0, event.is_read_closed() || event.is_error());
+        for event in events.iter().filter(|event| event.token() != TIMER) {
+            let ending = event.is_read_closed() || event.is_error();
+            self.turn(event.token().0, Readiness { readable: event.is_readable(), ending });
         }
         Ok(true)
     }
 
-    fn turn(&mut self, index: usize, ending: bool) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(connection) = &mut slot.connection else { return };
-        match connection.turn(ending, &mut self.scratch) {
-            Ok(Turn::Wait) => {}
-            Ok(Turn::Established) => {
-                self.stats.connections += 1;
-                self.stats.resumed += u64::from(connection.resumed());
-                if let Some(parameters) = connection.tls_parameters() {
-                    *self.tls_seen.entry(parameters).or_default() += 1;
-                }
-                if self.load.reuse != Reuse::Never {
-                    slot.since = Instant::now();
-                }
-                self.send(index);
-            }
-            Ok(Turn::Response(received)) => self.response(index, received),
-            Ok(Turn::Ended) if self.load.reuse == Reuse::Hold => {
-                self.held -= 1;
-                let detail = "an idle connection was ended by the target".to_owned();
-                self.failed(index, Failed { kind: Failure::Closed, detail });
-            }
-            Ok(Turn::Ended) => self.open(index),
-            Err(failed) => self.failed(index, failed),
+    /// Does what the time asks for.
+    fn act(&mut self, now: u64) {
+        if self.arrivals.is_some() {
+            self.admit(now);
         }
-    }
-
-    /// Sends the request that the slot is at.
-    fn send(&mut self, index: usize) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(request) = self.load.requests.get(slot.request) else { return };
-        let Some(connection) = &mut slot.connection else { return };
-        if let Err(failed) = connection.send(&request.bytes, request.is_head) {
-            self.failed(index, failed);
+        while let Some((_, op)) = pop_due(&mut self.retries, now) {
+            self.wait(op);
         }
-    }
-
-    fn response(&mut self, index: usize, received: Received) {
-        let now = Instant::now();
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        let Some(request) = self.load.requests.get(slot.request) else { return };
-        let problem = if received.status != request.status {
-            Some((Failure::Status, format!("status {} for {}", received.status, line(request))))
-        } else if request.length.is_some_and(|length| length != received.length) {
-            Some((Failure::Length, format!("{} bytes for {}", received.length, line(request))))
+        if self.is_open_loop() {
+            self.dispatch(now);
         } else {
-            None
-        };
-        if let Some((kind, detail)) = problem {
-            return self.failed(index, Failed { kind, detail });
+            self.adjust(now);
+            while let Some((_, index)) = pop_due(&mut self.parked, now) {
+                self.open(index, now);
+            }
         }
-        self.ever_succeeded = true;
-        self.answered_slots += usize::from(!std::mem::replace(&mut slot.answered, true));
-        self.stats.succeeded(now.duration_since(slot.since), received.length);
-        match self.load.reuse {
-            Reuse::Hold => {
-                self.held += 1;
-                // Every connection made lets the next one start, up to the number wanted.
-                let next = self.held + RAMP - 1;
-                if next < self.slots.len()
-                    && self.slots.get(next).is_some_and(|s| s.connection.is_none())
-                {
-                    self.parked.push_back((now, next));
-                }
-            }
-            Reuse::KeepAlive | Reuse::KeepAliveSameRequest
-                if received.keep_alive && !self.draining =>
-            {
-                if self.load.reuse == Reuse::KeepAlive {
-                    slot.request = self.next_request;
-                    self.next_request = (self.next_request + 1) % self.load.requests.len();
-                }
-                slot.since = now;
-                self.send(index);
-            }
-            _ => self.open(index),
+        while let Some((_, index)) = pop_due(&mut self.refreshes, now) {
+            self.refresh(index, now);
+        }
+        if now - self.last_sweep >= nanoseconds(SWEEP.min(self.plan.timeout / 4)) {
+            self.last_sweep = now;
+            self.sweep(now);
         }
     }
 
-    /// Counts a failure and lets the slot try again in a moment.
-    fn failed(&mut self, index: usize, failed: Failed) {
-        self.stats.failed(failed.kind, || failed.detail);
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.connection = None;
+    /// How long epoll may wait; sets the timer for what has to be more punctual than that.
+    fn pause(&mut self, now: u64) -> anyhow::Result<Duration> {
+        let mut pause = SWEEP.min(self.plan.timeout / 4);
+        let soon = !self.parked.is_empty() || !self.retries.is_empty();
+        if soon || self.is_ramping(now) {
+            pause = pause.min(RETRY);
         }
-        if !self.draining {
-            self.parked.push_back((Instant::now() + RETRY, index));
+        if let Some((due, _)) = self.refreshes.front() {
+            pause = pause.min(Duration::from_nanos(due.saturating_sub(now)).max(RETRY));
         }
+        if let (Some(due), Some(timer)) =
+            (self.arrivals.as_ref().and_then(Arrivals::peek), &self.timer)
+        {
+            let wait = Duration::from_nanos(due.saturating_sub(self.now()));
+            if wait < SHORT {
+                return Ok(Duration::ZERO);
+            }
+            if wait < pause {
+                timer.set(wait)?;
+            }
+        }
+        Ok(pause)
     }
 
-    /// Connects anew, for the next request of the list.
-    fn open(&mut self, index: usize) {
+    fn give_up_if_hopeless(&self, now: u64) -> anyhow::Result<()> {
+        if self.ever_succeeded {
+            return Ok(());
+        }
+        let (address, failures) = (self.plan.address, self.stats.failure_count());
+        let time = Duration::from_nanos(now);
+        if (failures >= HOPELESS && time > BEGINNING) || (failures > 0 && time > HOPELESS_AFTER) {
+            bail!(
+                "{address} answers nothing as expected: {}: start the target, or correct its \
+                 address and what is expected of it",
+                self.stats.failure_text()
+            );
+        }
+        if !self.ever_connected && time > CONNECT_WITHIN.min(self.plan.timeout) {
+            bail!(
+                "{address}: no connection came about within {:?}: is the address right, and does \
+                 no packet filter stand between?",
+                CONNECT_WITHIN.min(self.plan.timeout)
+            );
+        }
+        Ok(())
+    }
+
+    /// Acts on what epoll said of a slot's connection.
+    fn turn(&mut self, index: usize, ready: Readiness) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.connection = None;
-        if self.draining {
+        let Some(connection) = &mut slot.connection else { return };
+        let mut happened = std::mem::take(&mut self.happened);
+        let outcome = connection.turn(ready, &mut self.scratch, &mut happened);
+        let over = connection.is_over();
+        if happened.is_empty() && !over && matches!(outcome, Ok(false)) {
+            self.happened = happened;
             return;
         }
-        slot.request = self.next_request;
-        self.next_request = (self.next_request + 1) % self.load.requests.len();
-        slot.since = Instant::now();
-        let Some(request) = self.load.requests.get(slot.request) else { return };
-        let tls = self.load.tls.as_ref().map(|config| (config, &request.server_name));
-        let registry = self.poll.registry();
-        match Connection::open(self.load.address, tls, registry, Token(index)) {
-            Ok(connection) => slot.connection = Some(connection),
-            Err(failed) => self.failed(index, failed),
+        let now = nanoseconds(self.began.elapsed());
+        if matches!(outcome, Ok(true)) {
+            self.established(index);
         }
-    }
-
-    fn open_parked(&mut self, now: Instant) {
-        while self.parked.front().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, index)) = self.parked.pop_front() {
-                self.open(index);
+        for event in happened.drain(..) {
+            match event {
+                Event::Ready => self.ready(index, now),
+                Event::Done(ticket, received) => self.done(index, ticket, &received, now),
+                Event::Failed(ticket, failed) => {
+                    if let Some(op) = self.slots.get_mut(index).and_then(|slot| slot.take(ticket)) {
+                        self.failed(op, &failed, now);
+                    }
+                }
+                Event::Closing => {
+                    if let Some(slot) = self.slots.get_mut(index) {
+                        slot.retire = true;
+                    }
+                }
             }
         }
+        self.happened = happened;
+        match outcome {
+            Ok(_) => self.go_on(index, now),
+            Err(failed) => self.lose(index, &failed, now),
+        }
     }
 
-    fn sweep(&mut self, now: Instant) {
-        self.last_sweep = now;
-        let timeout = self.load.timeout;
-        let late = |slot: &Slot| {
-            let busy = slot.connection.as_ref().is_some_and(|c| c.is_waiting() || c.is_opening());
-            busy && now.duration_since(slot.since) > timeout
-        };
-        let late: Vec<usize> =
-            self.slots.iter().enumerate().filter(|(_, slot)| late(slot)).map(|(i, _)| i).collect();
-        for index in late {
-            let detail = format!("nothing complete within {timeout:?}");
-            self.failed(index, Failed { kind: Failure::Timeout, detail });
+    /// Counts an operation's failure, or has it tried again.
+    fn failed(&mut self, op: Op, failed: &Failed, now: u64) {
+        let retries = &self.plan.retries;
+        let may_retry = !self.draining || self.is_open_loop();
+        if may_retry && op.attempts < retries.times && retries.on.contains(&failed.kind) {
+            let again = now + nanoseconds(RETRY);
+            let op = Op { attempts: op.attempts + 1, last: failed.kind, since: again, ..op };
+            self.retries.push_back((again, op));
+            return;
+        }
+        self.count_failure(op, failed, now);
+    }
+
+    fn count_failure(&mut self, op: Op, failed: &Failed, now: u64) {
+        self.stats.failed(failed.kind, || failed.detail.clone());
+        if let Some(accounts) = &mut self.accounts {
+            accounts.failed(op.finished(now), failed);
         }
     }
 }
 
-/// The request line, for messages.
-fn line(request: &Request) -> String {
-    let line = request.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    String::from_utf8_lossy(line).into_owned()
+impl Op {
+    fn finished(&self, at: u64) -> Finished {
+        let Self { intended, attempts, .. } = *self;
+        Finished { intended, at, entry: self.entry as usize, attempts }
+    }
+}
+
+/// The first of a queue, if its time has come.
+fn pop_due<T>(queue: &mut VecDeque<(u64, T)>, now: u64) -> Option<(u64, T)> {
+    queue.front().is_some_and(|(due, _)| *due <= now).then(|| queue.pop_front())?
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod backend;
 mod cli;
 mod compare;
+mod faults;
 mod lab;
 mod load;
 mod run;

@@ -1,35 +1,24 @@
-//! One connection of the generator: connecting, the TLS handshake, one request at a time.
+//! One connection of the generator: the socket, TLS, and the session that is spoken on it.
 //!
 //! Knows nothing of time, rotation or counting: it says what happened, [`super::Generator`] acts.
 
 use std::io::{self, BufRead, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
-use super::response::{Progress, Received, ResponseReader};
+use super::session::http1::Http1;
+use super::session::{Event, Operation, Session, Ticket};
 use super::stats::Failure;
 
-/// What one turn of a connection came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Nothing to do before the next event.
-    Wait,
-    /// Connected, and with TLS the handshake is done: a request may be sent.
-    Established,
-    /// The response is complete; the connection may carry on if it says so.
-    Response(Received),
-    /// The target ended an idle connection.
-    Ended,
-}
-
 /// A failure with its words.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failed {
     /// The kind to count.
     pub(crate) kind: Failure,
@@ -43,12 +32,52 @@ impl Failed {
     }
 }
 
+/// What epoll said of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    /// There may be something to read.
+    pub(crate) readable: bool,
+    /// The peer's FIN or RST was among it; without it a short read means that nothing is left to
+    /// read, which saves the read that would say so.
+    pub(crate) ending: bool,
+}
+
+/// What is spoken on a connection. HTTP/1.1 is called directly.
+#[derive(Debug)]
+pub(crate) enum Speaks {
+    /// HTTP/1.1.
+    Http1(Http1),
+    /// Anything else.
+    Other(Box<dyn Session>),
+}
+
+impl Speaks {
+    fn session(&mut self) -> &mut dyn Session {
+        match self {
+            Self::Http1(session) => session,
+            Self::Other(session) => session.as_mut(),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Failed> {
+        match self {
+            Self::Http1(session) => session.receive(input, out, events),
+            Self::Other(session) => session.receive(input, out, events),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Connecting,
     Handshaking,
-    Idle,
-    Waiting,
+    Open,
+    Over,
 }
 
 /// A connection to the target.
@@ -57,22 +86,29 @@ pub(crate) struct Connection {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
     state: State,
-    response: ResponseReader,
-    /// Bytes of a request that the socket has not taken yet (without TLS).
-    unsent: Vec<u8>,
+    session: Speaks,
+    /// Bytes that the socket, or TLS, has not taken yet, from `taken` on.
+    out: Vec<u8>,
+    taken: usize,
 }
 
 impl Connection {
-    /// Starts to connect. Closing it later sends RST, so that no port is left in TIME_WAIT.
+    /// Starts to connect, from a source address if one is given. Closing it later sends RST, so
+    /// that no port is left in TIME_WAIT.
     pub(crate) fn open(
         address: SocketAddr,
+        source: Option<IpAddr>,
         tls: Option<(&Arc<ClientConfig>, &ServerName<'static>)>,
+        session: Speaks,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, Failed> {
-        let connect =
-            |error: io::Error| Failed::new(Failure::Connect, format!("{address}: {error}"));
-        let mut stream = TcpStream::connect(address).map_err(connect)?;
+        let connect = |error: io::Error| Failed::new(Failure::Connect, unreached(address, &error));
+        let mut stream = match source {
+            None => TcpStream::connect(address),
+            Some(source) => connect_from(source, address),
+        }
+        .map_err(connect)?;
         let socket = SockRef::from(&stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
@@ -87,8 +123,9 @@ impl Connection {
             stream,
             tls: tls.map(Box::new),
             state: State::Connecting,
-            response: ResponseReader::new(false),
-            unsent: Vec::new(),
+            session,
+            out: Vec::new(),
+            taken: 0,
         })
     }
 
@@ -108,54 +145,72 @@ impl Connection {
         Some(format!("{version} {group} {}", suite.as_str().unwrap_or("?")))
     }
 
-    /// Whether a response is being waited for.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.state == State::Waiting
-    }
-
     /// Whether the connection is still being made.
     pub(crate) fn is_opening(&self) -> bool {
         matches!(self.state, State::Connecting | State::Handshaking)
     }
 
-    /// Sends a request; only on an established connection without one under way.
-    pub(crate) fn send(&mut self, request: &[u8], head_request: bool) -> Result<(), Failed> {
-        self.response.restart(head_request);
-        self.state = State::Waiting;
-        match &mut self.tls {
-            Some(tls) => {
-                tls.writer().write_all(request).map_err(closed)?;
-                self.flush()
-            }
-            None => {
-                let sent = match self.stream.write(request) {
+    /// Whether the peer has ended it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// How many operations may be started now.
+    pub(crate) fn capacity(&self) -> usize {
+        match (&self.state, &self.session) {
+            (State::Open, Speaks::Http1(session)) => session.capacity(),
+            (State::Open, Speaks::Other(session)) => session.capacity(),
+            _ => 0,
+        }
+    }
+
+    /// Starts an operation, for which there must be capacity; [`Connection::flush`] sends it.
+    pub(crate) fn start(&mut self, ticket: Ticket, operation: &Operation) -> Result<(), Failed> {
+        match &mut self.session {
+            // The common case goes to the socket without a copy.
+            Speaks::Http1(session) if self.tls.is_none() && self.out.is_empty() => {
+                let bytes = session.begin(ticket, operation);
+                let sent = match self.stream.write(bytes) {
                     Ok(sent) => sent,
                     Err(error) if would_block(&error) => 0,
                     Err(error) => return Err(closed(error)),
                 };
-                self.unsent.extend_from_slice(request.get(sent..).unwrap_or_default());
-                Ok(())
+                self.out.extend_from_slice(bytes.get(sent..).unwrap_or_default());
             }
+            session => session.session().start(ticket, operation, &mut self.out),
         }
+        Ok(())
     }
 
-    /// Acts on an event. `ending` says that the peer's FIN or RST was among it; without it a
-    /// short read means that nothing is left to read, which saves the read that would say so.
-    pub(crate) fn turn(&mut self, ending: bool, scratch: &mut [u8]) -> Result<Turn, Failed> {
+    /// Acts on what epoll said; what happened is added to `events`. True if the connection stands
+    /// since this turn.
+    pub(crate) fn turn(
+        &mut self,
+        ready: Readiness,
+        scratch: &mut [u8],
+        events: &mut Vec<Event>,
+    ) -> Result<bool, Failed> {
         if self.state == State::Connecting && !self.finish_connecting()? {
-            return Ok(Turn::Wait);
+            return Ok(false);
+        }
+        let mut established = false;
+        if self.state == State::Handshaking && self.tls.is_none() {
+            self.begin_session(events);
+            established = true;
         }
         self.flush()?;
-        if self.state == State::Handshaking && self.tls.is_none() {
-            self.state = State::Idle;
-            return Ok(Turn::Established);
+        if ready.readable || ready.ending {
+            let was_handshaking = self.state == State::Handshaking;
+            self.receive(ready, scratch, events)?;
+            established |= was_handshaking && self.state != State::Handshaking;
+            self.flush()?;
         }
-        let mut turn = self.receive(ending, scratch)?;
-        if let Turn::Response(received) = &mut turn {
-            // The FIN may lie unread behind the response, and no further event would tell.
-            received.keep_alive &= !ending;
-        }
-        Ok(turn)
+        Ok(established)
+    }
+
+    fn begin_session(&mut self, events: &mut Vec<Event>) {
+        self.state = State::Open;
+        self.session.session().open(&mut self.out, events);
     }
 
     fn finish_connecting(&mut self) -> Result<bool, Failed> {
@@ -173,70 +228,85 @@ impl Connection {
         }
     }
 
-    fn flush(&mut self) -> Result<(), Failed> {
-        match &mut self.tls {
-            Some(tls) => {
-                while tls.wants_write() {
-                    match tls.write_tls(&mut self.stream) {
-                        Ok(_) => {}
-                        Err(error) if would_block(&error) => break,
-                        Err(error) => return Err(closed(error)),
+    /// Sends what is to be sent, as far as the socket takes it.
+    pub(crate) fn flush(&mut self) -> Result<(), Failed> {
+        if self.state == State::Over {
+            return Ok(());
+        }
+        loop {
+            if self.out.is_empty()
+                && self.state == State::Open
+                && let Speaks::Other(session) = &mut self.session
+            {
+                session.refill(&mut self.out);
+            }
+            let rest = self.out.get(self.taken..).unwrap_or_default();
+            match &mut self.tls {
+                None if rest.is_empty() => return Ok(()),
+                None => match self.stream.write(rest) {
+                    Ok(sent) => self.taken += sent,
+                    Err(error) if would_block(&error) => return Ok(()),
+                    Err(error) => return Err(closed(error)),
+                },
+                Some(tls) => {
+                    if !rest.is_empty() {
+                        self.taken += tls.writer().write(rest).map_err(closed)?;
+                    } else if !tls.wants_write() {
+                        return Ok(());
+                    }
+                    while tls.wants_write() {
+                        match tls.write_tls(&mut self.stream) {
+                            Ok(_) => {}
+                            Err(error) if would_block(&error) => return Ok(()),
+                            Err(error) => return Err(closed(error)),
+                        }
                     }
                 }
             }
-            None => {
-                while !self.unsent.is_empty() {
-                    match self.stream.write(&self.unsent) {
-                        Ok(sent) => drop(self.unsent.drain(..sent)),
-                        Err(error) if would_block(&error) => break,
-                        Err(error) => return Err(closed(error)),
-                    }
-                }
+            if self.taken == self.out.len() {
+                self.out.clear();
+                self.taken = 0;
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        ready: Readiness,
+        scratch: &mut [u8],
+        events: &mut Vec<Event>,
+    ) -> Result<(), Failed> {
+        while self.state != State::Over {
+            let size = match self.stream.read(scratch) {
+                Ok(size) => size,
+                Err(error) if would_block(&error) => return Ok(()),
+                Err(error) => return self.ended(&error.to_string(), events),
+            };
+            if size == 0 {
+                return self.ended("end of stream", events);
+            }
+            let bytes = scratch.get(..size).unwrap_or_default();
+            match self.tls {
+                Some(_) => self.receive_tls(bytes, events)?,
+                None => self.session.receive(bytes, &mut self.out, events)?,
+            }
+            if size < scratch.len() && !ready.ending {
+                return Ok(());
             }
         }
         Ok(())
     }
 
-    fn receive(&mut self, ending: bool, scratch: &mut [u8]) -> Result<Turn, Failed> {
-        loop {
-            let size = match self.stream.read(scratch) {
-                Ok(size) => size,
-                Err(error) if would_block(&error) => return Ok(Turn::Wait),
-                Err(error) => return self.ended(&error.to_string()),
-            };
-            if size == 0 {
-                return self.ended("end of stream");
-            }
-            let drained = size < scratch.len() && !ending;
-            let bytes = scratch.get(..size).unwrap_or_default();
-            let turn = match self.tls {
-                Some(_) => self.receive_tls(bytes)?,
-                None => take(&mut self.response, self.state, bytes)?,
-            };
-            if turn != Turn::Wait {
-                self.state = State::Idle;
-                return Ok(turn);
-            }
-            if drained {
-                return Ok(Turn::Wait);
-            }
-        }
-    }
-
-    fn receive_tls(&mut self, mut bytes: &[u8]) -> Result<Turn, Failed> {
-        let Some(tls) = &mut self.tls else { return Ok(Turn::Wait) };
-        let mut turn = Turn::Wait;
+    fn receive_tls(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), Failed> {
+        let tls_failed = |error: String| Failed::new(Failure::Tls, error);
         while !bytes.is_empty() {
-            tls.read_tls(&mut bytes)
-                .map_err(|error| Failed::new(Failure::Tls, error.to_string()))?;
-            let outcome = tls.process_new_packets();
-            if let Err(error) = outcome {
-                return Err(Failed::new(Failure::Tls, error.to_string()));
-            }
+            let Some(tls) = &mut self.tls else { return Ok(()) };
+            tls.read_tls(&mut bytes).map_err(|error| tls_failed(error.to_string()))?;
+            tls.process_new_packets().map_err(|error| tls_failed(error.to_string()))?;
             if self.state == State::Handshaking && !tls.is_handshaking() {
-                self.state = State::Idle;
-                turn = Turn::Established;
+                self.begin_session(events);
             }
+            let Some(tls) = &mut self.tls else { return Ok(()) };
             loop {
                 let mut reader = tls.reader();
                 let plain = match reader.fill_buf() {
@@ -244,47 +314,52 @@ impl Connection {
                     _ => break, // nothing yet, or close_notify: the FIN behind it tells
                 };
                 let size = plain.len();
-                if let done @ Turn::Response(_) = take(&mut self.response, self.state, plain)? {
-                    self.state = State::Idle;
-                    turn = done;
-                }
+                self.session.receive(plain, &mut self.out, events)?;
                 reader.consume(size);
             }
         }
-        self.flush()?;
-        Ok(turn)
+        Ok(())
     }
 
-    fn ended(&mut self, detail: &str) -> Result<Turn, Failed> {
+    fn ended(&mut self, detail: &str, events: &mut Vec<Event>) -> Result<(), Failed> {
         match self.state {
-            State::Waiting => match self.response.closed() {
-                Some(received) => Ok(Turn::Response(received)),
-                None if self.response.is_untouched() => {
-                    Err(Failed::new(Failure::Closed, format!("{detail} before the response")))
-                }
-                None => Err(Failed::new(Failure::Closed, format!("{detail} within a response"))),
-            },
-            State::Idle => Ok(Turn::Ended),
+            State::Open => {
+                self.state = State::Over;
+                self.session.session().closed(events).map_err(|failed| Failed {
+                    kind: failed.kind,
+                    detail: format!("{detail} {}", failed.detail),
+                })
+            }
             State::Handshaking => {
                 Err(Failed::new(Failure::Tls, format!("{detail} within the handshake")))
             }
             State::Connecting => Err(Failed::new(Failure::Connect, detail)),
+            State::Over => Ok(()),
         }
     }
 }
 
-/// Gives bytes of content to the response, which must be all of it.
-fn take(response: &mut ResponseReader, state: State, bytes: &[u8]) -> Result<Turn, Failed> {
-    let protocol = |detail: String| Failed::new(Failure::Protocol, detail);
-    if state != State::Waiting {
-        return Err(protocol(format!("{} bytes that nobody asked for", bytes.len())));
+/// Starts to connect from one address of this machine. The port is chosen when the destination is
+/// known, so that each source has all ports towards each destination.
+fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
+        Err(error) => return Err(error),
     }
-    match response.feed(bytes).map_err(|error| protocol(error.to_string()))? {
-        Progress::More => Ok(Turn::Wait),
-        Progress::Done(used, received) if used == bytes.len() => Ok(Turn::Response(received)),
-        Progress::Done(used, _) => {
-            Err(protocol(format!("{} bytes behind the response", bytes.len() - used)))
-        }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+fn unreached(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => format!(
+            "{address}: {error}: all local ports are in use towards it; name several source \
+             addresses, or use fewer connections"
+        ),
+        _ => format!("{address}: {error}"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Reading one HTTP/1.1 response, from whatever pieces the socket gives (RFC 9112 section 6).
 //!
-//! The body's bytes are counted, never kept.
+//! The body's bytes are counted, and hashed where that is asked for, never kept.
 
+use std::mem::MaybeUninit;
+
+use aws_lc_rs::digest;
 use thiserror::Error;
 
 /// Most header fields that a response may have.
@@ -72,6 +75,10 @@ pub(crate) struct ResponseReader {
     head_request: bool,
     /// The start of a head or of a chunk's line whose rest is still to come.
     partial: Vec<u8>,
+    /// The header field whose value is kept, in lower case.
+    counted: Option<Box<str>>,
+    counted_value: Option<Box<str>>,
+    hash: Option<Box<Hash>>,
 }
 
 impl ResponseReader {
@@ -84,14 +91,44 @@ impl ResponseReader {
             keep_alive: true,
             head_request,
             partial: Vec::new(),
+            counted: None,
+            counted_value: None,
+            hash: None,
         }
     }
 
-    /// Makes the reader ready for the next answer, keeping its buffer.
-    pub(crate) fn restart(&mut self, head_request: bool) {
-        let mut partial = std::mem::take(&mut self.partial);
-        partial.clear();
-        *self = Self { partial, ..Self::new(head_request) };
+    /// Makes the reader ready for the next answer, keeping its buffer. The answer's content is
+    /// hashed if that is asked for, and the value of one header field, named in lower case, kept.
+    pub(crate) fn restart(&mut self, head_request: bool, hashed: bool, counted: Option<&str>) {
+        self.phase = Phase::Head;
+        self.status = 0;
+        self.length = 0;
+        self.keep_alive = true;
+        self.head_request = head_request;
+        self.partial.clear();
+        if self.counted.as_deref() != counted {
+            self.counted = counted.map(Box::from);
+        }
+        self.counted_value = None;
+        self.hash = hashed.then(|| Box::new(Hash(digest::Context::new(&digest::SHA256))));
+    }
+
+    /// SHA-256 of a complete answer's content, if it was asked for; only once.
+    pub(crate) fn take_sha256(&mut self) -> Option<[u8; 32]> {
+        self.hash.take()?.0.finish().as_ref().try_into().ok()
+    }
+
+    /// The value of the header field that is kept, if the answer had it; only once.
+    pub(crate) fn take_counted(&mut self) -> Option<Box<str>> {
+        self.counted_value.take()
+    }
+
+    /// Takes bytes of content.
+    fn content(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.0.update(bytes);
+        }
     }
 
     /// Whether nothing of the response has come yet.
@@ -108,13 +145,13 @@ impl ResponseReader {
                 Phase::Head => self.head(rest)?,
                 Phase::Length { left } => {
                     let taken = left.min(rest.len() as u64);
-                    self.length += taken;
+                    self.content(rest.get(..taken as usize).unwrap_or_default());
                     self.phase = Phase::Length { left: left - taken };
                     Step { taken: taken as usize, done: left == taken }
                 }
                 Phase::Chunk { left } => {
                     let taken = left.min(rest.len() as u64);
-                    self.length += taken;
+                    self.content(rest.get(..taken as usize).unwrap_or_default());
                     self.phase = match left - taken {
                         0 => Phase::ChunkEnd,
                         left => Phase::Chunk { left },
@@ -123,7 +160,7 @@ impl ResponseReader {
                 }
                 Phase::ChunkSize | Phase::ChunkEnd | Phase::Trailers => self.chunk_line(rest)?,
                 Phase::UntilClose => {
-                    self.length += rest.len() as u64;
+                    self.content(rest);
                     Step { taken: rest.len(), done: false }
                 }
             };
@@ -175,9 +212,14 @@ impl ResponseReader {
 
     /// The head's size, or nothing if its end has not come.
     fn parse_head(&mut self, input: &[u8]) -> Result<Option<usize>, ResponseError> {
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
-        let size = match response.parse(input).map_err(ResponseError::Head)? {
+        let mut headers = [MaybeUninit::uninit(); MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            input,
+            &mut headers,
+        );
+        let size = match parsed.map_err(ResponseError::Head)? {
             httparse::Status::Complete(size) => size,
             httparse::Status::Partial => return Ok(None),
         };
@@ -202,6 +244,10 @@ impl ResponseReader {
                 let has =
                     |token: &[u8]| value.split(|b| *b == b',').any(|t| t.trim_ascii() == token);
                 keep_alive = (keep_alive || has(b"keep-alive")) && !has(b"close");
+            }
+            if self.counted.as_deref().is_some_and(|name| header.name.eq_ignore_ascii_case(name)) {
+                let value = String::from_utf8_lossy(header.value).into_owned();
+                self.counted_value = Some(value.into_boxed_str());
             }
         }
         let bodiless = self.head_request || matches!(status, 101 | 204 | 304);
@@ -254,6 +300,15 @@ impl ResponseReader {
     }
 }
 
+/// A digest under way.
+struct Hash(digest::Context);
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hash")
+    }
+}
+
 struct Step {
     taken: usize,
     done: bool,
@@ -272,7 +327,7 @@ mod tests {
                     Progress::More => break,
                     Progress::Done(used, received) => {
                         all.push(received);
-                        reader.restart(false);
+                        reader.restart(false, false, None);
                         part = &part[used..];
                     }
                 }
@@ -336,6 +391,21 @@ mod tests {
         let mut reader = ResponseReader::new(true);
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
         assert_eq!(reader.feed(head), Ok(Progress::Done(head.len(), received(200, 0, true))));
+    }
+
+    #[test]
+    fn content_is_hashed_and_the_backends_name_kept() {
+        for piece in 1..100 {
+            let bytes: &[u8] = b"HTTP/1.1 200 OK\r\nX-Backend: b7\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
+            let mut reader = ResponseReader::new(false);
+            reader.restart(false, true, Some("x-backend"));
+            for part in bytes.chunks(piece) {
+                reader.feed(part).expect("well-formed");
+            }
+            let expected = digest::digest(&digest::SHA256, b"hello");
+            assert_eq!(reader.take_sha256().as_ref().map(|h| &h[..]), Some(expected.as_ref()));
+            assert_eq!(reader.take_counted().as_deref(), Some("b7"));
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 #![allow(dead_code, reason = "until everything that uses it stands")]
 
+pub(crate) mod http1;
+
 use super::connection::Failed;
 
 /// Names one operation under way on a connection; unique on it for as long as it is under way.

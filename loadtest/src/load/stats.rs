@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Status,
     /// Another length of the body than the expected one.
     Length,
+    /// Content with another digest than the expected one.
+    Digest,
 }
 
 impl Failure {
@@ -39,6 +41,7 @@ impl Failure {
             Self::Protocol => "protocol",
             Self::Status => "status",
             Self::Length => "length",
+            Self::Digest => "digest",
         }
     }
 }
@@ -58,6 +61,8 @@ pub(crate) struct Stats {
     pub(crate) failures: BTreeMap<Failure, u64>,
     /// What the first failure said.
     pub(crate) first_failure: Option<String>,
+    /// Requests among those answered that had failed before and were tried again.
+    pub(crate) retried: u64,
     /// Nanoseconds from sending a request, or from starting its connection where each request has
     /// one of its own, to the response's last byte.
     pub(crate) latency: Histogram<u64>,
@@ -66,6 +71,11 @@ pub(crate) struct Stats {
 impl Stats {
     /// Nothing counted yet.
     pub(crate) fn new() -> anyhow::Result<Self> {
+        Self::with_digits(3)
+    }
+
+    /// The same with latencies told apart by so many significant digits.
+    pub(crate) fn with_digits(digits: u8) -> anyhow::Result<Self> {
         let longest = u64::try_from(LONGEST.as_nanos()).unwrap_or(u64::MAX);
         Ok(Self {
             requests: 0,
@@ -74,7 +84,9 @@ impl Stats {
             resumed: 0,
             failures: BTreeMap::new(),
             first_failure: None,
-            latency: Histogram::new_with_bounds(1_000, longest, 3).context("latency histogram")?,
+            retried: 0,
+            latency: Histogram::new_with_bounds(1_000, longest, digits)
+                .context("latency histogram")?,
         })
     }
 
@@ -86,6 +98,7 @@ impl Stats {
         self.resumed = 0;
         self.failures.clear();
         self.first_failure = None;
+        self.retried = 0;
         self.latency.reset();
     }
 
@@ -94,6 +107,29 @@ impl Stats {
         self.requests += 1;
         self.body_bytes += body;
         self.latency.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts one request answered as expected, but not its latency.
+    pub(crate) fn succeeded_somehow(&mut self, body: u64) {
+        self.requests += 1;
+        self.body_bytes += body;
+    }
+
+    /// Adds what another account of the same precision counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.body_bytes += other.body_bytes;
+        self.connections += other.connections;
+        self.resumed += other.resumed;
+        self.retried += other.retried;
+        for (kind, count) in &other.failures {
+            *self.failures.entry(*kind).or_default() += count;
+        }
+        if self.first_failure.is_none() {
+            self.first_failure.clone_from(&other.first_failure);
+        }
+        // Both have the same bounds, so that nothing can be out of range.
+        let _ = self.latency.add(&other.latency);
     }
 
     /// Counts one failure.

@@ -155,15 +155,17 @@ impl Drop for Supervised {
     }
 }
 
-/// The `exec` command: becomes another program, pinned and bound to its parent's life.
+/// The `exec` command: becomes another program, pinned if a core is named, and bound to its parent's life.
 pub(crate) fn exec(
-    core: usize,
+    core: Option<usize>,
     parent: u32,
     program: &Path,
     arguments: &[String],
 ) -> anyhow::Result<()> {
     die_with(parent)?;
-    pin(core)?;
+    if let Some(core) = core {
+        pin(core)?;
+    }
     raise_open_files()?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("{}", program.display()))
