@@ -6,6 +6,7 @@
 
 mod choice;
 pub(crate) mod control;
+mod latency;
 pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod summary;
@@ -23,7 +24,7 @@ use crate::lab::site::Site;
 use crate::lab::{Cores, Instance, Key, Lab, Order, Product};
 use crate::system::{self, interrupt};
 use report::{Report, ScenarioReport};
-use scenario::{Measure, Scenario, Tls, Traffic};
+use scenario::{Capacity, Measure, Scenario, Tls, Traffic};
 use summary::Ratio;
 use trial::Trial;
 
@@ -33,6 +34,8 @@ pub(crate) const FAILURES_ALLOWED: f64 = 0.001;
 const HEADROOM: usize = 600;
 /// Connections of the route scenarios.
 const ROUTES_CONNECTIONS: usize = 64;
+/// Passes that find out what each target can take, before latencies are measured.
+const CAPACITY_PASSES: u32 = 2;
 /// Idle connections of a quick run.
 const QUICK_IDLE: usize = 500;
 
@@ -177,7 +180,11 @@ fn measure_requests(
     let mut notes = Vec::new();
     let trials = match scenario.measure {
         Measure::Traffic(traffic) => {
-            measure_traffic(lab, scenario.id, entrants, &traffic, settings, &mut notes)?
+            measure_traffic(lab, scenario.id, entrants, (traffic, None), settings, &mut notes)?
+        }
+        Measure::Latency { traffic, of } => {
+            let pace = (traffic, Some(of));
+            measure_traffic(lab, scenario.id, entrants, pace, settings, &mut notes)?
         }
         Measure::Routes { .. } => {
             let traffic = Traffic {
@@ -187,7 +194,7 @@ fn measure_requests(
                 reuse: crate::load::Reuse::KeepAlive,
                 body: crate::lab::ANSWER,
             };
-            measure_traffic(lab, scenario.id, entrants, &traffic, settings, &mut notes)?
+            measure_traffic(lab, scenario.id, entrants, (traffic, None), settings, &mut notes)?
         }
         Measure::Idle { tls, connections } => {
             let held = settings.idle_connections(connections);
@@ -206,17 +213,24 @@ fn measure_requests(
         let judged = judged(scenario, entrants, &ratios);
         let cost = |goal| summary::cost_verdict(goal, &summaries, &judged);
         verdicts.extend(scenario.goal.and_then(cost));
-        if matches!(scenario.measure, Measure::Traffic(_)) {
-            verdicts.extend(summary::p99_verdict(&summaries, &judged));
+        if let Measure::Latency { of: Capacity::Least, .. } = scenario.measure {
+            verdicts.extend(summary::latency_verdicts(&summaries, &judged));
         }
     }
     if trials.iter().filter_map(Trial::traffic).any(|traffic| traffic.is_disturbed()) {
-        notes.push("neither core was full: something else runs on this machine".to_owned());
+        let open = matches!(scenario.measure, Measure::Latency { .. });
+        let sign = if open { "requests began late" } else { "neither core was full" };
+        notes.push(format!("{sign}: something else runs on this machine"));
     }
     notes.extend(overflowing_pools(&labels, &trials));
     if summaries.iter().any(|s| s.traffic.as_ref().is_some_and(|t| t.limited_by_load)) {
-        let note = "* the load's core was full before the target's: rate and latency are not the \
-                    target's limit";
+        let note = match scenario.measure {
+            Measure::Latency { .. } => "* the generator began requests late: latencies are its own",
+            _ => {
+                "* the load's core was full before the target's: rate and latency are not the \
+                 target's limit"
+            }
+        };
         notes.push(note.to_owned());
     }
     Ok(ScenarioReport {
@@ -274,11 +288,13 @@ fn entrants<'a>(scenario: &Scenario, products: &'a [Box<dyn Product>]) -> Vec<En
     }
 }
 
+/// Traffic on all entrants in turn: as fast as they answer, or at rates that follow from a
+/// capacity.
 fn measure_traffic(
     lab: &mut Lab,
     id: &str,
     entrants: &[Entrant<'_>],
-    traffic: &Traffic,
+    (traffic, capacity): (Traffic, Option<Capacity>),
     settings: &Settings,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Trial>> {
@@ -287,21 +303,43 @@ fn measure_traffic(
     for entrant in entrants {
         instances.push(start(lab, entrant, connections, traffic.key)?);
     }
-    let mut trials: Vec<Trial> = Vec::new();
-    for pass in 0..settings.passes {
-        for (entrant, instance) in there_and_back(entrants.iter().zip(&instances), pass) {
-            progress(id, pass, settings.passes, &entrant.label);
-            let trial = trial::traffic(lab, instance, &entrant.site, traffic, settings)?;
-            trials.push(Trial { pass, ..trial });
+    let mut sent: BTreeMap<String, u64> = BTreeMap::new();
+    let mut passes = |passes: u32,
+                      rates: Option<&BTreeMap<String, f64>>|
+     -> anyhow::Result<Vec<Trial>> {
+        let mut trials = Vec::new();
+        for pass in 0..passes {
+            for (entrant, instance) in there_and_back(entrants.iter().zip(&instances), pass) {
+                let label = &entrant.label;
+                let rate = match rates {
+                    None => None,
+                    Some(rates) => match rates.get(label) {
+                        None => continue,
+                        rate => rate.copied(),
+                    },
+                };
+                progress(id, pass, passes, label);
+                let trial = trial::traffic(lab, instance, &entrant.site, &traffic, rate, settings)?;
+                *sent.entry(trial.target.clone()).or_default() += trial.all_requests;
+                trials.push(Trial { pass, ..trial });
+            }
         }
-    }
-    let mut sent: BTreeMap<&str, u64> = BTreeMap::new();
-    for trial in &trials {
-        *sent.entry(&trial.target).or_default() += trial.all_requests;
-    }
+        Ok(trials)
+    };
+    let trials = match capacity {
+        None => passes(settings.passes, None)?,
+        Some(of) => {
+            eprintln!("{id}: first how much each can take");
+            let closed = passes(CAPACITY_PASSES, None)?;
+            let rates = latency::rates(of, entrants, &closed, notes)?;
+            let trials = passes(settings.passes, Some(&rates))?;
+            notes.extend(latency::behind(&trials));
+            trials
+        }
+    };
     for instance in instances {
-        let (name, sent) = (instance.name.clone(), sent.get(&*instance.name).copied());
-        let sent = sent.unwrap_or(0);
+        let name = instance.name.clone();
+        let sent = sent.get(&name).copied().unwrap_or(0);
         if let Some(logged) = instance.finish()?
             && logged < sent
         {

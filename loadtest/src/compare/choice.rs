@@ -60,7 +60,7 @@ pub(crate) fn scenarios(
         if !arguments.only.is_empty() && !is_named(scenario) {
             continue;
         }
-        match lacking(scenario, settings, limit)? {
+        match lacking(scenario, settings, limit) {
             None => chosen.push(scenario),
             // How many --idle asks for is said just so.
             Some(lacking) if is_named(scenario) || !has_its_own_number(scenario) => {
@@ -80,31 +80,24 @@ fn has_its_own_number(scenario: &Scenario) -> bool {
 }
 
 /// What this machine lacks for a scenario, if anything.
-fn lacking(scenario: &Scenario, settings: &Settings, limit: u64) -> anyhow::Result<Option<String>> {
+fn lacking(scenario: &Scenario, settings: &Settings, limit: u64) -> Option<String> {
     let connections = match scenario.measure {
         Measure::Idle { connections, .. } => settings.idle_connections(connections),
-        Measure::Traffic(traffic) => traffic.connections,
+        Measure::Traffic(traffic) | Measure::Latency { traffic, .. } => traffic.connections,
         Measure::Routes { .. } => super::ROUTES_CONNECTIONS,
         Measure::Control { .. } => 0,
     };
     let needed = connections + HEADROOM + DESCRIPTORS;
     if limit < needed as u64 {
         let possible = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(HEADROOM);
-        return Ok(Some(format!(
+        return Some(format!(
             "target and load each need {needed} open files, {limit} are allowed a process: raise \
              the hard limit (`ulimit -Hn {needed}`, LimitNOFILE= of a service, `--ulimit \
              nofile={needed}` of a container; it takes CAP_SYS_RESOURCE), or hold {} with --idle",
             possible.saturating_sub(DESCRIPTORS)
-        )));
+        ));
     }
-    let ports = system::local_ports()?;
-    if ports < connections as u64 {
-        return Ok(Some(format!(
-            "{connections} connections need as many ports, {ports} are free to take: widen \
-             `sysctl net.ipv4.ip_local_port_range`, or use fewer connections"
-        )));
-    }
-    Ok(None)
+    None
 }
 
 /// Who runs where; an error if this process may not use one of the cores.

@@ -53,7 +53,7 @@ pub(crate) struct ScenarioReport {
 /// What a scenario's cost is counted in.
 pub(crate) fn unit(scenario: &Scenario) -> &'static str {
     match scenario.measure {
-        Measure::Traffic(_) | Measure::Routes { .. } => "CPU µs/request",
+        Measure::Traffic(_) | Measure::Latency { .. } | Measure::Routes { .. } => "CPU µs/request",
         Measure::Idle { .. } => "KiB/connection",
         // Each of its figures has its own.
         Measure::Control { .. } => "",
@@ -94,9 +94,12 @@ impl ScenarioReport {
         }
         let mut text = format!("{} [{}]\n{}", self.title, self.id, aligned(&rows));
         for ratio in &self.ratios {
-            let Ratio { subject, against, cost, p99 } = ratio;
+            let Ratio { subject, against, cost, p50, p99 } = ratio;
             let median = figure(cost.median);
             let _ = write!(text, "  {subject} / {against}: {median} {}", range(*cost));
+            if let Some(p50) = p50 {
+                let _ = write!(text, ", p50 {} {}", figure(p50.median), range(*p50));
+            }
             if let Some(p99) = p99 {
                 let _ = write!(text, ", p99 {} {}", figure(p99.median), range(*p99));
             }
@@ -105,6 +108,7 @@ impl ScenarioReport {
         for Verdict { of, goal, figure: reached, met } in &self.verdicts {
             let of = match of {
                 Figure::Cost => "",
+                Figure::P50 => "p50 ",
                 Figure::P99 => "p99 ",
             };
             let goal = match goal {

@@ -24,6 +24,14 @@ pub(crate) struct Scenario {
 pub(crate) enum Measure {
     /// Requests; the figure is CPU time of the target for each.
     Traffic(Traffic),
+    /// Requests at a constant rate below what the target can take; the figures are latencies, and
+    /// CPU time of the target for each request.
+    Latency {
+        /// What is asked for.
+        traffic: Traffic,
+        /// Whose capacity the rate is [`LATENCY_SHARE`] of.
+        of: Capacity,
+    },
     /// Connections held idle; the figure is the target's memory for each.
     Idle {
         /// Whether they speak TLS.
@@ -60,6 +68,20 @@ pub(crate) struct Traffic {
     pub(crate) body: u64,
 }
 
+/// Whose capacity a rate is derived from. A capacity is the rate of a closed loop with as many
+/// connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capacity {
+    /// The least of the gateway's and of those of the peers that goals are held against: all
+    /// targets get the same rate.
+    Least,
+    /// Each target's own.
+    Own,
+}
+
+/// The share of a capacity at which latencies are measured.
+pub(crate) const LATENCY_SHARE: f64 = 0.7;
+
 /// Whether, and how, TLS is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tls {
@@ -85,6 +107,11 @@ const fn traffic(tls: Tls, connections: usize, reuse: Reuse, body: u64) -> Measu
     Measure::Traffic(Traffic { tls, key: Key::Ecdsa, connections, reuse, body })
 }
 
+const fn latency(tls: Tls, reuse: Reuse, of: Capacity) -> Measure {
+    let traffic = Traffic { tls, key: Key::Ecdsa, connections: 64, reuse, body: ANSWER };
+    Measure::Latency { traffic, of }
+}
+
 const MEBIBYTE: u64 = 1 << 20;
 const MANY_IDLE: usize = 50_000;
 
@@ -103,6 +130,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "HTTP/1.1 keep-alive, 1 KiB, 512 connections",
         measure: traffic(Tls::Off, 512, Reuse::KeepAlive, ANSWER),
         goal: Some(Goal::Ratio(0.85)),
+    },
+    Scenario {
+        id: "h1-70",
+        suite: Suite::L7,
+        title: "HTTP/1.1 keep-alive at 70 % of the slowest one's capacity, open loop",
+        measure: latency(Tls::Off, Reuse::KeepAlive, Capacity::Least),
+        goal: None,
+    },
+    Scenario {
+        id: "h1-70-own",
+        suite: Suite::L7,
+        title: "HTTP/1.1 keep-alive at 70 % of each one's own capacity, open loop",
+        measure: latency(Tls::Off, Reuse::KeepAlive, Capacity::Own),
+        goal: None,
     },
     Scenario {
         id: "h1-1mib",
@@ -145,6 +186,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "HTTPS keep-alive, 1 KiB, 512 connections",
         measure: traffic(Tls::Full, 512, Reuse::KeepAliveSameRequest, ANSWER),
         goal: Some(Goal::Ratio(0.85)),
+    },
+    Scenario {
+        id: "tls-70",
+        suite: Suite::Tls,
+        title: "HTTPS keep-alive at 70 % of the slowest one's capacity, open loop",
+        measure: latency(Tls::Full, Reuse::KeepAliveSameRequest, Capacity::Least),
+        goal: None,
+    },
+    Scenario {
+        id: "tls-70-own",
+        suite: Suite::Tls,
+        title: "HTTPS keep-alive at 70 % of each one's own capacity, open loop",
+        measure: latency(Tls::Full, Reuse::KeepAliveSameRequest, Capacity::Own),
+        goal: None,
     },
     Scenario {
         id: "tls-full",
