@@ -19,7 +19,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start the gateway and its peers side by side and print what each costs
     Compare(Compare),
-    /// Put load on one URL
+    /// Put load on one URL, or as a scenario says
     Run(Run),
     /// Fetch peers that no distribution packages, for compare
     Peers(Peers),
@@ -154,14 +154,18 @@ pub(crate) struct Compare {
 /// `loadtest run`
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where to, as in http://127.0.0.1:8080/ or https://…
-    pub(crate) url: http::Uri,
-    /// Connections at once
-    #[arg(short, long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) connections: u32,
-    /// Seconds of load
-    #[arg(short, long, default_value_t = 10.0, value_parser = seconds)]
-    pub(crate) seconds: f64,
+    /// Where to, as in http://127.0.0.1:8080/ or https://…, or a scenario's file (YAML)
+    #[arg(value_name = "URL|SCENARIO.yaml")]
+    pub(crate) target: String,
+    /// Connections at once; at most, in an open loop [URL: 64]
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: Option<u32>,
+    /// Seconds of load; a scenario's phases keep their shares [URL: 10]
+    #[arg(short, long, value_parser = seconds)]
+    pub(crate) seconds: Option<f64>,
+    /// Requests a second, whatever the target does; latency counts from when each is due
+    #[arg(short, long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
     /// A connection for each request
     #[arg(long)]
     pub(crate) no_keepalive: bool,
@@ -177,12 +181,15 @@ pub(crate) struct Run {
     /// Believe any server
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// The status that answers must have
-    #[arg(long, default_value_t = 200)]
-    pub(crate) status: u16,
+    /// The status that answers must have [200]
+    #[arg(long)]
+    pub(crate) status: Option<u16>,
     /// The length that bodies must have
     #[arg(long, value_name = "BYTES")]
     pub(crate) length: Option<u64>,
+    /// Write the report to a file as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
     /// The core to run on
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,
@@ -234,6 +241,14 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
         _ => Err("must be a number of seconds above 0, up to 3600".to_owned()),
+    }
+}
+
+/// A number of operations a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10_000_000.0 => Ok(rate),
+        _ => Err("must be a number above 0, up to 10000000".to_owned()),
     }
 }
 

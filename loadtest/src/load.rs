@@ -199,6 +199,8 @@ pub(crate) struct Generator {
     tls_seen: BTreeMap<String, u64>,
     /// Connections that were not made, or were lost, while no operation was theirs.
     pub(crate) lost_connections: u64,
+    /// Open loop: how often operations had to wait because no more connections are allowed.
+    pub(crate) starved: u64,
     /// How punctual the generator itself was.
     pub(crate) punctuality: Punctuality,
     /// Details, where the plan wants them.
@@ -254,6 +256,7 @@ impl Generator {
             draining: false,
             tls_seen: BTreeMap::new(),
             lost_connections: 0,
+            starved: 0,
             punctuality: Punctuality::default(),
             accounts,
             stats: Stats::new()?,
@@ -266,11 +269,6 @@ impl Generator {
         self.held
     }
 
-    /// Connections that stand or are being made.
-    pub(crate) fn connections(&self) -> usize {
-        self.slots.iter().filter(|slot| slot.connection.is_some()).count()
-    }
-
     /// What the handshakes agreed on, in words, with how often.
     pub(crate) fn tls_seen(&self) -> &BTreeMap<String, u64> {
         &self.tls_seen
@@ -281,9 +279,18 @@ impl Generator {
         nanoseconds(self.began.elapsed())
     }
 
-    /// The moment at which the load began; before that, now.
+    /// Begins, if it has not: time counts from now.
+    pub(crate) fn begin(&mut self) {
+        if !self.has_begun {
+            self.has_begun = true;
+            self.began = Instant::now();
+            self.open_first();
+        }
+    }
+
+    /// The moment at which the load began.
     pub(crate) fn began(&self) -> Instant {
-        if self.has_begun { self.began } else { Instant::now() }
+        self.began
     }
 
     /// Runs the load for a time. Ends early, with an error, only if nothing at all succeeds.
@@ -338,7 +345,16 @@ impl Generator {
     /// Starts nothing that is not due yet and waits for what is under way or due, so that both ends
     /// have counted the same requests; what takes longer fails. The generator is of no further use
     /// then.
+    #[cfg(test)]
     pub(crate) fn drain(&mut self, within: Duration) -> anyhow::Result<()> {
+        self.begin_drain();
+        self.drain_to(Instant::now() + within)?;
+        self.end_drain(within);
+        Ok(())
+    }
+
+    /// From now on nothing is started that is not due yet.
+    pub(crate) fn begin_drain(&mut self) {
         self.draining = true;
         if self.is_open_loop() {
             let now = self.now().min(self.plan.profile().end());
@@ -348,11 +364,22 @@ impl Generator {
             self.parked.clear();
             self.fail_waiting();
         }
-        let end = Instant::now() + within;
+    }
+
+    /// Waits up to a moment for what is under way; whether that is over.
+    pub(crate) fn drain_to(&mut self, end: Instant) -> anyhow::Result<bool> {
         let mut events = Events::with_capacity(EVENTS);
-        while self.retire_idle() && self.step(&mut events, end)? {}
-        self.fail_rest(within);
-        Ok(())
+        while self.retire_idle() {
+            if !self.step(&mut events, end)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Counts as failed what is still not over.
+    pub(crate) fn end_drain(&mut self, waited: Duration) {
+        self.fail_rest(waited);
     }
 
     fn is_open_loop(&self) -> bool {
@@ -362,11 +389,7 @@ impl Generator {
     /// Waits for events once and acts on them; false once the time is over.
     fn step(&mut self, events: &mut Events, end: Instant) -> anyhow::Result<bool> {
         interrupt::check()?;
-        if !self.has_begun {
-            self.has_begun = true;
-            self.began = Instant::now();
-            self.open_first();
-        }
+        self.begin();
         let instant = Instant::now();
         if instant >= end {
             return Ok(false);

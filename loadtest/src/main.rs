@@ -12,6 +12,7 @@ mod faults;
 mod lab;
 mod load;
 mod run;
+mod scenario;
 mod system;
 
 use std::process::ExitCode;

@@ -1,99 +1,219 @@
-//! `loadtest run`: load on one URL.
+//! `loadtest run`: load on one URL, or as a scenario says.
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+mod resources;
+mod summary;
+mod table;
+mod watch;
+
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use crate::cli;
-use crate::compare::FAILURES_ALLOWED;
-use crate::load::tls::{Offer, Trust, client_config};
-use crate::load::{Generator, Load, Request, Reuse};
+use crate::faults::Stage;
+use crate::load::Generator;
+use crate::load::outcome::{RunReport, TimedEvent};
+use crate::scenario::{self, Job, Overrides};
 use crate::system;
+use summary::Noted;
+use watch::Watched;
 
-/// Time allowed for a request.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds of load on a URL, if the command line says nothing.
+const SECONDS: f64 = 10.0;
+/// Connections to a URL, if the command line says nothing.
+const CONNECTIONS: u32 = 64;
 
-/// Runs the load and prints what came of it; false if too much failed.
+/// Runs the load and prints what came of it; false if it has not kept to its limits.
+///
+/// # Errors
+///
+/// What can't be read, started or written, and a target that answers nothing.
 pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
-    system::require_open_files(u64::from(arguments.connections) + 64)?;
-    if let Some(core) = arguments.core {
+    let job = job(arguments)?;
+    resources::require(&job.plan)?;
+    if let Some(core) = job.core {
         system::pin(core)?;
     }
-    let mut generator = Generator::new(load(arguments)?)?;
-    let (start, cpu) = (Instant::now(), system::own_cpu_time()?);
-    generator.drive(Duration::from_secs_f64(arguments.seconds))?;
-    generator.drain(TIMEOUT)?;
-    let (time, cpu) = (start.elapsed(), system::own_cpu_time()? - cpu);
-    print(&generator, time, cpu).context("standard output")?;
-    Ok(generator.stats.failure_share() <= FAILURES_ALLOWED)
-}
-
-fn load(arguments: &cli::Run) -> anyhow::Result<Load> {
-    let url = &arguments.url;
-    let is_tls = match url.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => bail!("{url}: begin it with http:// or https://"),
-    };
-    let host = url.authority().with_context(|| format!("{url}: has no host"))?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(host.as_str(), path, arguments.length)?;
-    request.status = arguments.status;
-    let tls = match (is_tls, &arguments.ca) {
-        (false, _) => None,
-        (true, Some(file)) => Some(Trust::from_pem_file(file)?),
-        (true, None) if arguments.insecure => Some(Trust::Anyone),
-        (true, None) => bail!("{url}: say whom to believe: --ca FILE, or --insecure for anybody"),
-    };
-    let tls = tls.map(|trust| client_config(trust, Offer::All, arguments.resume)).transpose()?;
-    let address = match arguments.connect {
-        Some(address) => address,
-        None => resolve(url.host().unwrap_or_default(), host.port_u16(), is_tls)?,
-    };
-    Ok(Load {
-        address,
-        tls,
-        requests: vec![request],
-        connections: arguments.connections as usize,
-        reuse: if arguments.no_keepalive { Reuse::Never } else { Reuse::KeepAlive },
-        timeout: TIMEOUT,
-    })
-}
-
-fn resolve(host: &str, port: Option<u16>, is_tls: bool) -> anyhow::Result<SocketAddr> {
-    let port = port.unwrap_or(if is_tls { 443 } else { 80 });
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    (host, port)
-        .to_socket_addrs()
-        .with_context(|| format!("{host}: can't be resolved"))?
-        .next()
-        .with_context(|| format!("{host}: has no address"))
-}
-
-fn print(generator: &Generator, time: Duration, cpu: Duration) -> io::Result<()> {
-    let stats = &generator.stats;
-    let seconds = time.as_secs_f64();
-    let each = |total: f64| total / (stats.requests.max(1) as f64);
-    let mut out = io::stdout().lock();
-    writeln!(out, "requests     {} ({:.0}/s)", stats.requests, stats.requests as f64 / seconds)?;
-    writeln!(out, "content      {:.1} MiB/s", stats.body_bytes as f64 / seconds / 1_048_576.0)?;
-    let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|quantile| stats.latency_us(quantile));
-    let most = stats.latency.max() as f64 / 1_000.0;
-    writeln!(
-        out,
-        "latency µs   p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  p99.9 {p999:.0}  max {most:.0}"
-    )?;
-    writeln!(out, "connections  {} made, {} resumed", stats.connections, stats.resumed)?;
-    for (parameters, count) in generator.tls_seen() {
-        writeln!(out, "tls          {parameters} ({count} handshakes)")?;
+    let (report, broken) = perform(job)?;
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_vec(&report).context("JSON")?;
+        std::fs::write(path, json).with_context(|| format!("{}", path.display()))?;
     }
-    writeln!(out, "failures     {}", stats.failure_text())?;
-    writeln!(
-        out,
-        "generator    {:.2} µs CPU a request, {:.0} % of a core",
-        each(cpu.as_secs_f64() * 1e6),
-        cpu.as_secs_f64() / seconds * 100.0
-    )
+    let mut out = std::io::stdout().lock();
+    table::write(&mut out, &report).context("standard output")?;
+    for what in &broken {
+        eprintln!("loadtest: {what}");
+    }
+    out.flush().context("standard output")?;
+    Ok(broken.is_empty())
+}
+
+/// The job that the command line asks for.
+fn job(arguments: &cli::Run) -> anyhow::Result<Job> {
+    let overrides = Overrides {
+        seconds: arguments.seconds,
+        rate: arguments.rate,
+        connections: arguments.connections.map(|connections| connections as usize),
+        connect: arguments.connect,
+        core: arguments.core,
+    };
+    if arguments.target.contains("://") {
+        return of_url(arguments, overrides);
+    }
+    for (flag, is_given) in [
+        ("--no-keepalive", arguments.no_keepalive),
+        ("--resume", arguments.resume),
+        ("--ca", arguments.ca.is_some()),
+        ("--insecure", arguments.insecure),
+        ("--status", arguments.status.is_some()),
+        ("--length", arguments.length.is_some()),
+    ] {
+        if is_given {
+            bail!("{flag} is for a URL; a scenario says that itself: change it there");
+        }
+    }
+    scenario::read(Path::new(&arguments.target), &overrides)
+}
+
+/// A URL is a scenario of one entry.
+fn of_url(arguments: &cli::Run, overrides: Overrides) -> anyhow::Result<Job> {
+    let url = &arguments.target;
+    let is_tls = url.starts_with("https://");
+    if !is_tls && !url.starts_with("http://") {
+        bail!("{url}: begin it with http:// or https://");
+    }
+    if is_tls && arguments.ca.is_none() && !arguments.insecure {
+        bail!("{url}: say whom to believe: --ca FILE, or --insecure for anybody");
+    }
+    let keep_alive = Some(!arguments.no_keepalive);
+    let load = match arguments.rate {
+        Some(rate) => scenario::LoadForm {
+            open: Some(scenario::OpenForm {
+                rate,
+                connections: None,
+                max_connections: None,
+                streams: None,
+                keep_alive,
+            }),
+            ..scenario::LoadForm::default()
+        },
+        None => scenario::LoadForm {
+            closed: Some(scenario::ClosedForm {
+                connections: CONNECTIONS,
+                streams: None,
+                keep_alive,
+            }),
+            ..scenario::LoadForm::default()
+        },
+    };
+    let form = scenario::Form {
+        target: scenario::TargetForm {
+            url: Some(url.clone()),
+            tls: is_tls.then(|| scenario::TlsForm {
+                ca: arguments.ca.clone(),
+                insecure: arguments.insecure,
+                resume: arguments.resume,
+                versions: Vec::new(),
+            }),
+            ..scenario::TargetForm::default()
+        },
+        load,
+        mix: vec![scenario::EntryForm {
+            expect: scenario::ExpectForm {
+                status: arguments.status,
+                length: arguments.length.map(scenario::Size),
+                ..scenario::ExpectForm::default()
+            },
+            ..scenario::EntryForm::default()
+        }],
+        ..scenario::Form::default()
+    };
+    let seconds = Some(overrides.seconds.unwrap_or(SECONDS));
+    scenario::of_form(form, url, &Overrides { seconds, ..overrides })
+}
+
+/// Runs a job; what it found, and what it has not kept to.
+fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
+    let logs = tempfile::tempdir().context("a folder for the parties' output")?;
+    let faults = std::mem::take(&mut job.faults);
+    let mut stage = Stage::start(faults, logs.path())?;
+    let mut generator = Generator::new(job.plan.clone())?;
+    let mut watched = Watched::begin(&job.processes, Some(&stage))?;
+    let mut noted = Noted::default();
+    let outcome = drive(&job, &mut generator, &mut stage, &mut watched, &mut noted);
+    let undone = stage.finish();
+    outcome?;
+    noted.notes.extend(undone?);
+    let counted = generator.accounts.as_ref().map_or(Ok(0), |a| a.total().map(|t| t.requests))?;
+    let processes = watched.finish(counted);
+    let report = summary::report(&job, &mut generator, noted, processes)?;
+    let broken = summary::broken(&job.limits, &report);
+    Ok((report, broken))
+}
+
+/// Drives the load from stop to stop: at each, clocks are read and faults happen.
+fn drive(
+    job: &Job,
+    generator: &mut Generator,
+    stage: &mut Stage,
+    watched: &mut Watched,
+    noted: &mut Noted,
+) -> anyhow::Result<()> {
+    let profile = job.plan.profile();
+    let phases: Vec<_> = profile
+        .phases()
+        .map(|(phase, start, end)| (phase, Duration::from_nanos(start), Duration::from_nanos(end)))
+        .collect();
+    generator.begin();
+    let began = generator.began();
+    let mut now = Duration::ZERO;
+    for (phase, start, end) in phases {
+        if profile.phases().count() > 1 {
+            let what = format!("phase: {}", phase.name);
+            noted.events.push(TimedEvent { at: start.as_secs_f64(), what });
+        }
+        while now < end {
+            noted.events.extend(stage.tick(now));
+            let mut stop = (now + watch::EVERY).min(end);
+            if let Some(due) = stage.next_due() {
+                stop = stop.min(due.max(now + Duration::from_millis(1)));
+            }
+            let waited = system::wanted_core();
+            generator.drive_to(began + stop)?;
+            let before = now;
+            now = began.elapsed().max(stop);
+            watched.sample(now, phase.counted, Some(stage));
+            if phase.counted {
+                noted.counted += now - before;
+                if let (Some(before), Some(after)) = (waited, system::wanted_core()) {
+                    noted.wanted_core += after.saturating_sub(before);
+                }
+            }
+        }
+    }
+    drain(job, generator, stage, noted, began)
+}
+
+/// Waits for what is under way, while faults go on.
+fn drain(
+    job: &Job,
+    generator: &mut Generator,
+    stage: &mut Stage,
+    noted: &mut Noted,
+    began: Instant,
+) -> anyhow::Result<()> {
+    generator.begin_drain();
+    let end = Instant::now() + job.plan.timeout + Duration::from_secs(1);
+    while Instant::now() < end {
+        noted.events.extend(stage.tick(began.elapsed()));
+        let due = stage.next_due().map_or(end, |due| began + due);
+        let stop = due.max(Instant::now() + Duration::from_millis(1)).min(end);
+        if generator.drain_to(stop)? {
+            break;
+        }
+    }
+    generator.end_drain(job.plan.timeout);
+    Ok(())
 }

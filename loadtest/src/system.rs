@@ -95,6 +95,17 @@ pub(crate) fn own_cpu_time() -> anyhow::Result<Duration> {
     Ok(Duration::from(time))
 }
 
+/// Time for which the calling thread has run, or waited for a core to run on (schedstat of proc(5));
+/// none where the system does not count it.
+pub(crate) fn wanted_core() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let waited: u64 = fields.nth(1)?.parse().ok()?;
+    // The first field lags behind while the thread runs; the clock does not.
+    let ran = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
+    Some(Duration::from(ran) + Duration::from_nanos(waited))
+}
+
 /// Memory of some processes, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Memory {
@@ -160,10 +171,11 @@ pub(crate) fn raise_open_files() -> anyhow::Result<u64> {
     Ok(hard)
 }
 
-/// Says what to do if fewer files may be opened than a run needs.
+/// Raises the limit of open files to what a run needs; says what to do if that can't be.
 pub(crate) fn require_open_files(needed: u64) -> anyhow::Result<()> {
     let limit = raise_open_files()?;
-    if limit < needed {
+    // The hard limit can be raised by root only.
+    if limit < needed && setrlimit(Resource::RLIMIT_NOFILE, needed, needed).is_err() {
         bail!(
             "{needed} open files are needed, {limit} are allowed: raise the hard limit \
              (`ulimit -Hn {needed}` as root, or LimitNOFILE= of the service), or use fewer connections"

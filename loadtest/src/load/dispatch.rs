@@ -126,7 +126,10 @@ impl Generator {
                 }
                 match self.free.pop().or_else(|| self.evict(group)) {
                     Some(index) => self.open_for(index, group, now),
-                    None => break,
+                    None => {
+                        self.starved += 1;
+                        break;
+                    }
                 }
             }
         }

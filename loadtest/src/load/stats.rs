@@ -31,6 +31,23 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Closed,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Status,
+        Self::Length,
+        Self::Digest,
+    ];
+
+    /// The kind of this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {

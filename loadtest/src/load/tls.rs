@@ -61,37 +61,72 @@ pub(crate) fn client_config(
     offer: Offer,
     resume: bool,
 ) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut provider = aws_lc_rs::default_provider();
-    let mut versions = rustls::ALL_VERSIONS;
-    if offer == Offer::OneSuite {
-        provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
-        provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
-        versions = TLS13_ONLY;
+    ClientTls { offer, resume, ..ClientTls::new(trust) }.config()
+}
+
+/// All that can be chosen of the client's side.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientTls {
+    /// Which servers are believed.
+    pub(crate) trust: Trust,
+    /// Groups and cipher suites.
+    pub(crate) offer: Offer,
+    /// Whether sessions are resumed.
+    pub(crate) resume: bool,
+    /// Versions; [`Offer::OneSuite`] has its own.
+    pub(crate) versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    /// Protocols offered by ALPN, the preferred one first; none if empty.
+    pub(crate) alpn: Vec<Vec<u8>>,
+}
+
+impl ClientTls {
+    /// Everything is offered, nothing resumed.
+    pub(crate) fn new(trust: Trust) -> Self {
+        let versions = rustls::ALL_VERSIONS.to_vec();
+        Self { trust, offer: Offer::All, resume: false, versions, alpn: Vec::new() }
     }
-    let provider = Arc::new(provider);
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
-        .context("TLS versions")?;
-    let mut config = match trust {
-        Trust::Authorities(roots) => builder.with_root_certificates(roots).with_no_client_auth(),
-        Trust::Exactly(certificate) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned {
-                certificate: Some(certificate),
-                provider,
-            }))
-            .with_no_client_auth(),
-        Trust::Anyone => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned { certificate: None, provider }))
-            .with_no_client_auth(),
-    };
-    config.resumption = if resume {
-        Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS)))
-    } else {
-        Resumption::disabled()
-    };
-    Ok(Arc::new(config))
+
+    /// The configuration.
+    pub(crate) fn config(self) -> anyhow::Result<Arc<ClientConfig>> {
+        let mut provider = aws_lc_rs::default_provider();
+        let mut versions = self.versions.as_slice();
+        if self.offer == Offer::OneSuite {
+            provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+            provider.cipher_suites = vec![aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+            versions = TLS13_ONLY;
+        }
+        let provider = Arc::new(provider);
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .context("TLS versions")?;
+        let pinned = |certificate| {
+            let verifier = Arc::new(Pinned { certificate, provider });
+            builder.clone().dangerous().with_custom_certificate_verifier(verifier)
+        };
+        let mut config = match self.trust {
+            Trust::Authorities(roots) => {
+                builder.with_root_certificates(roots).with_no_client_auth()
+            }
+            Trust::Exactly(certificate) => pinned(Some(certificate)).with_no_client_auth(),
+            Trust::Anyone => pinned(None).with_no_client_auth(),
+        };
+        config.resumption = if self.resume {
+            Resumption::store(Arc::new(ClientSessionMemoryCache::new(SESSIONS)))
+        } else {
+            Resumption::disabled()
+        };
+        config.alpn_protocols = self.alpn;
+        Ok(Arc::new(config))
+    }
+}
+
+/// The version of TLS that is written so.
+pub(crate) fn version(text: &str) -> Option<&'static rustls::SupportedProtocolVersion> {
+    match text {
+        "1.2" => Some(&rustls::version::TLS12),
+        "1.3" => Some(&rustls::version::TLS13),
+        _ => None,
+    }
 }
 
 /// Believes one certificate, or any.

@@ -1,0 +1,207 @@
+//! From what was counted to a report.
+
+use std::time::Duration;
+
+use crate::compare::FAILURES_ALLOWED;
+use crate::load::Generator;
+use crate::load::accounts::Accounts;
+use crate::load::outcome::{Distribution, Named, Process, RunReport, Tally, TimedEvent};
+use crate::load::plan::Pace;
+use crate::load::stats::Stats;
+use crate::scenario::{Job, Limits};
+use crate::system;
+
+/// The version of the report's form.
+const FORMAT: u32 = 2;
+/// The share of its core from which on the generator sets the pace.
+const SATURATED: f64 = 0.95;
+/// The share of operations that may be taken up late by the generator.
+const LATE: f64 = 0.01;
+
+/// What a run's loop noted beside the generator's own counts.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Time of the counted load.
+    pub(super) counted: Duration,
+    /// Time in it in which the generator ran, or waited for a core.
+    pub(super) wanted_core: Duration,
+    /// What happened when.
+    pub(super) events: Vec<TimedEvent>,
+    /// What a reader has to know.
+    pub(super) notes: Vec<String>,
+}
+
+/// What limited a run other than the target.
+fn limited(generator: &Generator, noted: &Noted, processes: &[Process]) -> Option<String> {
+    let seconds = noted.counted.as_secs_f64().max(1e-9);
+    let wanted = noted.wanted_core.as_secs_f64() / seconds;
+    let used = processes.first().map_or(0.0, |own| own.cpu_seconds) / seconds;
+    if wanted >= SATURATED {
+        return Some(format!(
+            "limited by the generator: it ran for {:.0} % of the time and waited for a core for \
+             {:.0} %, so rates and latencies are its own and not the target's; give it a core of \
+             its own, or a lighter load",
+            used * 100.0,
+            (wanted - used).max(0.0) * 100.0
+        ));
+    }
+    let punctuality = &generator.punctuality;
+    let late = punctuality.late as f64 / punctuality.operations.max(1) as f64;
+    (late > LATE).then(|| {
+        format!(
+            "limited by the generator: it took up {:.1} % of the operations over a millisecond \
+             after they were due, the latest after {:.1} ms, so latencies are in part its own; \
+             give it a core of its own, or a lower rate",
+            late * 100.0,
+            punctuality.worst.as_secs_f64() * 1e3
+        )
+    })
+}
+
+/// The report of a run that is over.
+///
+/// # Errors
+///
+/// Accounts that can't be added up.
+pub(super) fn report(
+    job: &Job,
+    generator: &mut Generator,
+    noted: Noted,
+    processes: Vec<Process>,
+) -> anyhow::Result<RunReport> {
+    let mut report = RunReport {
+        format: FORMAT,
+        kind: "run".to_owned(),
+        name: job.name.clone(),
+        description: job.description.clone(),
+        machine: system::machine(),
+        connections: generator.stats.connections,
+        resumed: generator.stats.resumed,
+        tls: generator.tls_seen().clone(),
+        ..RunReport::default()
+    };
+    report.notes.extend(limited(generator, &noted, &processes));
+    report.notes.extend(noted.notes);
+    if generator.lost_connections > 0 {
+        report.notes.push(format!(
+            "{} connections were refused or lost while no operation was theirs",
+            generator.lost_connections
+        ));
+    }
+    if generator.starved > 0 && matches!(job.plan.pace, Pace::Open { .. }) {
+        report.notes.push(format!(
+            "all {} connections that the load may have were in use at times, and operations \
+             waited for one; that is part of their latency (load.open.maxConnections)",
+            job.plan.most_connections()
+        ));
+    }
+    let profile = job.plan.profile();
+    let end = generator.now();
+    if let Some(accounts) = &mut generator.accounts {
+        let phases: Vec<_> = profile.phases().collect();
+        let seconds = |start: u64, end: u64| (end - start) as f64 / 1e9;
+        report.seconds =
+            phases.iter().filter(|(p, ..)| p.counted).map(|(_, s, e)| seconds(*s, *e)).sum();
+        report.total = tally(&accounts.total()?, report.seconds);
+        report.mix = named(&job.plan, accounts, report.seconds);
+        report.phases = phases
+            .iter()
+            .zip(&accounts.phases)
+            .map(|((phase, start, end), stats)| Named {
+                name: phase.name.clone(),
+                value: tally(stats, seconds(*start, *end)),
+            })
+            .collect();
+        report.series = accounts.series(end.max(profile.end()));
+        report.backends = std::mem::take(&mut accounts.backends);
+    }
+    report.events = noted.events;
+    report.processes = processes;
+    Ok(report)
+}
+
+fn named(plan: &crate::load::plan::Plan, accounts: &Accounts, seconds: f64) -> Vec<Named<Tally>> {
+    plan.entries
+        .iter()
+        .zip(&accounts.entries)
+        .map(|(entry, stats)| Named { name: entry.name.clone(), value: tally(stats, seconds) })
+        .collect()
+}
+
+fn tally(stats: &Stats, seconds: f64) -> Tally {
+    let failures = stats.failures.iter();
+    Tally {
+        succeeded: stats.requests,
+        failed: stats.failure_count(),
+        failures: failures.map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
+        first_failure: stats.first_failure.clone(),
+        retried: stats.retried,
+        content_bytes: stats.body_bytes,
+        seconds,
+        latency: distribution(stats),
+    }
+}
+
+fn distribution(stats: &Stats) -> Distribution {
+    let count = stats.latency.len();
+    if count == 0 {
+        return Distribution::default();
+    }
+    let mut quantiles: Vec<f64> = (0..18).map(|step| f64::from(step) * 0.05).collect();
+    let mut rest = 0.1;
+    while rest * count as f64 >= 1.0 {
+        quantiles.extend([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15].map(|part| 1.0 - rest * part));
+        rest /= 10.0;
+    }
+    // Rounded, so that 0.999 is that and nothing just beside it.
+    let rounded = quantiles.into_iter().map(|quantile| (quantile * 1e12).round() / 1e12);
+    let known = [0.5, 0.9, 0.99, 0.999, 1.0];
+    let mut all: Vec<f64> = rounded.chain(known).collect();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    Distribution {
+        count,
+        mean_us: stats.latency.mean() / 1_000.0,
+        max_us: stats.latency.max() as f64 / 1_000.0,
+        quantiles: all.into_iter().map(|q| [q, stats.latency_us(q)]).collect(),
+    }
+}
+
+/// What a run has not kept to.
+pub(super) fn broken(limits: &Limits, report: &RunReport) -> Vec<String> {
+    let mut broken = Vec::new();
+    let total = &report.total;
+    let all = total.succeeded + total.failed;
+    let share = total.failed as f64 / all.max(1) as f64;
+    let allowed = limits.failures.unwrap_or(FAILURES_ALLOWED);
+    if share > allowed {
+        broken.push(format!(
+            "{:.3} % of the operations failed; {:.3} % are allowed",
+            share * 100.0,
+            allowed * 100.0
+        ));
+    }
+    if total.succeeded == 0 {
+        broken.push("no operation was answered as expected".to_owned());
+    }
+    for (quantile, name, most) in limits.latency {
+        let Some(most) = most else { continue };
+        let is = quantile_us(&total.latency, quantile);
+        if is > most.as_secs_f64() * 1e6 {
+            broken.push(format!("{name} is {:.3} ms; {most:?} are allowed", is / 1e3));
+        }
+    }
+    if let Some(least) = limits.rate {
+        let rate = total.succeeded as f64 / report.seconds.max(1e-9);
+        if rate < least {
+            broken.push(format!("{rate:.1} operations a second; {least} are wanted at least"));
+        }
+    }
+    broken
+}
+
+/// A quantile of a distribution, µs.
+pub(super) fn quantile_us(latency: &Distribution, quantile: f64) -> f64 {
+    let found = latency.quantiles.iter().find(|[q, _]| *q >= quantile);
+    found.map_or(latency.max_us, |[_, us]| *us)
+}
