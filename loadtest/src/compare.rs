@@ -34,8 +34,6 @@ pub(crate) const FAILURES_ALLOWED: f64 = 0.001;
 const HEADROOM: usize = 600;
 /// Connections of the route scenarios.
 const ROUTES_CONNECTIONS: usize = 64;
-/// Passes that find out what each target can take, before latencies are measured.
-const CAPACITY_PASSES: u32 = 2;
 /// Idle connections of a quick run.
 const QUICK_IDLE: usize = 500;
 
@@ -74,6 +72,12 @@ impl Settings {
             quick,
             cores,
         }
+    }
+
+    /// Passes where two tell enough: whether a figure repeats that hardly varies, or about how much
+    /// a target can take.
+    fn few_passes(&self) -> u32 {
+        if self.quick { 1 } else { 2 }
     }
 
     /// Connections that a scenario holds, which may have a number of its own.
@@ -201,7 +205,7 @@ fn measure_requests(
             if connections.is_some_and(|wanted| wanted != held) {
                 notes.push(format!("{held} connections only: a quick run"));
             }
-            measure_idle(lab, scenario.id, entrants, tls, held)?
+            measure_idle(lab, scenario.id, entrants, tls, held, settings)?
         }
         Measure::Control { .. } => bail!("{}: is not made of requests", scenario.id),
     };
@@ -330,7 +334,7 @@ fn measure_traffic(
         None => passes(settings.passes, None)?,
         Some(of) => {
             eprintln!("{id}: first how much each can take");
-            let closed = passes(CAPACITY_PASSES, None)?;
+            let closed = passes(settings.few_passes(), None)?;
             let rates = latency::rates(of, entrants, &closed, notes)?;
             let trials = passes(settings.passes, Some(&rates))?;
             notes.extend(latency::behind(&trials));
@@ -355,13 +359,12 @@ fn measure_idle(
     entrants: &[Entrant<'_>],
     tls: bool,
     connections: usize,
+    settings: &Settings,
 ) -> anyhow::Result<Vec<Trial>> {
-    /// They tell whether a figure repeats: memory hardly varies.
-    const PASSES: u32 = 2;
     let mut trials = Vec::new();
-    for pass in 0..PASSES {
+    for pass in 0..settings.few_passes() {
         for entrant in there_and_back(entrants.iter(), pass) {
-            progress(id, pass, PASSES, &entrant.label);
+            progress(id, pass, settings.few_passes(), &entrant.label);
             let instance = start(lab, entrant, connections + HEADROOM, Key::Ecdsa)?;
             let trial = trial::idle(&instance, &entrant.site, tls, connections)?;
             instance.finish()?;

@@ -29,8 +29,6 @@ const CHANGES: usize = 5;
 const QUICK_CHANGES: usize = 2;
 /// A quick run has this share of the objects.
 const QUICK_SHARE: usize = 10;
-/// Passes over all products.
-const PASSES: u32 = 2;
 /// How often the effect of a change is looked for.
 const LOOK: Duration = Duration::from_millis(2);
 /// Time for a change to take effect.
@@ -191,9 +189,10 @@ pub(super) fn measure(
         notes.push(format!("{apps} apps only: a quick run"));
     }
     let mut measured: Vec<(u32, &str, Figures)> = Vec::new();
-    for pass in 0..PASSES {
+    let passes = settings.few_passes();
+    for pass in 0..passes {
         for product in there_and_back(steered_products.iter(), pass) {
-            progress(scenario.id, pass, PASSES, product.name());
+            progress(scenario.id, pass, passes, product.name());
             let figures =
                 one(lab, &**product, apps, changes).with_context(|| product.name().to_owned())?;
             measured.push((pass, product.name(), figures));

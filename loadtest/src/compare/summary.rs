@@ -229,6 +229,32 @@ mod tests {
         assert_eq!(ratios[0].cost, Spread { median: 0.5, min: 0.5, max: 0.5 });
     }
 
+    fn traffic(target: &str, p50: f64, p99: f64, limited_by_load: bool) -> Trial {
+        let detail = Detail::Traffic(TrafficDetail {
+            p50_us: p50,
+            p99_us: p99,
+            limited_by_load,
+            ..TrafficDetail::default()
+        });
+        Trial { detail, ..trial(target, 0, 1.0) }
+    }
+
+    #[test]
+    fn latencies_are_held_against_the_better_peer_unless_they_are_the_loads_own() {
+        let targets = names(&["ours", "slow", "fast"]);
+        let verdicts = |limited| {
+            let trials = [
+                traffic("ours", 90.0, 900.0, limited),
+                traffic("slow", 200.0, 2000.0, false),
+                traffic("fast", 100.0, 600.0, false),
+            ];
+            latency_verdicts(&summaries(&targets, &trials), &ratios(&targets, &trials))
+        };
+        let found: Vec<_> = verdicts(false).iter().map(|v| (v.of, v.figure, v.met)).collect();
+        assert_eq!(found, [(Figure::P50, 0.9, true), (Figure::P99, 1.5, false)]);
+        assert_eq!(verdicts(true), []);
+    }
+
     #[test]
     fn a_ratio_goal_is_held_against_the_better_peer() {
         let targets = names(&["ours", "slow", "fast"]);

@@ -79,7 +79,7 @@ pub(crate) enum Detail {
 }
 
 /// What traffic showed beside the target's cost.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct TrafficDetail {
     /// Requests answered as expected, a second.
     pub(crate) requests_per_second: f64,
