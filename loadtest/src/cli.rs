@@ -23,6 +23,10 @@ pub(crate) enum Command {
     Run(Run),
     /// Fetch peers that no distribution packages, for compare
     Peers(Peers),
+    /// Say what got better or worse from one report to another; exits with 1 if something did
+    Diff(Diff),
+    /// Show a report's JSON, or make the HTML file of it
+    Report(Report),
     /// Serve as the origin behind the targets: /bytes/N, /count, anything else 1 KiB
     Backend(Backend),
     /// Become another program, on one core and bound to a parent's life
@@ -206,6 +210,34 @@ pub(crate) struct Peers {
     pub(crate) folder: PathBuf,
 }
 
+/// `loadtest diff`
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The JSON of before, of `run` or `compare`
+    pub(crate) before: PathBuf,
+    /// The JSON of after
+    pub(crate) after: PathBuf,
+    /// The change that matters; by default 3 where peers stand beside the figure, else 10
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub(crate) threshold: Option<f64>,
+    /// Compare reports of different machines, too
+    #[arg(long)]
+    pub(crate) across_machines: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `loadtest report`
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// The JSON of `run` or `compare`
+    pub(crate) file: PathBuf,
+    /// Write one self-contained HTML file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
 /// `loadtest backend`
 #[derive(Debug, Args)]
 pub(crate) struct Backend {
@@ -234,6 +266,14 @@ pub(crate) struct Exec {
     /// Its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+/// A share in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(percent) if (0.0..=1000.0).contains(&percent) => Ok(percent),
+        _ => Err("must be a number of percent from 0 to 1000".to_owned()),
+    }
 }
 
 /// A time that a run may take: more than nothing, at most an hour.

@@ -117,7 +117,8 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
     interrupt::install()?;
     let mut lab = Lab::set_up(&folder, settings.cores, arguments.keep.is_some())?;
     let mut report = Report {
-        format: 1,
+        format: crate::report::FORMAT,
+        kind: report::KIND,
         machine,
         targets: products
             .iter()

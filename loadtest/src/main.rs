@@ -8,9 +8,11 @@
 mod backend;
 mod cli;
 mod compare;
+mod diff;
 mod faults;
 mod lab;
 mod load;
+mod report;
 mod run;
 mod scenario;
 mod system;
@@ -22,6 +24,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Compare(arguments) => compare::compare(&arguments),
+        cli::Command::Diff(arguments) => diff::diff(&arguments),
+        cli::Command::Report(arguments) => report::report(&arguments),
         cli::Command::Run(arguments) => run::run(&arguments),
         cli::Command::Peers(arguments) => {
             lab::peers::fetch_named(&arguments.folder, &arguments.only).map(|()| true)

@@ -4,6 +4,7 @@ pub(crate) mod compared;
 pub(crate) mod html;
 pub(crate) mod impact;
 pub(crate) mod progress;
+pub(crate) mod run_tables;
 pub(crate) mod table;
 pub(crate) mod terminal;
 

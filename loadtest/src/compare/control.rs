@@ -19,6 +19,7 @@ use super::trial::{Detail, Trial};
 use super::{Settings, progress, there_and_back};
 use crate::lab::estate::{App, Estate, Steered, Steering, steered};
 use crate::lab::{Lab, Product, get};
+use crate::report::table::{aligned, figure};
 use crate::system::{self, interrupt};
 use clients::Clients;
 pub(crate) use clients::Seen;
@@ -335,7 +336,7 @@ fn rest(steering: &Steering) -> anyhow::Result<()> {
 
 fn report(
     scenario: &'static Scenario,
-    figure: &Figure,
+    wanted: &Figure,
     labels: &[String],
     measured: &[(u32, &str, Figures)],
     notes: &[String],
@@ -343,7 +344,7 @@ fn report(
     let trials: Vec<_> = measured
         .iter()
         .map(|(pass, name, figures)| {
-            let Shown { cost, each, seen } = (figure.of)(figures);
+            let Shown { cost, each, seen } = (wanted.of)(figures);
             Trial {
                 target: (*name).to_owned(),
                 pass: *pass,
@@ -355,10 +356,10 @@ fn report(
         })
         .collect();
     ScenarioReport {
-        id: format!("{}-{}", scenario.id, figure.suffix),
+        id: format!("{}-{}", scenario.id, wanted.suffix),
         suite: scenario.suite.name(),
-        title: format!("{}: {}", scenario.title, figure.title),
-        unit: figure.unit,
+        title: format!("{}: {}", scenario.title, wanted.title),
+        unit: wanted.unit,
         summaries: summary::summaries(labels, &trials),
         ratios: summary::ratios(labels, &trials),
         verdicts: Vec::new(),
@@ -383,7 +384,7 @@ fn table(
     for report in reports {
         let what = report.title.split_once(": ").map_or(&*report.title, |(_, what)| what);
         let mut row = vec![format!("{what}, {}", report.unit)];
-        let cost = |cost: Spread| super::report::figure(cost.median);
+        let cost = |cost: Spread| figure(cost.median);
         row.extend(report.summaries.iter().map(|summary| cost(summary.cost)));
         row.extend(report.ratios.iter().map(|ratio| cost(ratio.cost)));
         rows.push(row);
@@ -406,8 +407,8 @@ fn table(
     };
     rows.push(row("clients' requests beside changes", |seen| seen.requests.to_string()));
     rows.push(row("failed among them", |seen| seen.failed.to_string()));
-    rows.push(row("slowest among them, ms", |seen| super::report::figure(seen.slowest_ms)));
-    let table = super::report::aligned(&rows);
+    rows.push(row("slowest among them, ms", |seen| figure(seen.slowest_ms)));
+    let table = aligned(&rows);
     let mut text = format!("{} [{}]\n{table}", scenario.title, scenario.id);
     for note in notes {
         let _ = writeln!(text, "  note: {note}");

@@ -9,12 +9,18 @@ use super::choice::LeftOut;
 use super::scenario::{Goal, Measure, Scenario};
 use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
 use super::trial::Trial;
+use crate::report::table::{aligned, figure};
+
+/// What tells this form of JSON from a run's.
+pub(crate) const KIND: &str = "compare";
 
 /// A whole comparison.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// The version of this form.
     pub(crate) format: u32,
+    /// [`KIND`].
+    pub(crate) kind: &'static str,
     /// Processor, cores, kernel.
     pub(crate) machine: String,
     /// How it was measured.
@@ -125,55 +131,6 @@ impl ScenarioReport {
     }
 }
 
-/// Three significant digits or so.
-pub(super) fn figure(value: f64) -> String {
-    let digits = match value.abs() {
-        value if value >= 100.0 => 0,
-        value if value >= 10.0 => 1,
-        _ => 2,
-    };
-    format!("{value:.digits$}")
-}
-
 fn range(spread: Spread) -> String {
     format!("({}–{})", figure(spread.min), figure(spread.max))
-}
-
-/// Rows with their columns under each other: the first to the left, all others to the right.
-pub(super) fn aligned(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::from("  ");
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column).unwrap_or(0);
-            if column == 0 {
-                let _ = write!(line, "{cell:<width$}");
-            } else {
-                let _ = write!(line, "  {cell:>width$}");
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_stand_under_each_other() {
-        let rows = [vec!["".into(), "CPU µs".into()], vec!["nginx".into(), "17.3".into()]];
-        assert_eq!(aligned(&rows), "         CPU µs\n  nginx    17.3\n");
-    }
-
-    #[test]
-    fn figures_have_three_digits_that_count() {
-        let shown: Vec<_> = [0.8512, 11.73, 274.4, -0.5].into_iter().map(figure).collect();
-        assert_eq!(shown, ["0.85", "11.7", "274", "-0.50"]);
-    }
 }

@@ -33,6 +33,13 @@ pub(super) fn shift(a: &[f64], b: &[f64], alpha: f64) -> Option<Shift> {
     Some(Shift { mean, low: mean - half, high: mean + half })
 }
 
+/// The mean of a sample with its interval; nothing if it has fewer than two values.
+pub(super) fn mean(sample: &[f64], alpha: f64) -> Option<Shift> {
+    let (mean, error) = mean_and_error(sample)?;
+    let half = student_quantile(1.0 - alpha / 2.0, sample.len() as f64 - 1.0) * error.sqrt();
+    Some(Shift { mean, low: mean - half, high: mean + half })
+}
+
 /// The mean, and the square of its standard error.
 fn mean_and_error(sample: &[f64]) -> Option<(f64, f64)> {
     if sample.len() < 2 {
@@ -135,7 +142,7 @@ mod tests {
         let (a, b) = ([1.0, 2.0, 3.0, 4.0], [3.0, 5.0, 7.0, 9.0, 11.0]);
         let shift = shift(&a, &b, 0.05).expect("an interval");
         // The variances are 5/3 and 10, so the error is sqrt(5/12 + 2), its degrees of freedom 5.52.
-        let expected = 2.498_6 * (5.0_f64 / 12.0 + 2.0).sqrt();
+        let expected = 2.4993 * (5.0_f64 / 12.0 + 2.0).sqrt();
         assert!((shift.mean - 4.5).abs() < 1e-12);
         assert!((shift.high - shift.mean - expected).abs() < 1e-3, "{shift:?}");
         assert_eq!(super::shift(&[1.0], &b, 0.05), None);

@@ -1,5 +1,7 @@
 //! The generator against small servers of this file, right and wrong ones.
 
+mod open_loop;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};

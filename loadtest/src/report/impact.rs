@@ -1,0 +1,182 @@
+//! What clients saw around each fault of a run.
+
+use crate::compare::summary::Spread;
+use crate::faults::{BEGINS, FAILED, IS_OVER};
+use crate::load::outcome::{RunReport, Slice};
+
+/// Slices before a fault that say what is normal.
+const BASELINE: usize = 10;
+/// Slices in a row that are normal again.
+const IN_A_ROW: usize = 2;
+/// The share of failures above what is normal that is normal still.
+const FAILURES: f64 = 0.001;
+/// The share of the normal rate that is normal still.
+const RATE: f64 = 0.9;
+/// How many times the greatest normal p99 is normal still.
+const SLOWER: f64 = 2.0;
+
+/// A fault as clients saw it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Impact {
+    /// What happened, as in `origin killed`.
+    pub(crate) what: String,
+    /// When, seconds after the load began.
+    pub(crate) at: f64,
+    /// When it was over, if it was.
+    pub(crate) over: Option<f64>,
+    /// Operations that failed until all was normal again, the next fault came or the run ended.
+    pub(crate) failed: u64,
+    /// The slowest answer in that time, µs.
+    pub(crate) slowest_us: f64,
+    /// How all came back to normal.
+    pub(crate) back: Back,
+}
+
+/// How all came back to normal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Back {
+    /// Clients saw nothing of it.
+    NeverAway,
+    /// So many seconds after the fault began, to the precision of a slice.
+    After(f64),
+    /// Not before the next fault, or the end.
+    NotSeen,
+    /// There is too little before the fault to know what is normal.
+    Unknown,
+}
+
+impl Back {
+    /// In words.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::NeverAway => "never away from normal".to_owned(),
+            Self::After(seconds) => format!("normal {seconds:.1} s after it began"),
+            Self::NotSeen => "not back to normal".to_owned(),
+            Self::Unknown => "what is normal is not known".to_owned(),
+        }
+    }
+}
+
+/// One for each fault of the run, in the order of time.
+pub(crate) fn impacts(report: &RunReport) -> Vec<Impact> {
+    let begins: Vec<(f64, &str)> = report
+        .events
+        .iter()
+        .filter_map(|event| Some((event.at, event.what.strip_prefix(BEGINS)?)))
+        .collect();
+    let mut impacts: Vec<Impact> = Vec::new();
+    for (place, &(at, what)) in begins.iter().enumerate() {
+        let next = begins.get(place + 1).map_or(f64::INFINITY, |(next, _)| *next);
+        let party = what.split(' ').next().unwrap_or_default();
+        let over = report.events.iter().find(|event| {
+            let ended = event.what.strip_prefix(IS_OVER);
+            event.at >= at && ended.is_some_and(|ended| ended.split(' ').next() == Some(party))
+        });
+        impacts.push(impact(report, what, at, over.map(|event| event.at), next));
+    }
+    impacts
+}
+
+/// What faults could not be carried out, in words.
+pub(crate) fn failed_faults(report: &RunReport) -> impl Iterator<Item = String> {
+    report.events.iter().filter_map(|event| {
+        let what = event.what.strip_prefix(FAILED)?;
+        Some(format!("a fault could not be carried out at {:.1} s: {what}", event.at))
+    })
+}
+
+fn impact(report: &RunReport, what: &str, at: f64, over: Option<f64>, next: f64) -> Impact {
+    let series = &report.series;
+    let before = series.iter().take_while(|slice| slice.at + slice.seconds <= at).count();
+    let baseline = Baseline::of(series.get(before.saturating_sub(BASELINE)..before));
+    // The slice in which a fault falls is half of its time before.
+    let during: Vec<&Slice> =
+        series.iter().skip(before).take_while(|slice| slice.at < next).collect();
+    let phases = || report.events.iter().filter(|event| event.what.starts_with("phase: "));
+    let is_normal = |slice: &&Slice| {
+        let same_phase =
+            !phases().any(|event| event.at > at && event.at < slice.at + slice.seconds);
+        baseline.as_ref().is_some_and(|baseline| baseline.holds(slice, same_phase))
+    };
+    let calm = |place: usize| {
+        let rest = during.get(place..).unwrap_or_default();
+        rest.iter().take(IN_A_ROW).all(is_normal)
+    };
+    let back_at = (0..during.len()).find(|place| calm(*place));
+    let back = match (&baseline, back_at.and_then(|place| Some((place, during.get(place)?)))) {
+        (None, _) => Back::Unknown,
+        (_, None) => Back::NotSeen,
+        // What began at its end shows in the slice behind it.
+        (_, Some((0, _))) if during.iter().take(IN_A_ROW + 1).all(is_normal) => Back::NeverAway,
+        (_, Some((0, _))) => during
+            .iter()
+            .enumerate()
+            .skip(1)
+            .find(|(place, slice)| is_normal(slice) && calm(*place) && *place > 1)
+            .map_or(Back::NotSeen, |(_, slice)| Back::After(slice.at - at)),
+        (_, Some((_, slice))) => Back::After(slice.at - at),
+    };
+    let until = match back {
+        Back::After(seconds) => at + seconds,
+        // A fault that nobody saw still has its slowest answer while it lasted.
+        Back::NeverAway => over.unwrap_or(at).max(at + f64::EPSILON),
+        Back::NotSeen | Back::Unknown => f64::INFINITY,
+    };
+    let affected = || during.iter().filter(|slice| slice.at < until);
+    Impact {
+        what: what.to_owned(),
+        at,
+        over,
+        failed: affected().map(|slice| slice.failed).sum(),
+        slowest_us: affected().map(|slice| slice.max_us).fold(0.0, f64::max),
+        back,
+    }
+}
+
+/// What is normal.
+struct Baseline {
+    rate: f64,
+    /// Operations answered for each that was due.
+    answered: f64,
+    failures: f64,
+    p99_us: f64,
+}
+
+impl Baseline {
+    /// Nothing if there is too little before the fault.
+    fn of(slices: Option<&[Slice]>) -> Option<Self> {
+        let slices = slices.filter(|slices| slices.len() >= 2)?;
+        let median = |figure: fn(&Slice) -> f64| {
+            Spread::of(slices.iter().map(figure)).map(|spread| spread.median)
+        };
+        Some(Self {
+            rate: median(rate)?,
+            answered: median(answered)?,
+            failures: median(failures)?,
+            p99_us: slices.iter().map(|slice| slice.p99_us).fold(0.0, f64::max),
+        })
+    }
+
+    fn holds(&self, slice: &Slice, same_phase: bool) -> bool {
+        // A phase of another rate is held against what was due in it.
+        let is_answered = match same_phase {
+            true => rate(slice) >= self.rate * RATE,
+            false => slice.succeeded > 0 && answered(slice) >= self.answered * RATE,
+        };
+        is_answered
+            && failures(slice) <= self.failures + FAILURES
+            && slice.p99_us <= self.p99_us * SLOWER
+    }
+}
+
+fn rate(slice: &Slice) -> f64 {
+    slice.succeeded as f64 / slice.seconds
+}
+
+fn answered(slice: &Slice) -> f64 {
+    slice.succeeded as f64 / slice.due.max(1) as f64
+}
+
+fn failures(slice: &Slice) -> f64 {
+    slice.failed as f64 / (slice.failed + slice.succeeded).max(1) as f64
+}
