@@ -30,7 +30,7 @@ const SATURATED: f64 = 0.95;
 /// The share of its core that the busier side has where nobody else takes part.
 const UNDISTURBED: f64 = 0.85;
 /// The share of requests that the generator may begin late: more would show in the 99th percentile.
-const LATE_AT_MOST: f64 = 0.002;
+const LATE_AT_MOST: f64 = 0.005;
 /// The share of the requests due that has to be answered: with less, the target can't take the rate.
 pub(super) const ANSWERED_AT_LEAST: f64 = 0.99;
 /// Time that memory is left to settle before it is read.
