@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Put load on one URL, or as a scenario says
     Run(Run),
+    /// Fetch peers that no distribution packages, for compare
+    Peers(Peers),
     /// Say what got better or worse from one report to another; exits with 1 if something did
     Diff(Diff),
     /// Show a report's JSON, or make the HTML file of it
@@ -40,6 +42,14 @@ pub(crate) enum Suite {
     L7,
     /// The same over TLS, and handshakes
     Tls,
+    /// Scale of objects, and time for a change to take effect; only if named
+    Control,
+    /// TCP and UDP services: comes with the gateway's L4 part
+    L4,
+    /// IPsec and WireGuard tunnels: comes with the gateway's VPN part
+    Vpn,
+    /// The nodes' overlay: comes with that part
+    Overlay,
 }
 
 impl Suite {
@@ -48,6 +58,20 @@ impl Suite {
         match self {
             Self::L7 => "l7",
             Self::Tls => "tls",
+            Self::Control => "control",
+            Self::L4 => "l4",
+            Self::Vpn => "vpn",
+            Self::Overlay => "overlay",
+        }
+    }
+
+    /// What is missing for it, if anything is.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::L7 | Self::Tls | Self::Control => None,
+            Self::L4 => Some("the gateway serves no TCP or UDP services yet"),
+            Self::Vpn => Some("the gateway has no VPN yet"),
+            Self::Overlay => Some("the gateway has no overlay yet"),
         }
     }
 }
@@ -61,12 +85,29 @@ pub(crate) enum Peer {
     Haproxy,
     /// HAProxy, its access log to memory only
     HaproxyRing,
+    /// Envoy
+    Envoy,
+    /// HAProxy 2.8, its access log to a file
+    #[value(name = "haproxy-2.8")]
+    Haproxy28,
+    /// Traefik
+    Traefik,
+    /// Caddy
+    Caddy,
+    /// All of them, but for haproxy-ring
+    All,
+}
+
+impl Peer {
+    /// Every program, each once.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Nginx, Self::Haproxy, Self::Envoy, Self::Haproxy28, Self::Traefik, Self::Caddy];
 }
 
 /// `loadtest compare`
 #[derive(Debug, Args)]
 pub(crate) struct Compare {
-    /// Groups of scenarios; all by default
+    /// Groups of scenarios; l7 and tls by default
     pub(crate) suites: Vec<Suite>,
     /// Only these scenarios, by id (see the table's brackets)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
@@ -77,9 +118,12 @@ pub(crate) struct Compare {
     /// Compare the peers with each other, without the gateway
     #[arg(long)]
     pub(crate) without_gateway: bool,
-    /// Peers that must be there; by default those that are installed
+    /// Peers that must be there; by default those of nginx and haproxy that are installed
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Option<Vec<Peer>>,
+    /// Where `loadtest peers` has put programs
+    #[arg(long, value_name = "FOLDER", default_value = crate::lab::peers::FOLDER)]
+    pub(crate) peers_folder: PathBuf,
     /// Rounds, each once forwards and once backwards over all targets
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
@@ -101,9 +145,12 @@ pub(crate) struct Compare {
     /// The targets' core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) target_core: usize,
-    /// The core of the load and the backend
+    /// The load generator's core
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) load_core: usize,
+    /// The backend's core; by default one of its own where there are four, else the load's
+    #[arg(long, value_name = "N")]
+    pub(crate) backend_core: Option<usize>,
     /// Keep configurations and logs in this folder, which must not exist yet
     #[arg(long, value_name = "FOLDER")]
     pub(crate) keep: Option<PathBuf>,
@@ -154,6 +201,17 @@ pub(crate) struct Run {
     /// The core to run on
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,
+}
+
+/// `loadtest peers`
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    /// Only these
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Where to put them
+    #[arg(long, value_name = "FOLDER", default_value = crate::lab::peers::FOLDER)]
+    pub(crate) folder: PathBuf,
 }
 
 /// `loadtest diff`

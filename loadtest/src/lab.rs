@@ -3,11 +3,16 @@
 //! What "alike" means is written down where it is done: [`site`] says what all have to serve,
 //! and each product's module how it is told to, and why so.
 
+mod caddy;
 mod certificate;
+mod envoy;
+pub(crate) mod estate;
 mod gateway;
 mod haproxy;
 mod nginx;
+pub(crate) mod peers;
 pub(crate) mod site;
+mod traefik;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,11 +26,15 @@ use rustls::pki_types::CertificateDer;
 
 use crate::backend;
 use crate::system::child::{Program, Supervised};
+pub(crate) use caddy::Caddy;
 use certificate::Certificate;
+pub(crate) use certificate::Key;
+pub(crate) use envoy::Envoy;
 pub(crate) use gateway::Gateway;
-pub(crate) use haproxy::{Haproxy, Log};
+pub(crate) use haproxy::{Edition, Haproxy, Log};
 pub(crate) use nginx::Nginx;
 use site::Site;
+pub(crate) use traefik::Traefik;
 
 /// Time for a product to start serving.
 const START: Duration = Duration::from_secs(20);
@@ -40,6 +49,11 @@ const CLIENT_IDLE_SECONDS: u32 = 300;
 pub(crate) trait Product {
     /// The name in tables and on the command line.
     fn name(&self) -> &'static str;
+
+    /// Whether goals are held against it: those say "the better of nginx and HAProxy".
+    fn sets_goals(&self) -> bool {
+        false
+    }
 
     /// Where the program is; an error says how to get it.
     fn locate(&self) -> anyhow::Result<PathBuf>;
@@ -98,6 +112,8 @@ pub(crate) struct Instance {
     pub(crate) http: SocketAddr,
     /// Where it serves HTTPS.
     pub(crate) https: SocketAddr,
+    /// The certificate that it shows.
+    pub(crate) certificate: CertificateDer<'static>,
     access_log: Option<PathBuf>,
     keep_log: bool,
 }
@@ -132,15 +148,29 @@ impl Instance {
 pub(crate) struct Cores {
     /// The targets' core.
     pub(crate) target: usize,
-    /// The core of the load and the backend.
+    /// The load generator's core.
     pub(crate) load: usize,
+    /// The backend's core.
+    pub(crate) backend: usize,
 }
 
-/// The folder, the backend and the certificate of one run.
+/// What a product is started for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    /// What is to be served.
+    pub(crate) site: &'a Site,
+    /// Client connections to allow.
+    pub(crate) connections: usize,
+    /// The key behind the certificate.
+    pub(crate) key: Key,
+}
+
+/// The folder, the backend and the certificates of one run.
 #[derive(Debug)]
 pub(crate) struct Lab {
     folder: PathBuf,
-    certificate: Certificate,
+    ecdsa: Certificate,
+    rsa: Certificate,
     backend: Supervised,
     backend_address: SocketAddr,
     cores: Cores,
@@ -151,20 +181,22 @@ pub(crate) struct Lab {
 impl Lab {
     /// Sets up a lab in an empty folder and starts the backend in it.
     pub(crate) fn set_up(folder: &Path, cores: Cores, keep_logs: bool) -> anyhow::Result<Self> {
-        let certificate = Certificate::make(folder)?;
-        let announce = folder.join("backend.address");
-        let own = std::env::current_exe().context("the path of this program")?;
-        let arguments = ["backend", "--listen", "127.0.0.1:0", "--name", "origin", "--announce"];
-        let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
-        arguments.push(text(&announce)?);
-        let errors = folder.join("backend.err");
-        let program = Program { path: own, arguments };
-        let mut backend = Supervised::start("backend", &program, cores.load, &errors, &errors)?;
-        backend.wait_until("address", START, || announce.exists())?;
-        let address = fs::read_to_string(&announce).context("the backend's address")?;
-        let backend_address = address.parse().context("the backend's address")?;
+        let ecdsa = Certificate::make(folder, Key::Ecdsa)?;
+        let rsa = Certificate::make(folder, Key::Rsa)?;
+        let (backend, backend_address) = start_backend(folder, "origin", cores.backend)?;
         let folder = folder.to_owned();
-        Ok(Self { folder, certificate, backend, backend_address, cores, keep_logs, instances: 0 })
+        let instances = 0;
+        Ok(Self { folder, ecdsa, rsa, backend, backend_address, cores, keep_logs, instances })
+    }
+
+    /// Starts another backend; it ends when dropped.
+    pub(crate) fn another_backend(&self, name: &str) -> anyhow::Result<(Supervised, SocketAddr)> {
+        start_backend(&self.folder, name, self.cores.backend)
+    }
+
+    /// The backend's address.
+    pub(crate) fn backend_address(&self) -> SocketAddr {
+        self.backend_address
     }
 
     /// The backend's process.
@@ -184,18 +216,17 @@ impl Lab {
         }
     }
 
-    /// The certificate that all targets show.
-    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
-        self.certificate.der.clone()
-    }
-
     /// Starts a product and waits until it serves the site.
     pub(crate) fn start(
         &mut self,
         product: &dyn Product,
-        site: &Site,
-        connections: usize,
+        order: Order<'_>,
     ) -> anyhow::Result<Instance> {
+        let Order { site, connections, key } = order;
+        let certificate = match key {
+            Key::Ecdsa => &self.ecdsa,
+            Key::Rsa => &self.rsa,
+        };
         self.instances += 1;
         let folder = self.folder.join(format!("{}-{}", product.name(), self.instances));
         fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -204,9 +235,9 @@ impl Lab {
             site,
             backend: self.backend_address,
             folder: &folder,
-            certificate: &self.certificate.chain,
-            key: &self.certificate.key,
-            pair: &self.certificate.pair,
+            certificate: &certificate.chain,
+            key: &certificate.key,
+            pair: &certificate.pair,
             http,
             https,
             connections,
@@ -229,10 +260,33 @@ impl Lab {
             process,
             http,
             https,
+            certificate: certificate.der.clone(),
             access_log: launch.access_log,
             keep_log: self.keep_logs,
         })
     }
+}
+
+/// Starts an origin server of this name, which its answers carry, in a folder.
+fn start_backend(
+    folder: &Path,
+    name: &str,
+    core: usize,
+) -> anyhow::Result<(Supervised, SocketAddr)> {
+    let announce = folder.join(format!("{name}.address"));
+    if announce.exists() {
+        fs::remove_file(&announce).context("a backend of before")?;
+    }
+    let own = std::env::current_exe().context("the path of this program")?;
+    let arguments = ["backend", "--listen", "127.0.0.1:0", "--name", name, "--announce"];
+    let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
+    arguments.push(text(&announce)?);
+    let errors = folder.join(format!("{name}.err"));
+    let program = Program { path: own, arguments };
+    let mut backend = Supervised::start("backend", &program, core, &errors, &errors)?;
+    backend.wait_until("address", START, || announce.exists())?;
+    let address = fs::read_to_string(&announce).context("the backend's address")?;
+    Ok((backend, address.parse().context("the backend's address")?))
 }
 
 /// Finds an executable on PATH, or where Debian puts daemons, which is not on every user's PATH.
@@ -245,7 +299,8 @@ fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The first line that a program prints when asked for its version.
+/// The first line with anything on it that a program prints when asked for its version, its name
+/// and path in front of it left out.
 fn first_line(program: &Path, argument: &str) -> anyhow::Result<String> {
     let output = Command::new(program)
         .arg(argument)
@@ -253,7 +308,11 @@ fn first_line(program: &Path, argument: &str) -> anyhow::Result<String> {
         .with_context(|| format!("{}: can't be run", program.display()))?;
     // nginx says it on standard error.
     let said = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    Ok(String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned())
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let path = program.to_str().unwrap_or_default();
+    let words: Vec<_> = line.split_whitespace().filter(|word| *word != path).collect();
+    Ok(words.join(" "))
 }
 
 /// A path as text for a configuration or an argument.
@@ -277,7 +336,7 @@ fn answers(address: SocketAddr, host: &str, path: &str) -> bool {
 }
 
 /// One plain GET on a connection of its own.
-fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
+pub(crate) fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
     let limit = Some(Duration::from_secs(2));
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(limit)?;
@@ -291,3 +350,6 @@ fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
 
 /// Bytes of a default answer, which the load checks for.
 pub(crate) const ANSWER: u64 = backend::DEFAULT_BODY;
+
+#[cfg(test)]
+mod tests;

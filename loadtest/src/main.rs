@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         cli::Command::Diff(arguments) => diff::diff(&arguments),
         cli::Command::Report(arguments) => report::report(&arguments),
         cli::Command::Run(arguments) => run::run(&arguments),
+        cli::Command::Peers(arguments) => {
+            lab::peers::fetch_named(&arguments.folder, &arguments.only).map(|()| true)
+        }
         cli::Command::Backend(arguments) => backend::serve(&arguments).map(|()| true),
         cli::Command::Exec(arguments) => {
             let cli::Exec { core, parent, program, arguments } = arguments;

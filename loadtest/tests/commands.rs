@@ -109,7 +109,16 @@ fn mistakes_are_named_with_what_to_do() {
         (&["run", "https://127.0.0.1:1/"], "--ca FILE, or --insecure"),
         (&["compare", "--gateway", "/nowhere/gateway"], "cargo build --release -p gateway"),
         (&["compare", "--without-gateway", "--only", "h1-63"], "there are h1-64"),
-        (&["compare", "l4"], "[possible values: l7, tls]"),
+        (&["compare", "l6"], "[possible values: l7, tls, control,"),
+        (&["compare", "vpn"], "suite vpn: the gateway has no VPN yet"),
+        (&["compare", "--peers", "apache"], "[possible values: nginx, haproxy,"),
+        (
+            &["compare", "--without-gateway", "--peers", "envoy", "--peers-folder", "/nowhere"],
+            "`loadtest peers --only envoy` fetches it",
+        ),
+        (&["compare", "--without-gateway", "--target-core", "4000"], "--target-core 4000: can't"),
+        (&["compare", "--without-gateway", "--idle", "1000000"], "or hold "),
+        (&["peers", "--only", "nginx"], "envoy, haproxy-2.8, traefik, caddy can"),
     ] {
         let output = loadtest(arguments);
         assert!(!output.status.success(), "{arguments:?}");

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::Settings;
+use super::choice::LeftOut;
 use super::scenario::{Goal, Measure, Scenario};
 use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
 use super::trial::Trial;
@@ -28,17 +29,19 @@ pub(crate) struct Report {
     pub(crate) targets: Vec<(String, String)>,
     /// What was measured.
     pub(crate) scenarios: Vec<ScenarioReport>,
+    /// What could not be measured here.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 /// One scenario's part of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct ScenarioReport {
     /// The scenario's id.
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     /// Its suite.
     pub(crate) suite: &'static str,
     /// Its title.
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     /// What `cost` is counted in.
     pub(crate) unit: &'static str,
     /// One a target.
@@ -56,8 +59,10 @@ pub(crate) struct ScenarioReport {
 /// What a scenario's cost is counted in.
 pub(crate) fn unit(scenario: &Scenario) -> &'static str {
     match scenario.measure {
-        Measure::Traffic(_) | Measure::Routes { .. } => "CPU µs/request",
+        Measure::Traffic(_) | Measure::Latency { .. } | Measure::Routes { .. } => "CPU µs/request",
         Measure::Idle { .. } => "KiB/connection",
+        // Each of its figures has its own.
+        Measure::Control { .. } => "",
     }
 }
 
@@ -95,9 +100,12 @@ impl ScenarioReport {
         }
         let mut text = format!("{} [{}]\n{}", self.title, self.id, aligned(&rows));
         for ratio in &self.ratios {
-            let Ratio { subject, against, cost, p99 } = ratio;
+            let Ratio { subject, against, cost, p50, p99 } = ratio;
             let median = figure(cost.median);
             let _ = write!(text, "  {subject} / {against}: {median} {}", range(*cost));
+            if let Some(p50) = p50 {
+                let _ = write!(text, ", p50 {} {}", figure(p50.median), range(*p50));
+            }
             if let Some(p99) = p99 {
                 let _ = write!(text, ", p99 {} {}", figure(p99.median), range(*p99));
             }
@@ -106,6 +114,7 @@ impl ScenarioReport {
         for Verdict { of, goal, figure: reached, met } in &self.verdicts {
             let of = match of {
                 Figure::Cost => "",
+                Figure::P50 => "p50 ",
                 Figure::P99 => "p99 ",
             };
             let goal = match goal {

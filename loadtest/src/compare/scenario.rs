@@ -1,7 +1,7 @@
 //! What is measured, and what the gateway has to reach.
 
 use crate::cli::Suite;
-use crate::lab::ANSWER;
+use crate::lab::{ANSWER, Key};
 use crate::load::Reuse;
 
 /// One line of the comparison.
@@ -15,8 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) title: &'static str,
     /// How it is measured.
     pub(crate) measure: Measure,
-    /// What has to be reached.
-    pub(crate) goal: Goal,
+    /// What has to be reached, if anything has.
+    pub(crate) goal: Option<Goal>,
 }
 
 /// How a scenario is measured.
@@ -24,10 +24,20 @@ pub(crate) struct Scenario {
 pub(crate) enum Measure {
     /// Requests; the figure is CPU time of the target for each.
     Traffic(Traffic),
+    /// Requests at a constant rate below what the target can take; the figures are latencies, and
+    /// CPU time of the target for each request.
+    Latency {
+        /// What is asked for.
+        traffic: Traffic,
+        /// Whose capacity the rate is [`LATENCY_SHARE`] of.
+        of: Capacity,
+    },
     /// Connections held idle; the figure is the target's memory for each.
     Idle {
         /// Whether they speak TLS.
         tls: bool,
+        /// How many; those of `--idle` if it is not said.
+        connections: Option<usize>,
     },
     /// The gateway with a large table of routes against itself with a small one.
     Routes {
@@ -36,6 +46,11 @@ pub(crate) enum Measure {
         /// Routes in the small one.
         few: usize,
     },
+    /// Many objects, and changes to them.
+    Control {
+        /// Apps: a Service, an EndpointSlice and an Ingress each.
+        apps: usize,
+    },
 }
 
 /// A kind of request traffic.
@@ -43,6 +58,8 @@ pub(crate) enum Measure {
 pub(crate) struct Traffic {
     /// Whether, and how, TLS is spoken.
     pub(crate) tls: Tls,
+    /// The key behind the target's certificate.
+    pub(crate) key: Key,
     /// Connections at once.
     pub(crate) connections: usize,
     /// What a connection is good for.
@@ -50,6 +67,20 @@ pub(crate) struct Traffic {
     /// Bytes of each answer.
     pub(crate) body: u64,
 }
+
+/// Whose capacity a rate is derived from. A capacity is the rate of a closed loop with as many
+/// connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capacity {
+    /// The least of the gateway's and of those of the peers that goals are held against: all
+    /// targets get the same rate.
+    Least,
+    /// Each target's own.
+    Own,
+}
+
+/// The share of a capacity at which latencies are measured.
+pub(crate) const LATENCY_SHARE: f64 = 0.7;
 
 /// Whether, and how, TLS is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +104,16 @@ pub(crate) enum Goal {
 }
 
 const fn traffic(tls: Tls, connections: usize, reuse: Reuse, body: u64) -> Measure {
-    Measure::Traffic(Traffic { tls, connections, reuse, body })
+    Measure::Traffic(Traffic { tls, key: Key::Ecdsa, connections, reuse, body })
+}
+
+const fn latency(tls: Tls, reuse: Reuse, of: Capacity) -> Measure {
+    let traffic = Traffic { tls, key: Key::Ecdsa, connections: 64, reuse, body: ANSWER };
+    Measure::Latency { traffic, of }
 }
 
 const MEBIBYTE: u64 = 1 << 20;
+const MANY_IDLE: usize = 50_000;
 
 /// All scenarios, in the order in which they run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -85,76 +122,165 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         suite: Suite::L7,
         title: "HTTP/1.1 keep-alive, 1 KiB, 64 connections",
         measure: traffic(Tls::Off, 64, Reuse::KeepAlive, ANSWER),
-        goal: Goal::Ratio(0.85),
+        goal: Some(Goal::Ratio(0.85)),
     },
     Scenario {
         id: "h1-512",
         suite: Suite::L7,
         title: "HTTP/1.1 keep-alive, 1 KiB, 512 connections",
         measure: traffic(Tls::Off, 512, Reuse::KeepAlive, ANSWER),
-        goal: Goal::Ratio(0.85),
+        goal: Some(Goal::Ratio(0.85)),
+    },
+    Scenario {
+        id: "h1-70",
+        suite: Suite::L7,
+        title: "HTTP/1.1 keep-alive at 70 % of the slowest one's capacity, open loop",
+        measure: latency(Tls::Off, Reuse::KeepAlive, Capacity::Least),
+        goal: None,
+    },
+    Scenario {
+        id: "h1-70-own",
+        suite: Suite::L7,
+        title: "HTTP/1.1 keep-alive at 70 % of each one's own capacity, open loop",
+        measure: latency(Tls::Off, Reuse::KeepAlive, Capacity::Own),
+        goal: None,
     },
     Scenario {
         id: "h1-1mib",
         suite: Suite::L7,
         title: "HTTP/1.1 keep-alive, 1 MiB, 16 connections",
         measure: traffic(Tls::Off, 16, Reuse::KeepAlive, MEBIBYTE),
-        goal: Goal::Ratio(1.0),
+        goal: Some(Goal::Ratio(1.0)),
     },
     Scenario {
         id: "h1-idle",
         suite: Suite::L7,
         title: "Idle HTTP/1.1 connections",
-        measure: Measure::Idle { tls: false },
-        goal: Goal::Kibibytes(4.0),
+        measure: Measure::Idle { tls: false, connections: None },
+        goal: Some(Goal::Kibibytes(2.0)),
+    },
+    Scenario {
+        id: "h1-idle-50k",
+        suite: Suite::L7,
+        title: "50,000 idle HTTP/1.1 connections",
+        measure: Measure::Idle { tls: false, connections: Some(MANY_IDLE) },
+        goal: Some(Goal::Kibibytes(2.0)),
     },
     Scenario {
         id: "routes",
         suite: Suite::L7,
         title: "The gateway's 10,000 routes against 10",
         measure: Measure::Routes { many: 10_000, few: 10 },
-        goal: Goal::Ratio(1.05),
+        goal: Some(Goal::Ratio(1.05)),
     },
     Scenario {
         id: "tls-64",
         suite: Suite::Tls,
         title: "HTTPS keep-alive, 1 KiB, 64 connections",
         measure: traffic(Tls::Full, 64, Reuse::KeepAliveSameRequest, ANSWER),
-        goal: Goal::Ratio(0.85),
+        goal: Some(Goal::Ratio(0.85)),
     },
     Scenario {
         id: "tls-512",
         suite: Suite::Tls,
         title: "HTTPS keep-alive, 1 KiB, 512 connections",
         measure: traffic(Tls::Full, 512, Reuse::KeepAliveSameRequest, ANSWER),
-        goal: Goal::Ratio(0.85),
+        goal: Some(Goal::Ratio(0.85)),
+    },
+    Scenario {
+        id: "tls-70",
+        suite: Suite::Tls,
+        title: "HTTPS keep-alive at 70 % of the slowest one's capacity, open loop",
+        measure: latency(Tls::Full, Reuse::KeepAliveSameRequest, Capacity::Least),
+        goal: None,
+    },
+    Scenario {
+        id: "tls-70-own",
+        suite: Suite::Tls,
+        title: "HTTPS keep-alive at 70 % of each one's own capacity, open loop",
+        measure: latency(Tls::Full, Reuse::KeepAliveSameRequest, Capacity::Own),
+        goal: None,
     },
     Scenario {
         id: "tls-full",
         suite: Suite::Tls,
         title: "Full ECDSA handshake and one request, 32 connections",
         measure: traffic(Tls::Full, 32, Reuse::Never, ANSWER),
-        goal: Goal::Ratio(0.45),
+        goal: Some(Goal::Ratio(0.45)),
+    },
+    Scenario {
+        id: "tls-full-rsa",
+        suite: Suite::Tls,
+        title: "Full RSA-2048 handshake and one request, 32 connections",
+        measure: Measure::Traffic(Traffic {
+            tls: Tls::Full,
+            key: Key::Rsa,
+            connections: 32,
+            reuse: Reuse::Never,
+            body: ANSWER,
+        }),
+        goal: Some(Goal::Ratio(0.75)),
     },
     Scenario {
         id: "tls-resumed",
         suite: Suite::Tls,
         title: "Resumed handshake and one request, 32 connections",
         measure: traffic(Tls::Resumed, 32, Reuse::Never, ANSWER),
-        goal: Goal::Ratio(0.7),
+        goal: Some(Goal::Ratio(0.7)),
     },
     Scenario {
         id: "tls-1mib",
         suite: Suite::Tls,
         title: "HTTPS keep-alive, 1 MiB, 16 connections",
         measure: traffic(Tls::Full, 16, Reuse::KeepAliveSameRequest, MEBIBYTE),
-        goal: Goal::Ratio(1.0),
+        goal: Some(Goal::Ratio(1.0)),
     },
     Scenario {
         id: "tls-idle",
         suite: Suite::Tls,
         title: "Idle HTTPS connections",
-        measure: Measure::Idle { tls: true },
-        goal: Goal::Kibibytes(16.0),
+        measure: Measure::Idle { tls: true, connections: None },
+        goal: Some(Goal::Kibibytes(12.0)),
+    },
+    Scenario {
+        id: "tls-idle-50k",
+        suite: Suite::Tls,
+        title: "50,000 idle HTTPS connections",
+        measure: Measure::Idle { tls: true, connections: Some(MANY_IDLE) },
+        goal: Some(Goal::Kibibytes(12.0)),
+    },
+    Scenario {
+        id: "control-1000",
+        suite: Suite::Control,
+        title: "1,000 apps",
+        measure: Measure::Control { apps: 1_000 },
+        goal: None,
+    },
+    Scenario {
+        id: "control-5000",
+        suite: Suite::Control,
+        title: "5,000 apps",
+        measure: Measure::Control { apps: 5_000 },
+        goal: None,
+    },
+    Scenario {
+        id: "control-10000",
+        suite: Suite::Control,
+        title: "10,000 apps",
+        measure: Measure::Control { apps: 10_000 },
+        goal: None,
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenario_ids_are_unique() {
+        let mut ids: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), SCENARIOS.len());
+    }
+}

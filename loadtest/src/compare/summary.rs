@@ -64,6 +64,9 @@ pub(crate) struct Ratio {
     pub(crate) against: String,
     /// Costs.
     pub(crate) cost: Spread,
+    /// Medians of latency, for traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p50: Option<Spread>,
     /// 99th percentiles of latency, for traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p99: Option<Spread>,
@@ -88,6 +91,8 @@ pub(crate) struct Verdict {
 pub(crate) enum Figure {
     /// CPU time a request, or memory a connection.
     Cost,
+    /// The median of latency.
+    P50,
     /// The 99th percentile of latency.
     P99,
 }
@@ -114,11 +119,13 @@ pub(crate) fn ratios(targets: &[String], trials: &[Trial]) -> Vec<Ratio> {
         .iter()
         .filter_map(|against| {
             let cost = |trial: &Trial| Some(trial.cost);
+            let p50 = |trial: &Trial| Some(trial.traffic()?.p50_us);
             let p99 = |trial: &Trial| Some(trial.traffic()?.p99_us);
             Some(Ratio {
                 subject: subject.clone(),
                 against: against.clone(),
                 cost: pair_by_pair(trials, subject, against, cost)?,
+                p50: pair_by_pair(trials, subject, against, p50),
                 p99: pair_by_pair(trials, subject, against, p99),
             })
         })
@@ -134,15 +141,19 @@ pub(crate) fn cost_verdict(goal: Goal, summaries: &[Summary], ratios: &[Ratio]) 
     Some(Verdict { of: Figure::Cost, goal, figure, met: figure <= limit })
 }
 
-/// Whether the 99th percentile is not above the best of the others. Says nothing where the load
-/// set the pace: the latencies are its own then.
-pub(crate) fn p99_verdict(summaries: &[Summary], ratios: &[Ratio]) -> Option<Verdict> {
+/// Whether median and 99th percentile of latency are not above the best of the others'. Says
+/// nothing where the load set the pace: the latencies are its own then.
+pub(crate) fn latency_verdicts(summaries: &[Summary], ratios: &[Ratio]) -> Vec<Verdict> {
     let limited = |s: &Summary| s.traffic.as_ref().is_none_or(|traffic| traffic.limited_by_load);
     if summaries.iter().any(limited) {
-        return None;
+        return Vec::new();
     }
-    let figure = worst(ratios.iter().filter_map(|ratio| ratio.p99))?;
-    Some(Verdict { of: Figure::P99, goal: Goal::Ratio(1.0), figure, met: figure <= 1.0 })
+    let verdict = |of, figure: fn(&Ratio) -> Option<Spread>| {
+        let figure = worst(ratios.iter().filter_map(figure))?;
+        Some(Verdict { of, goal: Goal::Ratio(1.0), figure, met: figure <= 1.0 })
+    };
+    let both = [verdict(Figure::P50, |ratio| ratio.p50), verdict(Figure::P99, |ratio| ratio.p99)];
+    both.into_iter().flatten().collect()
 }
 
 /// The ratio to the best of the others is the greatest of all ratios.
@@ -216,6 +227,32 @@ mod tests {
         let ratios = ratios(&names(&["a", "b"]), &trials);
         assert_eq!(ratios.len(), 1);
         assert_eq!(ratios[0].cost, Spread { median: 0.5, min: 0.5, max: 0.5 });
+    }
+
+    fn traffic(target: &str, p50: f64, p99: f64, limited_by_load: bool) -> Trial {
+        let detail = Detail::Traffic(TrafficDetail {
+            p50_us: p50,
+            p99_us: p99,
+            limited_by_load,
+            ..TrafficDetail::default()
+        });
+        Trial { detail, ..trial(target, 0, 1.0) }
+    }
+
+    #[test]
+    fn latencies_are_held_against_the_better_peer_unless_they_are_the_loads_own() {
+        let targets = names(&["ours", "slow", "fast"]);
+        let verdicts = |limited| {
+            let trials = [
+                traffic("ours", 90.0, 900.0, limited),
+                traffic("slow", 200.0, 2000.0, false),
+                traffic("fast", 100.0, 600.0, false),
+            ];
+            latency_verdicts(&summaries(&targets, &trials), &ratios(&targets, &trials))
+        };
+        let found: Vec<_> = verdicts(false).iter().map(|v| (v.of, v.figure, v.met)).collect();
+        assert_eq!(found, [(Figure::P50, 0.9, true), (Figure::P99, 1.5, false)]);
+        assert_eq!(verdicts(true), []);
     }
 
     #[test]

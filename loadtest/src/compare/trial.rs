@@ -1,15 +1,20 @@
 //! One measurement of one target.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::scenario::{Tls, Traffic};
 use super::{FAILURES_ALLOWED, Settings};
 use crate::lab::site::Site;
 use crate::lab::{ANSWER, Instance, Lab};
+use crate::load::outcome::Distribution;
+use crate::load::pace::Profile;
+use crate::load::plan::{Pace, Plan};
 use crate::load::tls::{Offer, Trust, client_config};
 use crate::load::{Generator, Load, Request, Reuse};
 use crate::system::{self, Memory};
@@ -24,6 +29,10 @@ const RESUMED_AT_LEAST: f64 = 0.99;
 const SATURATED: f64 = 0.95;
 /// The share of its core that the busier side has where nobody else takes part.
 const UNDISTURBED: f64 = 0.85;
+/// The share of requests that the generator may begin late: more would show in the 99th percentile.
+const LATE_AT_MOST: f64 = 0.005;
+/// The share of the requests due that has to be answered: with less, the target can't take the rate.
+pub(super) const ANSWERED_AT_LEAST: f64 = 0.99;
 /// Time that memory is left to settle before it is read.
 const SETTLE: Duration = Duration::from_millis(1500);
 
@@ -59,10 +68,18 @@ pub(crate) enum Detail {
         /// With all of them idle.
         after: Memory,
     },
+    /// Control: the figure is the median of some changes.
+    Control {
+        /// Each of them; none for what is measured once.
+        each: Vec<f64>,
+        /// What clients saw meanwhile, where there were any.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clients: Option<super::control::Seen>,
+    },
 }
 
 /// What traffic showed beside the target's cost.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct TrafficDetail {
     /// Requests answered as expected, a second.
     pub(crate) requests_per_second: f64,
@@ -83,10 +100,30 @@ pub(crate) struct TrafficDetail {
     pub(crate) backend_us: f64,
     /// Connections that the target made to the backend, for each request.
     pub(crate) upstream_connections: f64,
+    /// Requests due a second, and the share of them that the generator began more than a
+    /// millisecond late, in an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) open_loop: Option<OpenLoop>,
+    /// The whole distribution of latency.
+    pub(crate) latency: Distribution,
+    /// The target's memory when the window was over.
+    pub(crate) memory: Memory,
     /// Failed requests by kind.
     pub(crate) failures: BTreeMap<&'static str, u64>,
     /// What the handshakes agreed on.
     pub(crate) tls: Vec<String>,
+}
+
+/// How an open loop went.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct OpenLoop {
+    /// Requests due a second.
+    pub(crate) rate: f64,
+    /// The share of them that was answered in the window.
+    pub(crate) answered: f64,
+    /// The share of them that the generator itself began more than a millisecond late: as if the
+    /// target had been slow.
+    pub(crate) late: f64,
 }
 
 impl Trial {
@@ -94,15 +131,19 @@ impl Trial {
     pub(crate) fn traffic(&self) -> Option<&TrafficDetail> {
         match &self.detail {
             Detail::Traffic(detail) => Some(detail),
-            Detail::Idle { .. } => None,
+            Detail::Idle { .. } | Detail::Control { .. } => None,
         }
     }
 }
 
 impl TrafficDetail {
-    /// Whether somebody else took time of the cores: a closed loop leaves one of them no rest.
+    /// Whether somebody else took time of the cores: a closed loop leaves one of them no rest, and
+    /// an open one is late only then.
     pub(crate) fn is_disturbed(&self) -> bool {
-        self.target_busy.max(self.load_busy) < UNDISTURBED
+        match self.open_loop {
+            None => self.target_busy.max(self.load_busy) < UNDISTURBED,
+            Some(OpenLoop { late, .. }) => late > LATE_AT_MOST,
+        }
     }
 }
 
@@ -114,26 +155,33 @@ struct Clocks {
     generator: Duration,
 }
 
-/// Puts traffic on a target.
+/// Puts traffic on a target: at a constant rate of requests a second, or as fast as it answers.
 pub(crate) fn traffic(
     lab: &Lab,
     instance: &Instance,
     site: &Site,
     traffic: &Traffic,
+    rate: Option<f64>,
     settings: &Settings,
 ) -> anyhow::Result<Trial> {
     let tls = match traffic.tls {
         Tls::Off => None,
-        tls => Some(client(lab, tls == Tls::Resumed)?),
+        tls => Some(client(instance, tls == Tls::Resumed)?),
     };
-    let mut generator = Generator::new(Load {
+    let mut plan = Plan::from(Load {
         address: if tls.is_some() { instance.https } else { instance.http },
         tls,
         requests: requests(site, traffic.body)?,
         connections: traffic.connections,
         reuse: traffic.reuse,
         timeout: TIMEOUT,
-    })?;
+    });
+    if let Some(rate) = rate {
+        // The same connections as in the closed loop: what finds none free waits, and that counts.
+        let (connections, rate) = (traffic.connections, Profile::constant(rate));
+        plan.pace = Pace::Open { rate, connections, max_connections: connections };
+    }
+    let mut generator = Generator::new(plan)?;
     let target = instance.process.processes()?;
     let backend = lab.backend().processes()?;
     let clocks = || -> anyhow::Result<Clocks> {
@@ -152,9 +200,11 @@ pub(crate) fn traffic(
     let warm_up = generator.stats.requests;
     let (_, connections_before) = lab.backend_counts()?;
     generator.stats.reset();
+    let punctual_before = generator.punctuality;
     let before = clocks()?;
     generator.drive(settings.window)?;
     let after = clocks()?;
+    let memory = system::memory(&target)?;
     let (_, connections_after) = lab.backend_counts()?;
 
     let stats = &generator.stats;
@@ -174,6 +224,12 @@ pub(crate) fn traffic(
     let elapsed = (after.at - before.at).as_secs_f64();
     let requests = stats.requests as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e6 / requests;
+    let open_loop = rate.map(|rate| {
+        let due = generator.punctuality.operations - punctual_before.operations;
+        let late = generator.punctuality.late - punctual_before.late;
+        let due = due.max(1) as f64;
+        OpenLoop { rate, answered: requests / due, late: late as f64 / due }
+    });
     let target_time = after.target - before.target;
     let (generator_time, backend_time) =
         (after.generator - before.generator, after.backend - before.backend);
@@ -191,9 +247,15 @@ pub(crate) fn traffic(
             requests_per_second: requests / elapsed,
             p50_us: stats.latency_us(0.5),
             p99_us: stats.latency_us(0.99),
+            open_loop,
+            latency: distribution(&stats.latency),
+            memory,
             target_busy,
             load_busy,
-            limited_by_load: load_busy > SATURATED && target_busy < SATURATED,
+            limited_by_load: match open_loop {
+                None => load_busy > SATURATED && target_busy < SATURATED,
+                Some(OpenLoop { late, .. }) => late > LATE_AT_MOST,
+            },
             generator_us: each(generator_time),
             backend_us: each(backend_time),
             upstream_connections: upstream / requests,
@@ -205,31 +267,32 @@ pub(crate) fn traffic(
 
 /// Holds idle connections at a target that has served nothing before.
 pub(crate) fn idle(
-    lab: &Lab,
     instance: &Instance,
     site: &Site,
     tls: bool,
-    settings: &Settings,
+    connections: usize,
 ) -> anyhow::Result<Trial> {
-    let tls = if tls { Some(client(lab, false)?) } else { None };
-    let mut generator = Generator::new(Load {
+    let tls = if tls { Some(client(instance, false)?) } else { None };
+    let mut plan = Plan::from(Load {
         address: if tls.is_some() { instance.https } else { instance.http },
         tls,
         requests: requests(site, ANSWER)?,
-        connections: settings.idle,
+        connections,
         reuse: Reuse::Hold,
         timeout: TIMEOUT,
-    })?;
+    });
+    plan.sources = sources(connections, system::local_ports()?);
+    let mut generator = Generator::new(plan)?;
     let processes = instance.process.processes()?;
     let before = system::memory(&processes)?;
-    generator.drive_until_held(settings.idle_limit())?;
+    generator.drive_until_held(idle_limit(connections))?;
     generator.drive(SETTLE)?;
     let stats = &generator.stats;
-    if generator.held() < settings.idle || stats.failure_count() > 0 {
+    if generator.held() < connections || stats.failure_count() > 0 {
         bail!("{}: idle connections were lost: {}", instance.name, stats.failure_text());
     }
     let after = system::memory(&processes)?;
-    let connections = settings.idle as u64;
+    let connections = connections as u64;
     Ok(Trial {
         target: instance.name.clone(),
         pass: 0,
@@ -240,8 +303,46 @@ pub(crate) fn idle(
     })
 }
 
-fn client(lab: &Lab, resume: bool) -> anyhow::Result<std::sync::Arc<rustls::ClientConfig>> {
-    client_config(Trust::Exactly(lab.certificate()), Offer::OneSuite, resume)
+/// Loopback addresses for so many connections, each good for half of the ports: others are in use
+/// here and there. Never one alone, so that every run shows that several work.
+fn sources(connections: usize, ports: u64) -> Vec<IpAddr> {
+    let each = usize::try_from(ports / 2).unwrap_or(usize::MAX).max(1);
+    let addresses = connections.div_ceil(each).clamp(2, 200);
+    (1..=addresses as u8).map(|last| IpAddr::from([127, 0, 0, last])).collect()
+}
+
+/// Time allowed for opening so many idle connections.
+fn idle_limit(connections: usize) -> Duration {
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    Duration::from_secs(20) + Duration::from_millis(4) * connections
+}
+
+fn client(
+    instance: &Instance,
+    resume: bool,
+) -> anyhow::Result<std::sync::Arc<rustls::ClientConfig>> {
+    client_config(Trust::Exactly(instance.certificate.clone()), Offer::OneSuite, resume)
+}
+
+/// A histogram of nanoseconds with as many quantiles as a plot needs.
+fn distribution(latency: &Histogram<u64>) -> Distribution {
+    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    if latency.is_empty() {
+        return Distribution::default();
+    }
+    // 0, 0.01, … 0.9, then ten steps for each further nine.
+    let hundredths = (0..90).map(|hundredth| f64::from(hundredth) / 100.0);
+    let nines = (1..6).flat_map(|nines| {
+        let rest = 0.1_f64.powi(nines);
+        (0..9).map(move |step| 1.0 - rest * (1.0 - f64::from(step) / 10.0))
+    });
+    let quantiles = hundredths
+        .chain(nines)
+        .chain([1.0])
+        .map(|quantile| [quantile, us(latency.value_at_quantile(quantile))])
+        .collect();
+    let (mean_us, max_us) = (latency.mean() / 1e3, us(latency.max()));
+    Distribution { count: latency.len(), mean_us, max_us, quantiles }
 }
 
 /// One request for each route, in an order in which neighbours don't follow each other.
@@ -263,6 +364,30 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_distribution_rises_from_the_least_to_the_greatest() {
+        let mut histogram = Histogram::new(3).expect("a histogram");
+        (1..=100_000_u64).for_each(|value| histogram.record(value * 1_000).expect("recorded"));
+        let Distribution { count, quantiles, max_us, mean_us } = distribution(&histogram);
+        assert_eq!(count, 100_000);
+        assert!((max_us - 100_000.0).abs() < 100.0 && (mean_us - 50_000.0).abs() < 50.0);
+        assert!(quantiles.is_sorted(), "{quantiles:?}");
+        for wanted in [0.0, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let [_, us] = quantiles
+                .iter()
+                .find(|[quantile, _]| (quantile - wanted).abs() < 1e-9)
+                .expect("the quantile");
+            assert!((us - wanted * 100_000.0).abs() <= 110.0, "{wanted}: {us}");
+        }
+    }
+
+    #[test]
+    fn idle_connections_begin_at_as_many_addresses_as_ports_demand() {
+        assert_eq!(sources(500, 28_000).len(), 2);
+        assert_eq!(sources(50_000, 28_000).len(), 4);
+        assert_eq!(sources(50_000, 28_000)[3], IpAddr::from([127, 0, 0, 4]));
+    }
 
     #[test]
     fn every_route_is_requested_once_a_turn() {

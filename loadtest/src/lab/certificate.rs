@@ -1,15 +1,40 @@
-//! The lab's certificate: self-made for each run, ECDSA on P-256, one for all hosts.
+//! The lab's certificates: self-made for each run, one for all hosts with each kind of key.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::pki_types::CertificateDer;
 
 use super::write;
 
 /// The domain of all hosts. `.test` never exists outside (RFC 6761).
 pub(super) const DOMAIN: &str = "bench.test";
+
+/// The kind of a certificate's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// RSA, 2,048 bits.
+    Rsa,
+}
+
+impl Key {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "ecdsa",
+            Self::Rsa => "rsa",
+        }
+    }
+
+    fn generate(self) -> Result<KeyPair, rcgen::Error> {
+        match self {
+            Self::Ecdsa => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            Self::Rsa => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+        }
+    }
+}
 
 /// A certificate with its key in files.
 #[derive(Debug)]
@@ -25,18 +50,18 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Makes a certificate and writes it into a folder.
-    pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("the lab's key")?;
+    /// Makes a certificate with a key of this kind and writes it into a folder.
+    pub(super) fn make(folder: &Path, kind: Key) -> anyhow::Result<Self> {
+        let key = kind.generate().context("the lab's key")?;
         let names = vec![format!("*.{DOMAIN}"), DOMAIN.to_owned()];
         let certificate = CertificateParams::new(names)
             .and_then(|parameters| parameters.self_signed(&key))
             .context("the lab's certificate")?;
-        let file = |name: &str| folder.join(name);
+        let file = |what: &str| folder.join(format!("{}-{what}.pem", kind.name()));
         let made = Self {
-            chain: file("certificate.pem"),
-            key: file("key.pem"),
-            pair: file("pair.pem"),
+            chain: file("certificate"),
+            key: file("key"),
+            pair: file("pair"),
             der: certificate.der().clone(),
         };
         let (chain, key) = (certificate.pem(), key.serialize_pem());

@@ -158,14 +158,14 @@ mod tests {
     use model::{AlbKind, AlbSettings};
 
     use super::*;
-    use crate::lab::certificate::Certificate;
+    use crate::lab::certificate::{Certificate, Key};
     use crate::lab::site::Site;
 
     #[test]
     fn the_planners_accept_every_route_of_the_manifests() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
-        let certificate = Certificate::make(folder).expect("a certificate");
+        let certificate = Certificate::make(folder, Key::Ecdsa).expect("a certificate");
         let site = Site::with_routes(1_000);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8000));
         // Any file serves as the binary: it is not started.

@@ -6,14 +6,25 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 use super::{Bench, CLIENT_IDLE_SECONDS, Launch, Product, UPSTREAM_POOL, find_program, first_line};
-use super::{text, write};
+use super::{peers, text, write};
 use crate::system::child::Program;
 
-/// Debian's HAProxy, or whichever is first on PATH.
-#[derive(Clone, Copy, Debug)]
+/// An HAProxy.
+#[derive(Clone, Debug)]
 pub(crate) struct Haproxy {
+    /// Which one.
+    pub(crate) edition: Edition,
     /// Where its access log goes.
     pub(crate) log: Log,
+}
+
+/// Which HAProxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Edition {
+    /// Debian's, or whichever is first on PATH.
+    Installed,
+    /// 2.8, fetched into this folder or on PATH as `haproxy-2.8`.
+    Newer(PathBuf),
 }
 
 /// Where HAProxy's access log goes. It opens no log files itself.
@@ -28,14 +39,24 @@ pub(crate) enum Log {
 
 impl Product for Haproxy {
     fn name(&self) -> &'static str {
-        match self.log {
-            Log::File => "haproxy",
-            Log::Memory => "haproxy-ring",
+        match (&self.edition, self.log) {
+            (Edition::Installed, Log::File) => "haproxy",
+            (Edition::Installed, Log::Memory) => "haproxy-ring",
+            (Edition::Newer(_), Log::File) => "haproxy-2.8",
+            (Edition::Newer(_), Log::Memory) => "haproxy-2.8-ring",
         }
     }
 
+    fn sets_goals(&self) -> bool {
+        self.log == Log::File
+    }
+
     fn locate(&self) -> anyhow::Result<PathBuf> {
-        find_program("haproxy").context("HAProxy is not installed: `apt-get install haproxy`")
+        match &self.edition {
+            Edition::Installed => find_program("haproxy")
+                .context("HAProxy is not installed: `apt-get install haproxy`"),
+            Edition::Newer(folder) => peers::locate(folder, "haproxy-2.8"),
+        }
     }
 
     fn version(&self) -> anyhow::Result<String> {
@@ -75,10 +96,12 @@ fn haproxy_cfg(bench: &Bench<'_>, map: &str, log: Log) -> anyhow::Result<String>
         Log::Memory => ("ring@log", "ring log\n    format raw\n    size 4194304\n"),
     };
     Ok(format!(
-        "{ring}
-global
+        "global
     nbthread 1
     maxconn {connections}
+    # It wants two descriptors for each connection allowed, or does not start; idle clients take one,
+    # and the lab has looked that there are enough.
+    no strict-limits
     log {log} format raw local0 info
     ssl-default-bind-options ssl-min-ver TLSv1.2
     # Or idle connections to the backend are closed once clients use a fifth of the descriptors.
@@ -108,6 +131,7 @@ backend backend
 
 backend none
     http-request return status 404
-"
+
+{ring}"
     ))
 }

@@ -18,6 +18,10 @@ impl Product for Nginx {
         "nginx"
     }
 
+    fn sets_goals(&self) -> bool {
+        true
+    }
+
     fn locate(&self) -> anyhow::Result<PathBuf> {
         find_program("nginx").context("nginx is not installed: `apt-get install nginx-light`")
     }

@@ -73,6 +73,17 @@ impl Supervised {
         &mut self,
         what: &str,
         within: Duration,
+        holds: impl FnMut() -> bool,
+    ) -> anyhow::Result<()> {
+        self.wait_until_every(LOOK, what, within, holds)
+    }
+
+    /// The same, looking so often.
+    pub(crate) fn wait_until_every(
+        &mut self,
+        every: Duration,
+        what: &str,
+        within: Duration,
         mut holds: impl FnMut() -> bool,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
@@ -84,9 +95,19 @@ impl Supervised {
             if Instant::now() >= deadline {
                 bail!("{}: no {what} within {within:?}: {}", self.name, self.last_words());
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(every);
         }
         Ok(())
+    }
+
+    /// Sends a signal to the process.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        send(self.pid(), signal)
+    }
+
+    /// CPU time of the process and all its descendants, those that have ended too.
+    pub(crate) fn cpu_time_of_all(&self) -> anyhow::Result<Duration> {
+        super::cpu_time_with_ended(self.pid())
     }
 
     /// Ends the process and its children: SIGTERM, and SIGKILL for what is left after a while.

@@ -1,0 +1,61 @@
+//! The lab itself, on peers that every development machine and CI have. Figures decide nothing
+//! here: what is looked at is that each kind of scenario measures what it says.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+#[test]
+fn every_kind_of_scenario_is_measured_on_the_peers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("result.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["compare", "--quick", "--without-gateway", "--peers", "nginx,haproxy"])
+        .args(["--only", "h1-64,h1-70,tls-full-rsa,h1-idle-50k,control-1000", "--json"])
+        .arg(&json)
+        .stdin(Stdio::null())
+        .output()
+        .expect("loadtest runs");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{err}");
+    let text = std::fs::read_to_string(&json).expect("JSON");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let trials = |id: &str| -> Vec<Value> {
+        let scenarios = report["scenarios"].as_array().expect("scenarios");
+        let scenario = scenarios.iter().find(|scenario| scenario["id"] == id).expect(id);
+        let trials = scenario["trials"].as_array().expect("trials").clone();
+        for peer in ["nginx", "haproxy"] {
+            assert!(trials.iter().any(|trial| trial["target"] == peer), "{id}: {peer}");
+        }
+        assert!(trials.iter().all(|trial| trial["cost"].as_f64().is_some()), "{id}: {trials:?}");
+        trials
+    };
+    for trial in trials("h1-64") {
+        let latency = &trial["latency"];
+        assert_eq!(latency["count"], trial["operations"]);
+        assert!(trial["memory"]["pss"].as_u64().expect("memory") > 0);
+        assert!(trial.get("open_loop").is_none(), "{trial}");
+    }
+    // All are asked for the same, and for less than they can take.
+    let rates: Vec<_> = trials("h1-70")
+        .iter()
+        .map(|trial| trial["open_loop"]["rate"].as_f64().expect("a rate"))
+        .collect();
+    assert!(rates.iter().all(|rate| *rate > 0.0 && *rate == rates[0]), "{rates:?}");
+    // The client believes the RSA certificate alone, and resumes nothing.
+    for trial in trials("tls-full-rsa") {
+        assert!(trial["tls"][0].as_str().expect("TLS").contains("TLS13"), "{trial}");
+        assert!(trial["operations"].as_u64().expect("requests") > 0);
+    }
+    for trial in trials("h1-idle-50k") {
+        assert_eq!(trial["operations"], 500);
+    }
+    for figure in ["endpoint", "endpoint-loaded", "ingress", "ingress-cpu"] {
+        for trial in trials(&format!("control-1000-{figure}")) {
+            assert_eq!(trial["each"].as_array().expect("changes").len(), 2, "{figure}");
+        }
+    }
+    for trial in trials("control-1000-ingress-loaded") {
+        assert!(trial["clients"]["requests"].as_u64().expect("clients") > 0);
+    }
+}
