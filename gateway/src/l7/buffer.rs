@@ -6,11 +6,14 @@
 
 use std::cell::RefCell;
 
+/// For what is written and mostly short: heads, small answers.
+const HEAD: usize = 2 * 1024;
 /// Holds a largest TLS record (RFC 5246, 6.2.3) and any head.
 pub(crate) const SMALL: usize = 18 * 1024 + 512;
 /// For bodies: fewer system calls.
 pub(crate) const LARGE: usize = 128 * 1024;
 /// How many free buffers of each size a thread keeps.
+const KEEP_HEAD: usize = 1024;
 const KEEP_SMALL: usize = 512;
 const KEEP_LARGE: usize = 64;
 
@@ -39,19 +42,22 @@ impl Shelf {
 }
 
 struct Pool {
+    head: Shelf,
     small: Shelf,
     large: Shelf,
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> =
-        const { RefCell::new(Pool { small: Shelf::EMPTY, large: Shelf::EMPTY }) };
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool { head: Shelf::EMPTY, small: Shelf::EMPTY, large: Shelf::EMPTY })
+    };
 }
 
 /// Frees the thread's buffers that have not been needed since the last call. To be called now and
 /// then; once a second is often enough, and seldom enough not to free what the next burst needs.
 pub(crate) fn tidy() {
     POOL.with_borrow_mut(|pool| {
+        pool.head.tidy();
         pool.small.tidy();
         pool.large.tidy();
     });
@@ -59,6 +65,7 @@ pub(crate) fn tidy() {
 
 fn take(size: usize) -> Box<[u8]> {
     let pooled = POOL.with_borrow_mut(|pool| match size {
+        HEAD => pool.head.pop(),
         SMALL => pool.small.pop(),
         LARGE => pool.large.pop(),
         _ => None,
@@ -74,6 +81,7 @@ fn give_back(memory: Box<[u8]>) {
     let _ = POOL.try_with(|pool| {
         let Ok(mut pool) = pool.try_borrow_mut() else { return };
         match memory.len() {
+            HEAD if pool.head.free.len() < KEEP_HEAD => pool.head.free.push(memory),
             SMALL if pool.small.free.len() < KEEP_SMALL => pool.small.free.push(memory),
             LARGE if pool.large.free.len() < KEEP_LARGE => pool.large.free.push(memory),
             _ => {}
@@ -129,10 +137,13 @@ impl Buf {
         }
     }
 
-    /// Room behind the bytes: at least one byte, more after [`Buf::reserve`].
+    /// Room behind the bytes: at least one byte, more after [`Buf::reserve`]; in an empty buffer,
+    /// enough to read whatever comes.
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        if self.end == self.memory.len() {
+        if self.memory.is_empty() {
+            self.reserve(SMALL);
+        } else if self.end == self.memory.len() {
             self.reserve(1);
         }
         &mut self.memory[self.end..]
@@ -160,6 +171,7 @@ impl Buf {
             self.memory.copy_within(self.start..self.end, 0);
         } else {
             let size = match len + n {
+                needed if needed <= HEAD => HEAD,
                 needed if needed <= SMALL => SMALL,
                 needed if needed <= LARGE => LARGE,
                 needed => needed.next_power_of_two(),
@@ -228,7 +240,7 @@ mod tests {
     }
 
     fn free() -> (usize, usize) {
-        POOL.with_borrow(|pool| (pool.small.free.len(), pool.large.free.len()))
+        POOL.with_borrow(|pool| (pool.head.free.len(), pool.large.free.len()))
     }
 
     #[test]
