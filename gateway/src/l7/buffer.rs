@@ -1,30 +1,71 @@
 //! Pooled buffers: a connection holds memory only while bytes are on their way.
 //!
 //! The pool belongs to the thread. It gives out the buffer that came back last, which is the one
-//! still in the cache.
+//! still in the cache. What has lain there unused since the last [`tidy`] is freed by the next one,
+//! so that a peak's memory does not stay.
 
 use std::cell::RefCell;
 
+/// For what is written and mostly short: heads, small answers.
+const HEAD: usize = 2 * 1024;
 /// Holds a largest TLS record (RFC 5246, 6.2.3) and any head.
 pub(crate) const SMALL: usize = 18 * 1024 + 512;
 /// For bodies: fewer system calls.
 pub(crate) const LARGE: usize = 128 * 1024;
 /// How many free buffers of each size a thread keeps.
+const KEEP_HEAD: usize = 1024;
 const KEEP_SMALL: usize = 512;
 const KEEP_LARGE: usize = 64;
 
+/// Free buffers of one size; the one that came back last is at the end.
+struct Shelf {
+    free: Vec<Box<[u8]>>,
+    /// The fewest that were free at any moment since the last [`tidy`]: so many were not needed.
+    spare: usize,
+}
+
+impl Shelf {
+    const EMPTY: Self = Self { free: Vec::new(), spare: 0 };
+
+    #[inline]
+    fn pop(&mut self) -> Option<Box<[u8]>> {
+        let memory = self.free.pop();
+        self.spare = self.spare.min(self.free.len());
+        memory
+    }
+
+    fn tidy(&mut self) {
+        self.free.drain(..self.spare);
+        self.free.shrink_to(self.free.len() * 2);
+        self.spare = self.free.len();
+    }
+}
+
 struct Pool {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    head: Shelf,
+    small: Shelf,
+    large: Shelf,
 }
 
 thread_local! {
-    static POOL: RefCell<Pool> =
-        const { RefCell::new(Pool { small: Vec::new(), large: Vec::new() }) };
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool { head: Shelf::EMPTY, small: Shelf::EMPTY, large: Shelf::EMPTY })
+    };
+}
+
+/// Frees the thread's buffers that have not been needed since the last call. To be called now and
+/// then; once a second is often enough, and seldom enough not to free what the next burst needs.
+pub(crate) fn tidy() {
+    POOL.with_borrow_mut(|pool| {
+        pool.head.tidy();
+        pool.small.tidy();
+        pool.large.tidy();
+    });
 }
 
 fn take(size: usize) -> Box<[u8]> {
     let pooled = POOL.with_borrow_mut(|pool| match size {
+        HEAD => pool.head.pop(),
         SMALL => pool.small.pop(),
         LARGE => pool.large.pop(),
         _ => None,
@@ -40,8 +81,9 @@ fn give_back(memory: Box<[u8]>) {
     let _ = POOL.try_with(|pool| {
         let Ok(mut pool) = pool.try_borrow_mut() else { return };
         match memory.len() {
-            SMALL if pool.small.len() < KEEP_SMALL => pool.small.push(memory),
-            LARGE if pool.large.len() < KEEP_LARGE => pool.large.push(memory),
+            HEAD if pool.head.free.len() < KEEP_HEAD => pool.head.free.push(memory),
+            SMALL if pool.small.free.len() < KEEP_SMALL => pool.small.free.push(memory),
+            LARGE if pool.large.free.len() < KEEP_LARGE => pool.large.free.push(memory),
             _ => {}
         }
     });
@@ -95,10 +137,13 @@ impl Buf {
         }
     }
 
-    /// Room behind the bytes: at least one byte, more after [`Buf::reserve`].
+    /// Room behind the bytes: at least one byte, more after [`Buf::reserve`]; in an empty buffer,
+    /// enough to read whatever comes.
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        if self.end == self.memory.len() {
+        if self.memory.is_empty() {
+            self.reserve(SMALL);
+        } else if self.end == self.memory.len() {
             self.reserve(1);
         }
         &mut self.memory[self.end..]
@@ -126,6 +171,7 @@ impl Buf {
             self.memory.copy_within(self.start..self.end, 0);
         } else {
             let size = match len + n {
+                needed if needed <= HEAD => HEAD,
                 needed if needed <= SMALL => SMALL,
                 needed if needed <= LARGE => LARGE,
                 needed => needed.next_power_of_two(),
@@ -156,6 +202,12 @@ impl Buf {
         }
     }
 
+    /// Whether it has no memory at present.
+    #[cfg(test)]
+    pub(crate) fn is_released(&self) -> bool {
+        self.memory.is_empty()
+    }
+
     /// Empties it and gives the memory back.
     pub(crate) fn clear(&mut self) {
         self.start = 0;
@@ -184,6 +236,29 @@ mod tests {
         buf.put(b"x");
         buf.consume(1);
         buf.release_if_empty();
-        assert!(buf.memory.is_empty());
+        assert!(buf.is_released());
+    }
+
+    fn free() -> (usize, usize) {
+        POOL.with_borrow(|pool| (pool.head.free.len(), pool.large.free.len()))
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_freed() {
+        // A test's thread has a pool of its own.
+        let use_at_once = |count: usize| {
+            let mut bufs: Vec<Buf> = (0..count).map(|_| Buf::default()).collect();
+            bufs.iter_mut().for_each(|buf| buf.put(b"x"));
+        };
+        use_at_once(100);
+        assert_eq!(free(), (100, 0));
+        tidy();
+        assert_eq!(free(), (100, 0), "all were needed since the thread's start");
+        (0..3).for_each(|_| use_at_once(30));
+        Buf::default().reserve(LARGE);
+        tidy();
+        assert_eq!(free(), (30, 1));
+        tidy();
+        assert_eq!(free(), (0, 0));
     }
 }

@@ -20,13 +20,13 @@ use super::context::ListenerContext;
 use super::settings::{Settings, Timeouts};
 use super::table::Shared;
 use super::upstream::{Ejection, UNSENT};
-use super::{gate, timer, tls, upstream};
+use super::{buffer, gate, timer, tls, upstream};
 use crate::access_log::AccessLog;
 use crate::config::Alb;
 
 /// Connections that may wait to be accepted, per listener.
 const BACKLOG: i32 = 4096;
-/// How often idle upstream connections are looked through, in ticks.
+/// How often idle upstream connections and free buffers are looked through, in ticks.
 const TIDY_TICKS: u32 = 20;
 /// How long requests that are cut may take to be noted.
 const CUT: Duration = Duration::from_millis(500);
@@ -272,6 +272,7 @@ impl Work {
             log.flush(shard);
             shared.refresh();
             if ticks.is_multiple_of(TIDY_TICKS) {
+                buffer::tidy();
                 let left = upstream::tidy();
                 shard.upstream_idle.set(left as u64);
             }

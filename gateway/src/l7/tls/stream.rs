@@ -101,6 +101,9 @@ impl TlsStream {
     ) -> Poll<io::Result<()>> {
         loop {
             if self.open {
+                // Here too: a first request that came along with the handshake's end is served
+                // without another read.
+                self.incoming.release_if_empty();
                 return self.poll_flush(cx);
             }
             match self.step(plain) {
@@ -369,3 +372,6 @@ fn encode(
     outgoing.fill(written);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
