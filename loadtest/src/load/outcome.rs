@@ -1,7 +1,5 @@
 //! What a run leaves for reports: distributions and time series, as they stand in JSON.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 use serde::{Deserialize, Serialize};
 
 /// A distribution of latencies.
