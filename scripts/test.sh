@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s\n' "$*"; }
 
-if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool; } >/dev/null; then
+if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool &&
+    command -v nft && command -v nginx && command -v haproxy; } >/dev/null; then
     step "tools"
     bash scripts/deps.sh
 fi
@@ -57,8 +58,24 @@ sh scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
 step "benchmarks run (unoptimised: the figures mean nothing)"
 cargo build --quiet --locked --package gateway --package loadtest
 built=${CARGO_TARGET_DIR:-target}/debug
-"$built/loadtest" compare l7 tls --quick --rounds 1 --seconds 1 --only h1-64,tls-64,tls-full \
-    --gateway "$built/gateway" | grep -v " pass "
+figures=$(mktemp -d)
+"$built/loadtest" compare l7 tls --quick --only h1-64,h1-70,tls-64,tls-full,tls-full-rsa \
+    --gateway "$built/gateway" --json "$figures/compare.json" --html "$figures/compare.html"
+"$built/loadtest" report "$figures/compare.json" --html "$figures/again.html"
+cmp "$figures/compare.html" "$figures/again.html"
+"$built/loadtest" diff "$figures/compare.json" "$figures/compare.json"
+"$built/loadtest" backend --listen 127.0.0.1:0 --announce "$figures/address" &
+backend=$!
+trap 'kill "$backend" 2>/dev/null || true; rm -r "$figures"' EXIT
+for _ in $(seq 100); do
+    [ -e "$figures/address" ] && break
+    sleep 0.1
+done
+"$built/loadtest" run loadtest/scenarios/http1-open-rate.yaml --seconds 2 --rate 200 \
+    --connect "$(cat "$figures/address")" --json "$figures/run.json"
+"$built/loadtest" report "$figures/run.json" --html "$figures/run.html"
+"$built/loadtest" diff "$figures/run.json" "$figures/run.json"
+kill "$backend"
 
 step "documentation's examples"
 cargo test --workspace --doc --locked

@@ -136,9 +136,12 @@ pub(crate) struct Compare {
     /// A short run that shows that everything works; its figures mean nothing
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Write everything measured to a file
+    /// Write everything measured to a file as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write everything measured to a file as HTML with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Exit with 1 if a goal is missed
     #[arg(long)]
     pub(crate) strict: bool,

@@ -7,6 +7,7 @@
 mod choice;
 pub(crate) mod control;
 mod latency;
+mod passes;
 pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod summary;
@@ -22,7 +23,10 @@ use serde::Serialize;
 use crate::cli;
 use crate::lab::site::Site;
 use crate::lab::{Cores, Instance, Key, Lab, Order, Product};
+use crate::report::compared::Compared;
+use crate::report::html;
 use crate::system::{self, interrupt};
+use passes::{Passes, there_and_back};
 use report::{Report, ScenarioReport};
 use scenario::{Capacity, Measure, Scenario, Tls, Traffic};
 use summary::Ratio;
@@ -132,8 +136,12 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
 
     // A goal that was not measured was not reached.
     let mut whole = !arguments.strict || report.left_out.is_empty();
+    let mut passes = Passes::planned(&scenarios, &products, &report.settings);
     for scenario in scenarios {
-        match measure(&mut lab, scenario, &products, &report.settings) {
+        passes.begin(scenario);
+        let measured = measure(&mut lab, scenario, &products, &report.settings, &mut passes);
+        passes.end();
+        match measured {
             Ok((done, text)) => {
                 writeln!(io::stdout(), "{text}").context("standard output")?;
                 let mut verdicts = done.iter().flat_map(|report| &report.verdicts);
@@ -151,6 +159,10 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
         let json = serde_json::to_vec_pretty(&report).context("JSON")?;
         std::fs::write(path, json).with_context(|| format!("{}", path.display()))?;
     }
+    if let Some(path) = &arguments.html {
+        let page = html::compare(&Compared::of(&report)?);
+        std::fs::write(path, page).with_context(|| format!("{}", path.display()))?;
+    }
     Ok(whole)
 }
 
@@ -161,16 +173,17 @@ fn measure(
     scenario: &'static Scenario,
     products: &[Box<dyn Product>],
     settings: &Settings,
+    passes: &mut Passes,
 ) -> anyhow::Result<(Vec<ScenarioReport>, String)> {
     if let Measure::Control { apps } = scenario.measure {
-        let measured = control::measure(lab, scenario, apps, products, settings)?;
+        let measured = control::measure(lab, scenario, apps, products, settings, passes)?;
         return Ok(measured.unwrap_or_default());
     }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {
         return Ok(Default::default());
     }
-    let report = measure_requests(lab, scenario, &entrants, settings)?;
+    let report = measure_requests(lab, scenario, &entrants, settings, passes)?;
     let text = report.table();
     Ok((vec![report], text))
 }
@@ -181,15 +194,16 @@ fn measure_requests(
     scenario: &'static Scenario,
     entrants: &[Entrant<'_>],
     settings: &Settings,
+    passes: &mut Passes,
 ) -> anyhow::Result<ScenarioReport> {
     let mut notes = Vec::new();
+    let over = |traffic, capacity| Course { traffic, capacity, settings };
     let trials = match scenario.measure {
         Measure::Traffic(traffic) => {
-            measure_traffic(lab, scenario.id, entrants, (traffic, None), settings, &mut notes)?
+            measure_traffic(lab, entrants, over(traffic, None), passes, &mut notes)?
         }
         Measure::Latency { traffic, of } => {
-            let pace = (traffic, Some(of));
-            measure_traffic(lab, scenario.id, entrants, pace, settings, &mut notes)?
+            measure_traffic(lab, entrants, over(traffic, Some(of)), passes, &mut notes)?
         }
         Measure::Routes { .. } => {
             let traffic = Traffic {
@@ -199,14 +213,14 @@ fn measure_requests(
                 reuse: crate::load::Reuse::KeepAlive,
                 body: crate::lab::ANSWER,
             };
-            measure_traffic(lab, scenario.id, entrants, (traffic, None), settings, &mut notes)?
+            measure_traffic(lab, entrants, over(traffic, None), passes, &mut notes)?
         }
         Measure::Idle { tls, connections } => {
             let held = settings.idle_connections(connections);
             if connections.is_some_and(|wanted| wanted != held) {
                 notes.push(format!("{held} connections only: a quick run"));
             }
-            measure_idle(lab, scenario.id, entrants, tls, held, settings)?
+            measure_idle(lab, entrants, tls, held, settings, passes)?
         }
         Measure::Control { .. } => bail!("{}: is not made of requests", scenario.id),
     };
@@ -293,16 +307,24 @@ fn entrants<'a>(scenario: &Scenario, products: &'a [Box<dyn Product>]) -> Vec<En
     }
 }
 
+/// Which traffic, and how fast.
+struct Course<'a> {
+    traffic: Traffic,
+    /// What the rates follow from; as fast as the targets answer if there is nothing.
+    capacity: Option<Capacity>,
+    settings: &'a Settings,
+}
+
 /// Traffic on all entrants in turn: as fast as they answer, or at rates that follow from a
 /// capacity.
 fn measure_traffic(
     lab: &mut Lab,
-    id: &str,
     entrants: &[Entrant<'_>],
-    (traffic, capacity): (Traffic, Option<Capacity>),
-    settings: &Settings,
+    course: Course<'_>,
+    progress: &mut Passes,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Trial>> {
+    let Course { traffic, capacity, settings } = course;
     let connections = traffic.connections + HEADROOM;
     let mut instances = Vec::new();
     for entrant in entrants {
@@ -316,6 +338,8 @@ fn measure_traffic(
         for pass in 0..passes {
             for (entrant, instance) in there_and_back(entrants.iter().zip(&instances), pass) {
                 let label = &entrant.label;
+                let what = if capacity.is_some() && rates.is_none() { "capacity" } else { "pass" };
+                progress.next(what, pass, passes, label);
                 let rate = match rates {
                     None => None,
                     Some(rates) => match rates.get(label) {
@@ -323,7 +347,6 @@ fn measure_traffic(
                         rate => rate.copied(),
                     },
                 };
-                progress(id, pass, passes, label);
                 let trial = trial::traffic(lab, instance, &entrant.site, &traffic, rate, settings)?;
                 *sent.entry(trial.target.clone()).or_default() += trial.all_requests;
                 trials.push(Trial { pass, ..trial });
@@ -334,7 +357,6 @@ fn measure_traffic(
     let trials = match capacity {
         None => passes(settings.passes, None)?,
         Some(of) => {
-            eprintln!("{id}: first how much each can take");
             let closed = passes(settings.few_passes(), None)?;
             let rates = latency::rates(of, entrants, &closed, notes)?;
             let trials = passes(settings.passes, Some(&rates))?;
@@ -356,16 +378,16 @@ fn measure_traffic(
 
 fn measure_idle(
     lab: &mut Lab,
-    id: &str,
     entrants: &[Entrant<'_>],
     tls: bool,
     connections: usize,
     settings: &Settings,
+    passes: &mut Passes,
 ) -> anyhow::Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for pass in 0..settings.few_passes() {
         for entrant in there_and_back(entrants.iter(), pass) {
-            progress(id, pass, settings.few_passes(), &entrant.label);
+            passes.next("pass", pass, settings.few_passes(), &entrant.label);
             let instance = start(lab, entrant, connections + HEADROOM, Key::Ecdsa)?;
             let trial = trial::idle(&instance, &entrant.site, tls, connections)?;
             instance.finish()?;
@@ -385,11 +407,6 @@ fn start(
     let mut instance = lab.start(entrant.product, order)?;
     instance.name.clone_from(&entrant.label);
     Ok(instance)
-}
-
-/// Forwards in even passes, backwards in odd ones.
-fn there_and_back<T>(items: impl DoubleEndedIterator<Item = T>, pass: u32) -> Vec<T> {
-    if pass.is_multiple_of(2) { items.collect() } else { items.rev().collect() }
 }
 
 fn head(report: &Report) -> io::Result<()> {
@@ -414,21 +431,6 @@ fn head(report: &Report) -> io::Result<()> {
     writeln!(out)
 }
 
-fn progress(id: &str, pass: u32, passes: u32, label: &str) {
-    eprintln!("{id}: pass {} of {passes}: {label}", pass + 1);
-}
-
 fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passes_go_there_and_back() {
-        assert_eq!(there_and_back([1, 2, 3].iter(), 0), [&1, &2, &3]);
-        assert_eq!(there_and_back([1, 2, 3].iter(), 1), [&3, &2, &1]);
-    }
 }

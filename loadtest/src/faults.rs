@@ -8,8 +8,6 @@
 //! is ended. A fault happens to processes and addresses of this machine, or of the network
 //! namespace that this program runs in.
 
-#![allow(dead_code, reason = "until the run loop calls it")]
-
 mod duty;
 mod partition;
 mod party;
@@ -25,7 +23,6 @@ use crate::load::outcome::TimedEvent;
 use crate::system::interrupt;
 use partition::Partitions;
 use party::Party;
-#[allow(unused_imports, reason = "until scenarios hold them")]
 pub(crate) use plan::{FaultForm, PartyForm, Plan};
 use plan::{Move, Step};
 

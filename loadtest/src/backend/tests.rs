@@ -7,7 +7,7 @@ use std::thread;
 
 use super::*;
 use crate::load::session::pump::Pumped;
-use crate::load::session::tcp::{Ending, Tcp};
+use crate::load::session::tcp::Tcp;
 use crate::load::session::websocket::Upgrade;
 use crate::load::session::{Event, Expect, Operation, Prepared};
 use crate::load::udp::{Config, Driver, Pace};
@@ -151,7 +151,7 @@ fn websocket_messages_of_all_sizes_come_back_as_sent() {
 #[test]
 fn bytes_over_tcp_come_back_and_are_counted() {
     let Addresses { http, tcp, .. } = backend();
-    let mut pumped = Pumped::open(connect(tcp), Tcp::new(Ending::Counted));
+    let mut pumped = Pumped::open(connect(tcp), Tcp::default());
     let prepared = Prepared::Tcp { pattern: b"pattern".to_vec(), send: 2_000_000, receive: None };
     pumped.start(1, &Operation { prepared, expect: Expect::default() });
     assert_eq!(pumped.take_done(1).expect("an echo")[0].1.length, 2_000_000);

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::Settings;
+use super::passes::{Passes, there_and_back};
 use super::report::ScenarioReport;
 use super::scenario::Scenario;
 use super::summary::{self, Spread};
 use super::trial::{Detail, Trial};
-use super::{Settings, progress, there_and_back};
 use crate::lab::estate::{App, Estate, Steered, Steering, steered};
 use crate::lab::{Lab, Product, get};
 use crate::report::table::{aligned, figure};
@@ -167,6 +168,7 @@ pub(super) fn measure(
     objects: usize,
     products: &[Box<dyn Product>],
     settings: &Settings,
+    progress: &mut Passes,
 ) -> anyhow::Result<Option<(Vec<ScenarioReport>, String)>> {
     let mut steered_products = Vec::new();
     let mut notes = Vec::new();
@@ -193,7 +195,7 @@ pub(super) fn measure(
     let passes = settings.few_passes();
     for pass in 0..passes {
         for product in there_and_back(steered_products.iter(), pass) {
-            progress(scenario.id, pass, passes, product.name());
+            progress.next("pass", pass, passes, product.name());
             let figures =
                 one(lab, &**product, apps, changes).with_context(|| product.name().to_owned())?;
             measured.push((pass, product.name(), figures));

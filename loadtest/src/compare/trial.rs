@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::scenario::{Tls, Traffic};
@@ -248,7 +247,7 @@ pub(crate) fn traffic(
             p50_us: stats.latency_us(0.5),
             p99_us: stats.latency_us(0.99),
             open_loop,
-            latency: distribution(&stats.latency),
+            latency: Distribution::of(&stats.latency),
             memory,
             target_busy,
             load_busy,
@@ -324,27 +323,6 @@ fn client(
     client_config(Trust::Exactly(instance.certificate.clone()), Offer::OneSuite, resume)
 }
 
-/// A histogram of nanoseconds with as many quantiles as a plot needs.
-fn distribution(latency: &Histogram<u64>) -> Distribution {
-    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
-    if latency.is_empty() {
-        return Distribution::default();
-    }
-    // 0, 0.01, … 0.9, then ten steps for each further nine.
-    let hundredths = (0..90).map(|hundredth| f64::from(hundredth) / 100.0);
-    let nines = (1..6).flat_map(|nines| {
-        let rest = 0.1_f64.powi(nines);
-        (0..9).map(move |step| 1.0 - rest * (1.0 - f64::from(step) / 10.0))
-    });
-    let quantiles = hundredths
-        .chain(nines)
-        .chain([1.0])
-        .map(|quantile| [quantile, us(latency.value_at_quantile(quantile))])
-        .collect();
-    let (mean_us, max_us) = (latency.mean() / 1e3, us(latency.max()));
-    Distribution { count: latency.len(), mean_us, max_us, quantiles }
-}
-
 /// One request for each route, in an order in which neighbours don't follow each other.
 fn requests(site: &Site, body: u64) -> anyhow::Result<Vec<Request>> {
     /// Prime, so that its multiples reach every place of a table of any size it does not divide.
@@ -364,23 +342,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-
-    #[test]
-    fn a_distribution_rises_from_the_least_to_the_greatest() {
-        let mut histogram = Histogram::new(3).expect("a histogram");
-        (1..=100_000_u64).for_each(|value| histogram.record(value * 1_000).expect("recorded"));
-        let Distribution { count, quantiles, max_us, mean_us } = distribution(&histogram);
-        assert_eq!(count, 100_000);
-        assert!((max_us - 100_000.0).abs() < 100.0 && (mean_us - 50_000.0).abs() < 50.0);
-        assert!(quantiles.is_sorted(), "{quantiles:?}");
-        for wanted in [0.0, 0.5, 0.9, 0.99, 0.999, 1.0] {
-            let [_, us] = quantiles
-                .iter()
-                .find(|[quantile, _]| (quantile - wanted).abs() < 1e-9)
-                .expect("the quantile");
-            assert!((us - wanted * 100_000.0).abs() <= 110.0, "{wanted}: {us}");
-        }
-    }
 
     #[test]
     fn idle_connections_begin_at_as_many_addresses_as_ports_demand() {

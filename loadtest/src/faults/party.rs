@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::duty::Duty;
 use super::plan::{Move, PartyForm, Ready};
+use crate::system::child::{last_words, send};
 use crate::system::tree;
 
 /// Time for a party to end after SIGTERM, before SIGKILL.
@@ -152,13 +152,7 @@ impl Party {
 
     /// The last lines of the log.
     pub(super) fn last_words(&self) -> String {
-        let said = fs::read(&self.log).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        let lines: Vec<&str> = said.lines().rev().take(5).collect();
-        match lines.is_empty() {
-            true => "it said nothing".to_owned(),
-            false => lines.into_iter().rev().collect::<Vec<_>>().join(" | "),
-        }
+        last_words(&self.log)
     }
 
     /// The first of the party's processes.
@@ -393,11 +387,4 @@ fn command(program: &str) -> anyhow::Result<Command> {
 #[cfg(test)]
 fn command(program: &str) -> anyhow::Result<Command> {
     Ok(Command::new(program))
-}
-
-fn send(pid: Pid, signal: Signal) -> anyhow::Result<()> {
-    match kill(pid, signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("{signal} to {pid}")),
-    }
 }

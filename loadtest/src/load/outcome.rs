@@ -1,7 +1,6 @@
 //! What a run leaves for reports: distributions and time series, as they stand in JSON.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 /// A distribution of latencies.
@@ -16,6 +15,39 @@ pub(crate) struct Distribution {
     /// `[quantile, µs]`, quantiles rising from 0 to 1, close together towards 1 (0.5, 0.9, 0.99,
     /// 0.999, … are among them): enough to plot.
     pub(crate) quantiles: Vec<[f64; 2]>,
+}
+
+impl Distribution {
+    /// Of a histogram of nanoseconds, with as many quantiles as a plot needs, and no finer than
+    /// there are values.
+    pub(crate) fn of(latency: &Histogram<u64>) -> Self {
+        let count = latency.len();
+        if count == 0 {
+            return Self::default();
+        }
+        let mut quantiles: Vec<f64> = (0..18).map(|step| f64::from(step) * 0.05).collect();
+        let mut rest = 0.1;
+        while rest * count as f64 >= 1.0 {
+            quantiles
+                .extend([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15].map(|part| 1.0 - rest * part));
+            rest /= 10.0;
+        }
+        // Rounded, so that 0.999 is that and nothing just beside it.
+        let rounded = quantiles.into_iter().map(|quantile| (quantile * 1e12).round() / 1e12);
+        let known = [0.5, 0.9, 0.99, 0.999, 1.0];
+        let mut all: Vec<f64> = rounded.chain(known).collect();
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        Self {
+            count,
+            mean_us: latency.mean() / 1_000.0,
+            max_us: latency.max() as f64 / 1_000.0,
+            quantiles: all
+                .into_iter()
+                .map(|q| [q, latency.value_at_quantile(q) as f64 / 1_000.0])
+                .collect(),
+        }
+    }
 }
 
 /// What happened in one slice of time.
@@ -136,4 +168,26 @@ pub(crate) struct TimedEvent {
     pub(crate) at: f64,
     /// What, for people: `fault: backend killed`, `phase: spike`.
     pub(crate) what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_rises_from_the_least_to_the_greatest() {
+        let mut histogram = Histogram::new(3).expect("a histogram");
+        (1..=100_000_u64).for_each(|value| histogram.record(value * 1_000).expect("recorded"));
+        let Distribution { count, quantiles, max_us, mean_us } = Distribution::of(&histogram);
+        assert_eq!(count, 100_000);
+        assert!((max_us - 100_000.0).abs() < 100.0 && (mean_us - 50_000.0).abs() < 50.0);
+        assert!(quantiles.is_sorted(), "{quantiles:?}");
+        for wanted in [0.0, 0.5, 0.9, 0.99, 0.999, 1.0] {
+            let [_, us] = quantiles
+                .iter()
+                .find(|[quantile, _]| (quantile - wanted).abs() < 1e-9)
+                .expect("the quantile");
+            assert!((us - wanted * 100_000.0).abs() <= 110.0, "{wanted}: {us}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use super::connection::Speaks;
 use super::pace::Profile;
 use super::session::http1::Http1;
 use super::session::http2::Http2;
-use super::session::tcp::{Ending, Tcp};
+use super::session::tcp::Tcp;
 use super::session::websocket::Upgrade;
 use super::session::{Expect, Operation, Prepared};
 use super::stats::Failure;
@@ -48,7 +48,7 @@ impl Protocol {
             Self::Http1 => Speaks::Http1(Http1::new()),
             Self::Http2(streams) => Speaks::Other(Box::new(Http2::new(*streams))),
             Self::WebSocket(upgrade) => Speaks::Other(Box::new(upgrade.session())),
-            Self::Tcp => Speaks::Other(Box::new(Tcp::new(Ending::Counted))),
+            Self::Tcp => Speaks::Other(Box::new(Tcp::default())),
         }
     }
 }

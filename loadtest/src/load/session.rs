@@ -4,8 +4,6 @@
 //! `out`. The session knows nothing of time: whoever drives it notes when an operation started and
 //! when its [`Event`] came.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 pub(crate) mod digest;
 pub(crate) mod http1;
 pub(crate) mod http2;

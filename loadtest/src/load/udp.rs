@@ -5,8 +5,6 @@
 //! due: a generator that is late doesn't hide it (coordinated omission). In the closed loop each
 //! flow keeps so many packets under way. One thread, one epoll, many packets a system call.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 mod account;
 mod flow;
 #[cfg(test)]

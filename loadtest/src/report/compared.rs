@@ -207,7 +207,6 @@ impl Compared {
     /// # Errors
     ///
     /// The two forms have drifted apart, which the tests watch over.
-    #[allow(dead_code, reason = "until `compare` writes HTML itself")]
     pub(crate) fn of(report: &impl Serialize) -> anyhow::Result<Self> {
         let value = serde_json::to_value(report).context("the comparison as JSON")?;
         serde_json::from_value(value).context("the comparison read back")

@@ -1,13 +1,11 @@
 //! How far long work is: one line redrawn on a terminal, now and then a line elsewhere.
 
-#![allow(dead_code, reason = "until run and compare draw it")]
-
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// How often the line on a terminal is drawn.
 const REDRAW: Duration = Duration::from_millis(100);
-/// How often a line is written where it stays.
+/// How often a line is written where it stays, if nothing else is said.
 const LINE: Duration = Duration::from_secs(5);
 /// Columns of the bar.
 const BAR: usize = 24;
@@ -21,6 +19,8 @@ pub(crate) struct Progress {
     start: Instant,
     drawn: Option<Instant>,
     step: String,
+    /// How often a line is written where it stays.
+    every: Duration,
 }
 
 impl std::fmt::Debug for Progress {
@@ -32,13 +32,18 @@ impl std::fmt::Debug for Progress {
 impl Progress {
     /// Of work that begins now.
     pub(crate) fn new() -> Self {
-        let out = std::io::stderr();
-        let is_terminal = out.is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
-        Self::to(Box::new(out), is_terminal, Instant::now())
+        Self::with_lines_every(LINE)
     }
 
-    fn to(out: Box<dyn Write>, is_terminal: bool, start: Instant) -> Self {
-        Self { out, is_terminal, start, drawn: None, step: String::new() }
+    /// The same; where lines stay, one is written no more often, but for each step.
+    pub(crate) fn with_lines_every(every: Duration) -> Self {
+        let out = std::io::stderr();
+        let is_terminal = out.is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
+        Self::to(Box::new(out), is_terminal, every, Instant::now())
+    }
+
+    fn to(out: Box<dyn Write>, is_terminal: bool, every: Duration, start: Instant) -> Self {
+        Self { out, is_terminal, start, drawn: None, step: String::new(), every }
     }
 
     /// Says how far the work is: the share that is done, 0 to 1, the step it is at, and a figure
@@ -49,7 +54,7 @@ impl Progress {
 
     fn show_at(&mut self, now: Instant, done: f64, step: &str, now_and_then: &str) {
         let is_new = self.step != step;
-        let pause = if self.is_terminal { REDRAW } else { LINE };
+        let pause = if self.is_terminal { REDRAW } else { self.every };
         let is_due = self.drawn.is_none_or(|drawn| now.duration_since(drawn) >= pause);
         if !is_due && !is_new {
             return;
@@ -139,7 +144,7 @@ mod tests {
 
     fn shown(is_terminal: bool) -> String {
         let (screen, start) = (Screen::default(), Instant::now());
-        let mut progress = Progress::to(Box::new(screen.clone()), is_terminal, start);
+        let mut progress = Progress::to(Box::new(screen.clone()), is_terminal, LINE, start);
         for tenth in 0..=100_u32 {
             let now = start + Duration::from_millis(100) * tenth;
             let step = if tenth < 50 { "ramp" } else { "steady" };

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::compare::FAILURES_ALLOWED;
 use crate::load::Generator;
 use crate::load::accounts::Accounts;
@@ -14,8 +12,6 @@ use crate::load::udp::Counts;
 use crate::scenario::{Job, Limits};
 use crate::system;
 
-/// The version of the report's form.
-const FORMAT: u32 = 2;
 /// The share of its core from which on the generator sets the pace.
 const SATURATED: f64 = 0.95;
 /// The share of operations that may be taken up late by the generator.
@@ -106,7 +102,7 @@ pub(super) fn of_datagrams(
         retried: 0,
         content_bytes: succeeded * (counts.sent_bytes / counts.sent.max(1)),
         seconds,
-        latency: distribution_of(&counts.latency),
+        latency: Distribution::of(&counts.latency),
     };
     let slice = job.plan.slice.unwrap_or(Duration::from_secs(1)).as_secs_f64();
     let series = counts.slices.iter().enumerate().map(|(index, counted)| Slice {
@@ -119,7 +115,7 @@ pub(super) fn of_datagrams(
         ..Slice::default()
     });
     RunReport {
-        format: FORMAT,
+        format: crate::report::FORMAT,
         kind: "run".to_owned(),
         name: job.name.clone(),
         description: job.description.clone(),
@@ -148,7 +144,7 @@ pub(super) fn report(
     processes: Vec<Process>,
 ) -> anyhow::Result<RunReport> {
     let mut report = RunReport {
-        format: FORMAT,
+        format: crate::report::FORMAT,
         kind: "run".to_owned(),
         name: job.name.clone(),
         description: job.description.clone(),
@@ -216,39 +212,7 @@ fn tally(stats: &Stats, seconds: f64) -> Tally {
         retried: stats.retried,
         content_bytes: stats.body_bytes,
         seconds,
-        latency: distribution(stats),
-    }
-}
-
-fn distribution(stats: &Stats) -> Distribution {
-    distribution_of(&stats.latency)
-}
-
-fn distribution_of(latency: &Histogram<u64>) -> Distribution {
-    let count = latency.len();
-    if count == 0 {
-        return Distribution::default();
-    }
-    let mut quantiles: Vec<f64> = (0..18).map(|step| f64::from(step) * 0.05).collect();
-    let mut rest = 0.1;
-    while rest * count as f64 >= 1.0 {
-        quantiles.extend([1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15].map(|part| 1.0 - rest * part));
-        rest /= 10.0;
-    }
-    // Rounded, so that 0.999 is that and nothing just beside it.
-    let rounded = quantiles.into_iter().map(|quantile| (quantile * 1e12).round() / 1e12);
-    let known = [0.5, 0.9, 0.99, 0.999, 1.0];
-    let mut all: Vec<f64> = rounded.chain(known).collect();
-    all.sort_by(f64::total_cmp);
-    all.dedup();
-    Distribution {
-        count,
-        mean_us: latency.mean() / 1_000.0,
-        max_us: latency.max() as f64 / 1_000.0,
-        quantiles: all
-            .into_iter()
-            .map(|q| [q, latency.value_at_quantile(q) as f64 / 1_000.0])
-            .collect(),
+        latency: Distribution::of(&stats.latency),
     }
 }
 

@@ -138,12 +138,7 @@ impl Supervised {
     }
 
     fn last_words(&self) -> String {
-        let said = fs::read_to_string(&self.output).unwrap_or_default();
-        let lines: Vec<&str> = said.lines().rev().take(5).collect();
-        match lines.is_empty() {
-            true => "it said nothing".to_owned(),
-            false => lines.into_iter().rev().collect::<Vec<_>>().join(" | "),
-        }
+        last_words(&self.output)
     }
 }
 
@@ -155,7 +150,19 @@ impl Drop for Supervised {
     }
 }
 
-/// The `exec` command: becomes another program, pinned if a core is named, and bound to its parent's life.
+/// The last lines of a program's output.
+pub(crate) fn last_words(output: &Path) -> String {
+    let said = fs::read(output).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<&str> = said.lines().rev().take(5).collect();
+    match lines.is_empty() {
+        true => "it said nothing".to_owned(),
+        false => lines.into_iter().rev().collect::<Vec<_>>().join(" | "),
+    }
+}
+
+/// The `exec` command: becomes another program, pinned if a core is named, and bound to its
+/// parent's life.
 pub(crate) fn exec(
     core: Option<usize>,
     parent: u32,
@@ -189,7 +196,8 @@ fn append(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("{}", path.display()))
 }
 
-fn send(pid: Pid, signal: Signal) -> anyhow::Result<()> {
+/// Sends a signal to a process; none is needed if it has ended.
+pub(crate) fn send(pid: Pid, signal: Signal) -> anyhow::Result<()> {
     match kill(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(error) => Err(error).with_context(|| format!("{signal} to {pid}")),

@@ -5,8 +5,6 @@
 //! peer's dynamic table is never used; this side keeps one, as the peer's encoder may use it.
 //! Server push is switched off.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 mod fields;
 mod frame;
 mod hpack;
@@ -26,7 +24,6 @@ use crate::load::connection::Failed;
 use crate::load::stats::Failure;
 use frame::{DEFAULT_WINDOW, HEAD, Head, MAX_PAYLOAD, MAX_WINDOW, PREFACE, code, flag, kind};
 use frame::{code_name, put_head, put_number, put_settings, setting};
-#[allow(unused_imports, reason = "until everything that uses it stands")]
 pub(crate) use request::{Request, operation};
 use stream::{Fields, Phase, Stream, Upload};
 

@@ -1,7 +1,5 @@
 //! Bytes over TCP: echoes, downloads, uploads.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 #[cfg(test)]
 mod tests;
 
@@ -13,19 +11,9 @@ use crate::load::stats::Failure;
 /// Bytes left in `out` at once.
 const PIECE: u64 = 256 * 1024;
 
-/// How an answer ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// With as many bytes as the operation says.
-    Counted,
-    /// With the peer's close; how many bytes come is not known before. One operation a connection.
-    Close,
-}
-
 /// A connection's client side: one transfer at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tcp {
-    ending: Ending,
     transfer: Option<Transfer>,
     closing: bool,
 }
@@ -40,22 +28,17 @@ struct Transfer {
     send: u64,
     /// Whether the socket has taken all of them.
     taken: bool,
-    /// Bytes to wait for; unknown if the peer's close ends the answer.
-    receive: Option<u64>,
+    /// Bytes to wait for.
+    receive: u64,
     received: u64,
     digest: Digest,
 }
 
 impl Tcp {
-    /// A client whose answers end like this.
-    pub(crate) fn new(ending: Ending) -> Self {
-        Self { ending, transfer: None, closing: false }
-    }
-
     /// Ends the transfer if all has been sent, and all that is waited for has come.
     fn finish_if_complete(&mut self, events: &mut Vec<Event>) {
         let complete = |transfer: &mut Transfer| {
-            let has_all = transfer.receive.is_some_and(|receive| transfer.received >= receive);
+            let has_all = transfer.received >= transfer.receive;
             // An answer proves that the bytes went out; without one the socket has to say so.
             let is_out =
                 transfer.taken || (transfer.sent == transfer.send && transfer.received > 0);
@@ -89,10 +72,7 @@ impl Session for Tcp {
             sent: 0,
             send,
             taken: false,
-            receive: match self.ending {
-                Ending::Counted => Some(receive.unwrap_or(send)),
-                Ending::Close => None,
-            },
+            receive: receive.unwrap_or(send),
             received: 0,
             digest: Digest::new(operation.expect.sha256.is_some()),
         });
@@ -133,10 +113,8 @@ impl Session for Tcp {
             return if input.is_empty() { Ok(()) } else { Err(unasked(input.len())) };
         };
         transfer.received += input.len() as u64;
-        if let Some(receive) = transfer.receive
-            && transfer.received > receive
-        {
-            return Err(unasked((transfer.received - receive) as usize));
+        if transfer.received > transfer.receive {
+            return Err(unasked((transfer.received - transfer.receive) as usize));
         }
         transfer.digest.update(input);
         self.finish_if_complete(events);
@@ -145,12 +123,9 @@ impl Session for Tcp {
 
     fn closed(&mut self, events: &mut Vec<Event>) -> Result<(), Failed> {
         if let Some(transfer) = self.transfer.take() {
-            if transfer.receive.is_some() || transfer.sent < transfer.send {
-                let (received, sent) = (transfer.received, transfer.sent);
-                let detail = format!("TCP: ended after {sent} bytes there and {received} back");
-                return Err(failed(Failure::Closed, detail));
-            }
-            events.push(done(transfer));
+            let (received, sent) = (transfer.received, transfer.sent);
+            let detail = format!("TCP: ended after {sent} bytes there and {received} back");
+            return Err(failed(Failure::Closed, detail));
         }
         if !self.closing {
             self.closing = true;

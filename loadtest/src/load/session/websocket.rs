@@ -3,8 +3,6 @@
 //! An operation sends one message; the next message that comes is its answer. The text of answers
 //! is not checked to be UTF-8, and no extension is asked for.
 
-#![allow(dead_code, reason = "until everything that uses it stands")]
-
 mod frame;
 #[cfg(test)]
 mod tests;

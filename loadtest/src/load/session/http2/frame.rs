@@ -65,8 +65,6 @@ pub(super) mod setting {
 
 /// Error codes (section 7).
 pub(super) mod code {
-    /// No error.
-    pub(crate) const NO_ERROR: u32 = 0;
     /// Something malformed.
     pub(crate) const PROTOCOL_ERROR: u32 = 1;
     /// Not begun, so it may be tried again.

@@ -20,10 +20,8 @@ const LENGTHS: [u8; SYMBOLS] = [
     28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
     26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 ];
-/// Bytes and the end of a string.
+/// Bytes, and the end of a string, of which only the first bits may appear, as padding.
 const SYMBOLS: usize = 257;
-/// The symbol that ends a string; only its first bits may appear, as padding.
-const END: u16 = 256;
 /// Bits of the longest code.
 const LONGEST: usize = 30;
 /// Bits looked up at once.

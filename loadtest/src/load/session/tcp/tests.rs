@@ -14,16 +14,16 @@ fn transfer(send: u64, receive: Option<u64>, hashed: bool) -> Operation {
 }
 
 /// A connection whose other end is served by a thread.
-fn served(ending: Ending, serve: impl FnOnce(TcpStream) + Send + 'static) -> Pumped<Tcp> {
+fn served(serve: impl FnOnce(TcpStream) + Send + 'static) -> Pumped<Tcp> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || serve(listener.accept().expect("a connection").0));
-    Pumped::open(TcpStream::connect(address).expect("a connection"), Tcp::new(ending))
+    Pumped::open(TcpStream::connect(address).expect("a connection"), Tcp::default())
 }
 
 #[test]
 fn echoes_of_any_size_are_awaited_one_after_the_other() {
-    let mut pumped = served(Ending::Counted, |mut stream| {
+    let mut pumped = served(|mut stream| {
         let mut copy = stream.try_clone().expect("a socket");
         let _ = std::io::copy(&mut stream, &mut copy);
     });
@@ -40,7 +40,7 @@ fn echoes_of_any_size_are_awaited_one_after_the_other() {
 
 #[test]
 fn an_upload_ends_with_its_short_answer() {
-    let mut pumped = served(Ending::Counted, |mut stream| {
+    let mut pumped = served(|mut stream| {
         let mut content = vec![0; 1_000_000];
         stream.read_exact(&mut content).and_then(|()| stream.write_all(b"ok")).expect("served");
         let _ = stream.read(&mut content);
@@ -52,7 +52,7 @@ fn an_upload_ends_with_its_short_answer() {
 #[test]
 fn without_an_answer_a_transfer_ends_when_all_is_sent() {
     let (say, hear) = std::sync::mpsc::channel();
-    let mut pumped = served(Ending::Counted, move |mut stream| {
+    let mut pumped = served(move |mut stream| {
         let mut content = Vec::new();
         let _ = stream.read_to_end(&mut content);
         say.send(content.len()).expect("the test listens");
@@ -64,29 +64,17 @@ fn without_an_answer_a_transfer_ends_when_all_is_sent() {
 }
 
 #[test]
-fn a_download_ends_with_the_close_where_nothing_else_says_so() {
-    let mut pumped = served(Ending::Close, |mut stream| {
-        let _ = stream.read(&mut [0; 10]);
-        stream.write_all(&vec![1; 500_000]).expect("sent");
-    });
-    pumped.start(5, &transfer(3, None, false));
-    pumped.run_until(|events| matches!(events.last(), Some(Event::Closing))).expect("an end");
-    assert_eq!(pumped.session.capacity(), 0);
-    assert_eq!(pumped.take_done(1).expect("an end")[0].1.length, 500_000);
-}
-
-#[test]
 fn too_much_too_little_and_the_unasked_are_failures() {
-    let mut session = Tcp::new(Ending::Counted);
+    let mut session = Tcp::default();
     let unasked = feed(&mut session, b"x", 1).expect_err("nothing was asked");
     assert_eq!(unasked.kind, Failure::Protocol);
     for piece in 1..=4 {
-        let mut session = Tcp::new(Ending::Counted);
+        let mut session = Tcp::default();
         session.start(1, &transfer(3, None, false), &mut Vec::new());
         let much = feed(&mut session, b"0123", piece).expect_err("a byte too many");
         assert!(much.detail.contains("1 bytes that nobody asked for"), "{much:?}");
     }
-    let mut session = Tcp::new(Ending::Counted);
+    let mut session = Tcp::default();
     session.start(1, &transfer(3, None, false), &mut Vec::new());
     feed(&mut session, b"01", 1).expect("a part");
     let little = session.closed(&mut Vec::new()).expect_err("a byte is missing");
@@ -96,7 +84,7 @@ fn too_much_too_little_and_the_unasked_are_failures() {
 
 #[test]
 fn large_transfers_are_left_in_pieces() {
-    let mut session = Tcp::new(Ending::Counted);
+    let mut session = Tcp::default();
     let (mut out, mut total) = (Vec::new(), 0);
     session.start(1, &transfer(1_000_003, Some(0), false), &mut out);
     while !out.is_empty() {

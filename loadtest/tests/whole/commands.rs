@@ -1,59 +1,8 @@
-//! The built program, as its users run it.
+//! Commands and their mistakes.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
-
-struct Backend {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Backend {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let announce = folder.path().join("address");
-        let process = Command::new(LOADTEST)
-            .args(["backend", "--listen", "127.0.0.1:0", "--name", "tested", "--announce"])
-            .arg(&announce)
-            .spawn()
-            .expect("the backend starts");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !announce.exists() {
-            assert!(Instant::now() < deadline, "the backend announces no address");
-            std::thread::yield_now();
-        }
-        let address = fs::read_to_string(&announce).expect("an address");
-        Self { process, address: address.parse().expect("an address") }
-    }
-
-    fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn loadtest(arguments: &[&str]) -> Output {
-    Command::new(LOADTEST).args(arguments).stdin(Stdio::null()).output().expect("loadtest runs")
-}
-
-fn said(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::shared::{Backend, loadtest, said};
 
 #[test]
 fn the_backend_answers_what_it_is_asked_for() {

@@ -1,25 +1,35 @@
 //! The lab itself, on peers that every development machine and CI have. Figures decide nothing
 //! here: what is looked at is that each kind of scenario measures what it says.
 
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
+
+use crate::shared::{loadtest, said};
 
 #[test]
 fn every_kind_of_scenario_is_measured_on_the_peers() {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("result.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(["compare", "--quick", "--without-gateway", "--peers", "nginx,haproxy"])
-        .args(["--only", "h1-64,h1-70,tls-full-rsa,h1-idle-50k,control-1000", "--json"])
-        .arg(&json)
-        .stdin(Stdio::null())
-        .output()
-        .expect("loadtest runs");
-    let err = String::from_utf8_lossy(&output.stderr);
+    let html = folder.path().join("result.html");
+    let peers = ["--quick", "--without-gateway", "--peers", "nginx,haproxy"];
+    let only = ["--only", "h1-64,h1-70,tls-full-rsa,h1-idle-50k,control-1000"];
+    let [json_text, html_text] =
+        [&json, &html].map(|path| path.to_str().expect("a path of text").to_owned());
+    let files = ["--json", &json_text, "--html", &html_text];
+    let output = loadtest(&[&["compare"], &peers[..], &only, &files].concat());
+    let err = said(&output.stderr);
     assert!(output.status.success(), "{err}");
     let text = std::fs::read_to_string(&json).expect("JSON");
     let report: Value = serde_json::from_str(&text).expect("JSON");
+    // The page is the one that `report` makes of the JSON.
+    let page = std::fs::read_to_string(&html).expect("HTML");
+    let again = folder.path().join("again.html");
+    let again_text = again.to_str().expect("a path of text");
+    let report_command = loadtest(&["report", &json_text, "--html", again_text]);
+    assert!(report_command.status.success(), "{}", said(&report_command.stderr));
+    assert_eq!(page, std::fs::read_to_string(&again).expect("HTML"));
+    // Lines that stay are few: one for each scenario, unless it takes long.
+    let lines: Vec<_> = err.lines().filter(|line| line.contains(" pass ")).collect();
+    assert!((1..=30).contains(&lines.len()), "{err}");
     let trials = |id: &str| -> Vec<Value> {
         let scenarios = report["scenarios"].as_array().expect("scenarios");
         let scenario = scenarios.iter().find(|scenario| scenario["id"] == id).expect(id);

@@ -1,19 +1,10 @@
 //! `loadtest diff` and `loadtest report`, as their users run them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
-
-fn loadtest(arguments: &[&str]) -> Output {
-    Command::new(LOADTEST).args(arguments).stdin(Stdio::null()).output().expect("loadtest runs")
-}
-
-fn said(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::shared::{loadtest, said};
 
 /// A comparison of six passes whose figures move a little, the gateway's cost times `factor`.
 fn comparison(folder: &Path, name: &str, shift: f64, factor: f64) -> PathBuf {

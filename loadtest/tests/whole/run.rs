@@ -1,92 +1,29 @@
 //! `loadtest run` with scenarios, against the program's own backend and servers of this file.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::shared::{Backend, loadtest, run_scenario, said};
 use serde_json::Value;
-
-const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
-
-struct Backend {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Backend {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let announce = folder.path().join("address");
-        let process = Command::new(LOADTEST)
-            .args(["backend", "--listen", "127.0.0.1:0", "--name", "tested", "--announce"])
-            .arg(&announce)
-            .spawn()
-            .expect("the backend starts");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !announce.exists() {
-            assert!(Instant::now() < deadline, "the backend announces no address");
-            thread::yield_now();
-        }
-        let address = fs::read_to_string(&announce).expect("an address");
-        Self { process, address: address.parse().expect("an address") }
-    }
-
-    /// Requests that it has answered so far.
-    fn count(&self) -> u64 {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        let request = b"GET /count HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let counts = answer.split("\r\n\r\n").nth(1).expect("a body");
-        let count: u64 = counts.split(' ').next().expect("a count").parse().expect("a count");
-        count - 1
-    }
-}
-
-impl Drop for Backend {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(LOADTEST)
-        .arg("run")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("loadtest runs")
-}
-
-fn err(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// Writes a scenario, runs it, and reads its report.
 fn report(text: &str, flags: &[&str]) -> Value {
     let folder = tempfile::tempdir().expect("a folder");
     let scenario = folder.path().join("scenario.yaml");
     fs::write(&scenario, text).expect("written");
-    report_of(&scenario, flags)
-}
-
-fn report_of(scenario: &Path, flags: &[&str]) -> Value {
-    let folder = tempfile::tempdir().expect("a folder");
-    let json = folder.path().join("report.json");
-    let (scenario, json) = (scenario.to_str().expect("UTF-8"), json.to_str().expect("UTF-8"));
-    let output = run(&[&[scenario, "--json", json], flags].concat());
-    assert!(output.status.success(), "{scenario}: {}", err(&output));
-    serde_json::from_slice(&fs::read(json).expect("a report")).expect("JSON")
+    run_scenario(&scenario, flags).0
 }
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// HTTP requests that a backend has answered, this question aside.
+fn count(backend: &Backend) -> u64 {
+    backend.counts()["requests"].as_u64().expect("a count") - 1
 }
 
 #[track_caller]
@@ -95,8 +32,8 @@ fn assert_refused(text: &str, expected: &[&str]) {
     let scenario = folder.path().join("scenario.yaml");
     fs::write(&scenario, text).expect("written");
     let began = Instant::now();
-    let output = run(&[scenario.to_str().expect("UTF-8")]);
-    let said = err(&output);
+    let output = loadtest(&["run", scenario.to_str().expect("UTF-8")]);
+    let said = said(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {said}", began.elapsed());
     for part in expected {
@@ -123,7 +60,7 @@ fn the_scenarios_for_http1_run_against_the_backend_and_count_as_it_does() {
             phases.iter().map(|phase| phase["succeeded"].as_u64().expect("a count")).sum();
         assert_eq!(report["total"]["failed"], 0, "{name}: {report}");
         assert!(all > 0);
-        assert_eq!(all, backend.count(), "{name}");
+        assert_eq!(all, count(&backend), "{name}");
         assert_eq!(report["kind"], "run");
         let series = report["series"].as_array().expect("a series");
         let in_series: u64 = series.iter().map(|s| s["succeeded"].as_u64().expect("one")).sum();
@@ -171,30 +108,7 @@ fn idle_connections_are_held_and_refreshed() {
     assert_eq!((&report["connections"], &report["total"]["failed"]), (&200.into(), &0.into()));
     let answered = report["total"]["succeeded"].as_u64().expect("a count");
     assert!(answered >= 400, "{answered}");
-    assert_eq!(answered, backend.count());
-}
-
-#[test]
-fn tcp_carries_exchanges_and_bulk() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || {
-                let mut from = stream.try_clone().expect("a second handle");
-                let mut to = stream;
-                let _ = std::io::copy(&mut from, &mut to);
-            });
-        }
-    });
-    for (name, made_each) in [("tcp-connections", true), ("tcp-bulk", false)] {
-        let scenario = scenarios().join(format!("{name}.yaml"));
-        let report = report_of(&scenario, &["--seconds", "0.5", "--connect", &address]);
-        let answered = report["total"]["succeeded"].as_u64().expect("a count");
-        assert!(answered > 0 && report["total"]["failed"] == 0, "{report}");
-        let connections = report["connections"].as_u64().expect("a count");
-        assert_eq!(connections == answered, made_each, "{connections} for {answered}");
-    }
+    assert_eq!(answered, count(&backend));
 }
 
 #[test]
@@ -263,32 +177,11 @@ fn more_connections_than_files_or_ports_are_refused_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let scenario = folder.path().join("scenario.yaml");
     fs::write(&scenario, text).expect("written");
-    let output = run(&[scenario.to_str().expect("UTF-8")]);
+    let output = loadtest(&["run", scenario.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(1));
     // Where the limit of open files can be raised, ports are what is short.
-    let said = err(&output);
+    let said = said(&output.stderr);
     let files = said.contains("1000064 open files are needed") && said.contains("ulimit -Hn");
     let ports = said.contains("1000000 ports are needed") && said.contains("target.sources");
     assert!(files || ports, "{said}");
-}
-
-#[test]
-fn faults_happen_in_the_middle_of_a_run() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
-    let text = fs::read_to_string(scenarios().join("kill-the-backend.yaml")).expect("a scenario");
-    let text = text
-        .replace("127.0.0.1:8000", &address.to_string())
-        .replace("[loadtest,", &format!("[{LOADTEST},"))
-        .replace("failures: 10%", "failures: 90%")
-        .replace("at: 3s", "at: 300ms");
-    let report = report(&text, &["--seconds", "2"]);
-    let events = report["events"].as_array().expect("events");
-    let happened: Vec<&str> = events.iter().filter_map(|event| event["what"].as_str()).collect();
-    assert!(happened.iter().any(|what| what.starts_with("fault: backend")), "{happened:?}");
-    assert!(happened.iter().any(|what| what.starts_with("fault over: backend")), "{happened:?}");
-    let total = &report["total"];
-    let sum = total["succeeded"].as_u64().expect("one") + total["failed"].as_u64().expect("one");
-    assert_eq!(sum, 1000, "{total}");
 }
