@@ -63,7 +63,7 @@ impl Axis {
     pub(super) fn log(title: &str, least: f64, most: f64, text: impl Fn(f64) -> String) -> Self {
         let rounds = |from: i32, to: i32, parts: &[f64]| -> Vec<f64> {
             (from..=to)
-                .flat_map(|power| parts.iter().map(move |p| p * 10_f64.powi(power)))
+                .flat_map(|power| parts.iter().map(move |part| decimal(*part, power)))
                 .collect()
         };
         let least = if least > 0.0 { least } else { 1.0 };
@@ -118,6 +118,11 @@ impl Axis {
     }
 }
 
+/// A part times a power of ten, as near as its decimal form: 0.7 and not 0.7000000000000001.
+fn decimal(part: f64, power: i32) -> f64 {
+    format!("{part}e{power}").parse().unwrap_or(part * 10_f64.powi(power))
+}
+
 /// 1, 2, 2.5 or 5 times a power of ten, at or above this.
 fn round_step(step: f64) -> f64 {
     let power = 10_f64.powf(step.log10().floor());
@@ -128,6 +133,13 @@ fn round_step(step: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ticks_are_written_as_people_write_them() {
+        let texts: Vec<_> = Axis::log("", 0.6, 1.3, |tick| tick.to_string()).ticks;
+        let texts: Vec<_> = texts.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["0.5", "0.7", "1", "1.5", "2"]);
+    }
 
     #[test]
     fn axes_hold_their_figures_and_have_ticks() {
