@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Load on HTTP servers, and what it costs them
+/// Load on servers: what clients see, and what it costs
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {

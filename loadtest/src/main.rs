@@ -1,9 +1,9 @@
 //! Tidegate's load generator and side-by-side benchmarks.
 //!
 //! `loadtest compare` is the lab: it starts the gateway and its peers, configured alike, puts the
-//! same load on each in turn and prints what each costs. `loadtest run` puts load on any HTTP/1.1
-//! address. It is no test suite: figures are for people, and nothing here decides whether the
-//! gateway is correct.
+//! same load on each in turn and prints what each costs. `loadtest run` puts load on any address,
+//! as a URL or a scenario's file says, and `loadtest diff` tells what got better or worse. It is no
+//! test suite: figures are for people, and nothing here decides whether the gateway is correct.
 
 mod backend;
 mod cli;

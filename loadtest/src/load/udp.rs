@@ -125,6 +125,10 @@ pub(crate) struct Driver {
     batch: Batch,
     /// What times in packets count from.
     epoch: Instant,
+    /// When the first packet of an open loop was due.
+    began: Option<Instant>,
+    /// Packets of an open loop that have left.
+    left: u64,
     /// The flow whose turn it is.
     turn: usize,
     /// What was counted so far; may be read between two calls.
@@ -165,36 +169,43 @@ impl Driver {
             timer,
             flows,
             epoch: Instant::now(),
+            began: None,
+            left: 0,
             turn: 0,
         })
     }
 
-    /// Sends and receives for a while. An error if nobody is there.
+    /// Sends and receives for a while, and goes on where the last call ended: an open loop's
+    /// packets are due from the first call on. An error if nobody is there.
     pub(crate) fn drive(&mut self, time: Duration) -> anyhow::Result<()> {
-        let start = Instant::now();
-        let end = start + time;
-        let mut left = 0_u64; // packets that have left in this call, in the open loop
-        let mut next_sweep = start;
+        let entered = Instant::now();
+        let end = entered + time;
+        let start = *self.began.get_or_insert(entered);
+        let mut next_sweep = entered;
         loop {
             let now = Instant::now();
-            if now >= end {
-                return Ok(());
-            }
+            let is_over = now >= end;
             if now >= next_sweep {
                 next_sweep = now + SWEEP;
                 self.sweep(now)?;
             }
             let wait_until = match self.config.pace {
                 Pace::Open { rate } => {
-                    let due = ((now - start).as_secs_f64() * rate) as u64 + 1;
-                    left += self.send_due(start, rate, left, due.saturating_sub(left))?;
-                    start + Duration::from_secs_f64(left as f64 / rate)
+                    // Those due before the end leave, even if this comes to it a little late.
+                    let due = ((now.min(end) - start).as_secs_f64() * rate).ceil() as u64;
+                    let owed = due.saturating_sub(self.left);
+                    self.left += self.send_due(start, rate, self.left, owed)?;
+                    start + Duration::from_secs_f64(self.left as f64 / rate)
                 }
+                Pace::Closed { .. } if is_over => end,
                 Pace::Closed { window, .. } => {
                     self.fill(window, now)?;
                     next_sweep
                 }
             };
+            if is_over {
+                return Ok(());
+            }
             self.receive(wait_until.min(next_sweep).min(end))?;
         }
     }
