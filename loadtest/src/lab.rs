@@ -277,12 +277,12 @@ fn start_backend(
     if announce.exists() {
         fs::remove_file(&announce).context("a backend of before")?;
     }
-    let own = std::env::current_exe().context("the path of this program")?;
     let arguments = ["backend", "--listen", "127.0.0.1:0", "--name", name, "--announce"];
     let mut arguments: Vec<_> = arguments.map(str::to_owned).into();
     arguments.push(text(&announce)?);
     let errors = folder.join(format!("{name}.err"));
-    let program = Program { path: own, arguments };
+    // This program, which is also what becomes it.
+    let program = Program { path: PathBuf::from("/proc/self/exe"), arguments };
     let mut backend = Supervised::start("backend", &program, core, &errors, &errors)?;
     backend.wait_until("address", START, || announce.exists())?;
     let address = fs::read_to_string(&announce).context("the backend's address")?;

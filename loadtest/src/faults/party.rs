@@ -119,7 +119,7 @@ impl Party {
             .append(true)
             .open(&self.log)
             .with_context(|| format!("{}", self.log.display()))?;
-        let child = command(program)?
+        let child = command(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("log")?)
@@ -376,15 +376,14 @@ fn belongs_to(pid: Pid, root: Pid) -> bool {
 
 /// A program that is terminated when this one ends, however that comes about.
 #[cfg(not(test))]
-fn command(program: &str) -> anyhow::Result<Command> {
-    let own = std::env::current_exe().context("the path of this program")?;
-    let mut command = Command::new(own);
-    command.args(["exec", "--parent", &std::process::id().to_string(), "--", program]);
-    Ok(command)
+fn command(program: &str) -> Command {
+    let mut command = crate::system::child::bound();
+    command.args(["--", program]);
+    command
 }
 
 /// The program itself: the tests' own has no `exec`.
 #[cfg(test)]
-fn command(program: &str) -> anyhow::Result<Command> {
-    Ok(Command::new(program))
+fn command(program: &str) -> Command {
+    Command::new(program)
 }

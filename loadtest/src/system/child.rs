@@ -48,10 +48,8 @@ impl Supervised {
         output: &Path,
         errors: &Path,
     ) -> anyhow::Result<Self> {
-        let own = std::env::current_exe().context("the path of this program")?;
-        let child = Command::new(own)
-            .arg("exec")
-            .args(["--core", &core.to_string(), "--parent", &std::process::id().to_string(), "--"])
+        let child = bound()
+            .args(["--core", &core.to_string(), "--"])
             .arg(&program.path)
             .args(&program.arguments)
             .stdin(Stdio::null())
@@ -194,6 +192,15 @@ fn append(path: &Path) -> anyhow::Result<File> {
         .append(true)
         .open(path)
         .with_context(|| format!("{}", path.display()))
+}
+
+/// This program's `exec` command for a child of this process; further options, `--` and the program
+/// are still to come.
+pub(crate) fn bound() -> Command {
+    // Not by its path, where a newer program may stand by now.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("loadtest").args(["exec", "--parent", &std::process::id().to_string()]);
+    command
 }
 
 /// Sends a signal to a process; none is needed if it has ended.
