@@ -120,6 +120,13 @@ impl Pump {
         self.sent
     }
 
+    /// Whether something that was taken in waits for the receiver, so that a standstill is its own.
+    pub(crate) fn waits_for_sink(&self) -> bool {
+        self.used > 0
+            || !self.out.is_empty()
+            || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+    }
+
     /// Moves what stands in `source_buf` into `out` as far as it is small, without any I/O.
     pub(crate) fn prefill(
         &mut self,

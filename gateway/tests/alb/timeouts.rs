@@ -134,6 +134,25 @@ fn request_body_that_stalls_is_answered_with_408() {
 }
 
 #[test]
+fn endpoint_that_stops_reading_an_upload_is_blamed_for_it_and_not_the_client() {
+    let (end, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::with_small_window(move |connection| {
+        connection.head();
+        let _ = wait.lock().unwrap().recv();
+    });
+    let gateway = with("bodyStall", &backend);
+    let mut client = gateway.client();
+    let start = Instant::now();
+    client.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9000000\r\n\r\n");
+    // More than the endpoint takes, less than gateway and kernel hold.
+    client.send(vec![b'x'; 200_000]);
+    assert_eq!(client.response().status, 504);
+    assert_about_short(start);
+    drop(end);
+}
+
+#[test]
 fn slow_body_that_keeps_moving_is_not_cut_off() {
     let (step, next) = std::sync::mpsc::channel::<()>();
     let next = std::sync::Mutex::new(next);

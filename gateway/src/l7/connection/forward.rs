@@ -283,7 +283,7 @@ impl Connection {
             self.timer.set(rest);
             return self.poll_head(cx, exchange);
         }
-        let client = !exchange.sent && exchange.body.out.is_empty() && exchange.unsent == 0;
+        let client = !exchange.sent && exchange.unsent == 0 && !exchange.body.waits_for_sink();
         Poll::Ready(Err(if client { NoHead::ClientTimedOut } else { NoHead::TimedOut }))
     }
 
