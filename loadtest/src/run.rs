@@ -18,6 +18,7 @@ use crate::report::progress::Progress;
 use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
 use crate::system;
+use crate::system::interrupt::{self, Interrupted};
 use summary::Noted;
 use watch::Watched;
 
@@ -37,6 +38,8 @@ pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
     if let Some(core) = job.core {
         system::pin(core)?;
     }
+    // From here on processes are started and stopped, which an end has to undo.
+    interrupt::install()?;
     let (report, broken) = perform(job)?;
     if let Some(path) = &arguments.json {
         let json = serde_json::to_vec(&report).context("JSON")?;
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
         eprintln!("loadtest: {what}");
     }
     out.flush().context("standard output")?;
-    Ok(broken.is_empty())
+    Ok(broken.is_empty() && !interrupt::is_asked())
 }
 
 /// The job that the command line asks for.
@@ -150,8 +153,9 @@ fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
     let mut watched = Watched::begin(&job.processes, Some(&stage))?;
     let mut noted = Noted::default();
     let outcome = drive(&job, &mut generator, &mut stage, &mut watched, &mut noted);
+    let ended = unless_interrupted(outcome, generator.began());
     let undone = stage.finish();
-    outcome?;
+    noted.broken_off = ended?;
     noted.notes.extend(undone?);
     let counted = generator.accounts.as_ref().map_or(Ok(0), |a| a.total().map(|t| t.requests))?;
     let processes = watched.finish(counted);
@@ -178,23 +182,42 @@ fn datagrams(
         let due = stage.next_due().unwrap_or(length).max(now + Duration::from_millis(1));
         let stop = (now + watch::EVERY).min(length).min(due);
         let waited = system::wanted_core();
-        driver.drive((began + stop).saturating_duration_since(Instant::now()))?;
-        now = began.elapsed().max(stop);
+        let driven = driver.drive((began + stop).saturating_duration_since(Instant::now()));
+        noted.broken_off = unless_interrupted(driven, began)?;
+        now = noted.broken_off.unwrap_or_else(|| began.elapsed().max(stop));
         if let (Some(before), Some(after)) = (waited, system::wanted_core()) {
             noted.wanted_core += after.saturating_sub(before);
         }
         watched.sample(now, true, Some(&stage));
         let figure = format!("{} sent, {} back", driver.counts.sent, driver.counts.received);
         progress.show(now.as_secs_f64() / length.as_secs_f64(), &job.name, &figure);
+        if noted.broken_off.is_some() {
+            break;
+        }
     }
     noted.counted = now;
-    driver.drain(job.plan.timeout)?;
+    if noted.broken_off.is_none() {
+        noted.broken_off = unless_interrupted(driver.drain(job.plan.timeout), began)?;
+    }
     noted.notes.extend(stage.finish()?);
     let operations = if config.echo { driver.counts.received } else { driver.counts.sent };
     let processes = watched.finish(operations);
     let report = summary::of_datagrams(job, &driver.counts, config.echo, noted, processes);
     let broken = summary::broken(&job.limits, &report);
     Ok((report, broken))
+}
+
+/// What came of a stretch of load: when it was broken off, counted from its beginning, if the user
+/// or the system has asked for that.
+fn unless_interrupted(
+    outcome: anyhow::Result<()>,
+    began: Instant,
+) -> anyhow::Result<Option<Duration>> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(error) if error.is::<Interrupted>() => Ok(Some(began.elapsed())),
+        Err(error) => Err(error),
+    }
 }
 
 /// Drives the load from stop to stop: at each, clocks are read and faults happen.
@@ -226,9 +249,9 @@ fn drive(
                 stop = stop.min(due.max(now + Duration::from_millis(1)));
             }
             let waited = system::wanted_core();
-            generator.drive_to(began + stop)?;
+            let driven = generator.drive_to(began + stop);
             let before = now;
-            now = began.elapsed().max(stop);
+            now = if driven.is_ok() { began.elapsed().max(stop) } else { began.elapsed() };
             let latest = generator.accounts.as_ref().and_then(|accounts| accounts.latest());
             let figure = latest.map_or(String::new(), |slice| {
                 let rate = slice.succeeded as f64 / job.plan.slice.map_or(1.0, |s| s.as_secs_f64());
@@ -243,6 +266,7 @@ fn drive(
                     noted.wanted_core += after.saturating_sub(before);
                 }
             }
+            driven?;
         }
     }
     drain(job, generator, stage, noted, began)
