@@ -195,6 +195,8 @@ pub(crate) struct Generator {
     refreshes: VecDeque<(u64, usize)>,
     /// Connections on which something was done without an event of epoll.
     again: Vec<usize>,
+    /// Connections of which epoll will not say again that there is something to read.
+    unread: Vec<usize>,
     last_sweep: u64,
     ever_connected: bool,
     ever_succeeded: bool,
@@ -254,6 +256,7 @@ impl Generator {
             parked: VecDeque::new(),
             refreshes: VecDeque::new(),
             again: Vec::new(),
+            unread: Vec::new(),
             last_sweep: 0,
             ever_connected: false,
             ever_succeeded: false,
@@ -406,6 +409,10 @@ impl Generator {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
             polled => polled.context("epoll")?,
         }
+        // Whether their ends have come is not known any more: they are read until nothing is left.
+        for index in std::mem::take(&mut self.unread) {
+            self.turn(index, Readiness { readable: true, ending: true });
+        }
         for event in events.iter().filter(|event| event.token() != TIMER) {
             let ending = event.is_read_closed() || event.is_error();
             self.turn(event.token().0, Readiness { readable: event.is_readable(), ending });
@@ -444,7 +451,7 @@ impl Generator {
     /// How long epoll may wait; sets the timer for what has to be more punctual than that.
     fn pause(&mut self, now: u64) -> anyhow::Result<Duration> {
         let mut pause = SWEEP.min(self.plan.timeout / 4);
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.unread.is_empty() {
             return Ok(Duration::ZERO);
         }
         let soon = !self.parked.is_empty() || !self.retries.is_empty();
@@ -498,6 +505,9 @@ impl Generator {
         let mut happened = std::mem::take(&mut self.happened);
         let outcome = connection.turn(ready, &mut self.scratch, &mut happened);
         let over = connection.is_over();
+        if connection.has_more() && outcome.is_ok() && !self.unread.contains(&index) {
+            self.unread.push(index);
+        }
         if happened.is_empty() && !over && matches!(outcome, Ok(false)) {
             self.happened = happened;
             return;
