@@ -1,11 +1,12 @@
 //! `loadtest run`: load on one URL, or as a scenario says.
 
+mod output;
 mod resources;
 mod summary;
 mod watch;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -19,6 +20,7 @@ use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
 use crate::system;
 use crate::system::interrupt::{self, Interrupted};
+use output::Output;
 use summary::Noted;
 use watch::Watched;
 
@@ -33,6 +35,10 @@ const CONNECTIONS: u32 = 64;
 ///
 /// What can't be read, started or written, and a target that answers nothing.
 pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
+    let output = |option, path: &Option<PathBuf>| {
+        path.as_deref().map(|path| Output::check(option, path)).transpose()
+    };
+    let (json, page) = (output("--json", &arguments.json)?, output("--html", &arguments.html)?);
     let job = job(arguments)?;
     resources::require(&job.plan)?;
     if let Some(core) = job.core {
@@ -41,19 +47,22 @@ pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
     // From here on processes are started and stopped, which an end has to undo.
     interrupt::install()?;
     let (report, broken) = perform(job)?;
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_vec(&report).context("JSON")?;
-        std::fs::write(path, json).with_context(|| format!("{}", path.display()))?;
-    }
-    if let Some(path) = &arguments.html {
-        std::fs::write(path, html::run(&report)).with_context(|| format!("{}", path.display()))?;
-    }
     let mut out = std::io::stdout().lock();
-    out.write_all(terminal::run(&report).as_bytes()).context("standard output")?;
+    let printed = out.write_all(terminal::run(&report).as_bytes()).and_then(|()| out.flush());
     for what in &broken {
         eprintln!("loadtest: {what}");
     }
-    out.flush().context("standard output")?;
+    // Each is tried, whatever has come of those before it.
+    let as_json =
+        json.map_or(Ok(()), |file| file.write(&serde_json::to_vec(&report).context("JSON")?));
+    let as_page = page.map_or(Ok(()), |file| file.write(html::run(&report).as_bytes()));
+    for error in
+        [&as_json, &as_page].into_iter().filter_map(|written| written.as_ref().err()).skip(1)
+    {
+        eprintln!("loadtest: {error:#}");
+    }
+    as_json.and(as_page)?;
+    printed.context("standard output")?;
     Ok(broken.is_empty() && !interrupt::is_asked())
 }
 

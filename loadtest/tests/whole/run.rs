@@ -245,3 +245,37 @@ fn a_signal_ends_a_run_with_its_faults_undone_and_its_report_written() {
         assert!(page.contains("broken off after "), "{signal}");
     }
 }
+
+#[test]
+fn outputs_that_can_not_be_written_are_told_before_the_load() {
+    let backend = Backend::start();
+    let url = format!("http://{}/", backend.address);
+    let output = loadtest(&["run", &url, "--seconds", "60", "--json", "/nowhere/report.json"]);
+    let text = said(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("--json /nowhere/report.json: no file can be made in /nowhere"),
+        "{text}"
+    );
+    assert_eq!(count(&backend), 0, "there was no load");
+}
+
+#[test]
+fn the_table_is_printed_though_an_output_fails_in_the_end() {
+    let backend = Backend::start();
+    let url = format!("http://{}/", backend.address);
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("page.html");
+    let output = loadtest(
+        &[
+            &["run", &url, "--seconds", "0.2", "--json", "/dev/full", "--html"][..],
+            &[page.to_str().expect("UTF-8")],
+        ]
+        .concat(),
+    );
+    let (table, text) = (said(&output.stdout), said(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("--json /dev/full: not written: No space left"), "{text}");
+    assert!(table.contains("succeeded"), "{table}");
+    assert!(fs::read_to_string(&page).expect("a page").contains("<html"), "the other is written");
+}
