@@ -483,12 +483,16 @@ impl Generator {
         let time = Duration::from_nanos(now);
         if (failures >= HOPELESS && time > BEGINNING) || (failures > 0 && time > HOPELESS_AFTER) {
             bail!(
-                "{address} answers nothing as expected: {}: start the target, or correct its \
-                 address and what is expected of it",
-                self.stats.failure_text()
+                "{address} answers nothing as expected: {}: {}",
+                self.stats.failure_text(),
+                self.remedy()
             );
         }
         if !self.ever_connected && time > CONNECT_WITHIN.min(self.plan.timeout) {
+            let missing = self.slots.iter().filter_map(|slot| slot.connection.as_ref()?.missing());
+            if let Some(tls) = missing.into_iter().find(|missing| missing.kind == Failure::Tls) {
+                bail!("{address}: after {time:.1?}: {}", tls.detail);
+            }
             bail!(
                 "{address}: no connection came about within {:?}: is the address right, and does \
                  no packet filter stand between?",
@@ -496,6 +500,42 @@ impl Generator {
             );
         }
         Ok(())
+    }
+
+    /// What to do about the most frequent kind of failure.
+    fn remedy(&self) -> String {
+        let most = self.stats.failures.iter().max_by_key(|(_, count)| **count);
+        let kind = most.map_or(Failure::Connect, |(kind, _)| *kind);
+        let first = self.stats.first_failure.as_deref().unwrap_or_default();
+        let remedy = match kind {
+            Failure::Connect => "start the target, or correct its address",
+            Failure::Tls if first.contains("not valid for name") => {
+                "write one of the certificate's names in the URL, and the address behind --connect \
+                 (a scenario: target.connect)"
+            }
+            Failure::Tls if first.contains("UnknownIssuer") => {
+                "name the authority that vouches for the certificate: --ca FILE (a scenario: \
+                 target.tls.ca)"
+            }
+            Failure::Tls => "is that port HTTPS? correct it, or what is offered in the handshake",
+            Failure::Status => {
+                "correct the path, or say which status is right: --status (a scenario: \
+                 expect.status)"
+            }
+            Failure::Length => "say which length is right: --length (a scenario: expect.length)",
+            Failure::Digest => "say which content is right (a scenario: expect.sha256)",
+            Failure::Timeout => {
+                return format!(
+                    "nothing came within {:?}: look at the target, put less load on it, or allow \
+                     more time (a scenario: timeout)",
+                    self.plan.timeout
+                );
+            }
+            Failure::Closed | Failure::Protocol => {
+                "look at the target's log: does it speak this protocol on this port?"
+            }
+        };
+        remedy.to_owned()
     }
 
     /// Acts on what epoll said of a slot's connection.

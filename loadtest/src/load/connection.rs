@@ -151,9 +151,17 @@ impl Connection {
         Some(format!("{version} {group} {}", suite.as_str().unwrap_or("?")))
     }
 
-    /// Whether the connection is still being made.
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(self.state, State::Connecting | State::Handshaking)
+    /// What is still missing while the connection is being made.
+    pub(crate) fn missing(&self) -> Option<Failed> {
+        let (kind, what) = match self.state {
+            State::Connecting => (Failure::Connect, "the connection is not answered"),
+            State::Handshaking => (
+                Failure::Tls,
+                "TCP is connected, the TLS handshake is not answered: is that port HTTPS?",
+            ),
+            State::Open | State::Over => return None,
+        };
+        Some(Failed::new(kind, what))
     }
 
     /// Whether the peer has ended it.

@@ -307,3 +307,47 @@ fn what_is_left_of_a_large_answer_is_read_without_another_event() {
     drive_until(&mut generator, |stats| stats.requests >= 6);
     assert_eq!(generator.stats.failure_count(), 0);
 }
+
+/// A server that accepts, and says nothing.
+fn mute() -> SocketAddr {
+    server(|mut stream| {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).is_ok_and(|size| size > 0) {}
+    })
+}
+
+#[test]
+fn a_handshake_that_is_not_answered_is_a_tls_failure_with_its_cause() {
+    for reuse in [Reuse::KeepAlive, Reuse::Never] {
+        let tls = client_config(Trust::Anyone, Offer::OneSuite, false).expect("a client");
+        let load = Load { tls: Some(tls), ..load(mute(), reuse) };
+        let mut generator = Generator::new(load).expect("a generator");
+        generator.drive(Duration::from_millis(200)).expect("too early to give up");
+        generator.drain(Duration::from_millis(200)).expect("nothing comes");
+        assert_eq!(generator.stats.failures.get(&Failure::Tls), Some(&2), "{reuse:?}");
+        let first = generator.stats.first_failure.as_deref().expect("a failure");
+        assert!(first.contains("TLS handshake is not answered: is that port HTTPS?"), "{first}");
+    }
+}
+
+#[test]
+fn a_run_that_is_given_up_says_what_to_do_about_the_kind_of_failure() {
+    let given_up = |load: Load| {
+        let mut generator = Generator::new(load).expect("a generator");
+        generator.drive(Duration::from_secs(60)).expect_err("nothing succeeds").to_string()
+    };
+    let status = server(|stream| answer(stream, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"));
+    let length = server(|stream| answer(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let tls = client_config(Trust::Anyone, Offer::OneSuite, false).expect("a client");
+    let silent = Load { tls: Some(tls), ..load(mute(), Reuse::KeepAlive) };
+    let slow = load(mute(), Reuse::KeepAlive);
+    for (load, expected) in [
+        (load(status, Reuse::KeepAlive), "--status"),
+        (load(length, Reuse::KeepAlive), "--length"),
+        (silent, "is that port HTTPS?"),
+        (Load { timeout: Duration::from_millis(500), ..slow }, "allow more time"),
+    ] {
+        let said = given_up(load);
+        assert!(said.contains(expected) && !said.contains("start the target"), "{said}");
+    }
+}
