@@ -195,6 +195,8 @@ pub(crate) struct Generator {
     refreshes: VecDeque<(u64, usize)>,
     /// Connections on which something was done without an event of epoll.
     again: Vec<usize>,
+    /// Connections of which epoll will not say again that there is something to read.
+    unread: Vec<usize>,
     last_sweep: u64,
     ever_connected: bool,
     ever_succeeded: bool,
@@ -254,6 +256,7 @@ impl Generator {
             parked: VecDeque::new(),
             refreshes: VecDeque::new(),
             again: Vec::new(),
+            unread: Vec::new(),
             last_sweep: 0,
             ever_connected: false,
             ever_succeeded: false,
@@ -406,6 +409,10 @@ impl Generator {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(true),
             polled => polled.context("epoll")?,
         }
+        // Whether their ends have come is not known any more: they are read until nothing is left.
+        for index in std::mem::take(&mut self.unread) {
+            self.turn(index, Readiness { readable: true, ending: true });
+        }
         for event in events.iter().filter(|event| event.token() != TIMER) {
             let ending = event.is_read_closed() || event.is_error();
             self.turn(event.token().0, Readiness { readable: event.is_readable(), ending });
@@ -444,7 +451,7 @@ impl Generator {
     /// How long epoll may wait; sets the timer for what has to be more punctual than that.
     fn pause(&mut self, now: u64) -> anyhow::Result<Duration> {
         let mut pause = SWEEP.min(self.plan.timeout / 4);
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.unread.is_empty() {
             return Ok(Duration::ZERO);
         }
         let soon = !self.parked.is_empty() || !self.retries.is_empty();
@@ -476,12 +483,16 @@ impl Generator {
         let time = Duration::from_nanos(now);
         if (failures >= HOPELESS && time > BEGINNING) || (failures > 0 && time > HOPELESS_AFTER) {
             bail!(
-                "{address} answers nothing as expected: {}: start the target, or correct its \
-                 address and what is expected of it",
-                self.stats.failure_text()
+                "{address} answers nothing as expected: {}: {}",
+                self.stats.failure_text(),
+                self.remedy()
             );
         }
         if !self.ever_connected && time > CONNECT_WITHIN.min(self.plan.timeout) {
+            let missing = self.slots.iter().filter_map(|slot| slot.connection.as_ref()?.missing());
+            if let Some(tls) = missing.into_iter().find(|missing| missing.kind == Failure::Tls) {
+                bail!("{address}: after {time:.1?}: {}", tls.detail);
+            }
             bail!(
                 "{address}: no connection came about within {:?}: is the address right, and does \
                  no packet filter stand between?",
@@ -491,6 +502,42 @@ impl Generator {
         Ok(())
     }
 
+    /// What to do about the most frequent kind of failure.
+    fn remedy(&self) -> String {
+        let most = self.stats.failures.iter().max_by_key(|(_, count)| **count);
+        let kind = most.map_or(Failure::Connect, |(kind, _)| *kind);
+        let first = self.stats.first_failure.as_deref().unwrap_or_default();
+        let remedy = match kind {
+            Failure::Connect => "start the target, or correct its address",
+            Failure::Tls if first.contains("not valid for name") => {
+                "write one of the certificate's names in the URL, and the address behind --connect \
+                 (a scenario: target.connect)"
+            }
+            Failure::Tls if first.contains("UnknownIssuer") => {
+                "name the authority that vouches for the certificate: --ca FILE (a scenario: \
+                 target.tls.ca)"
+            }
+            Failure::Tls => "is that port HTTPS? correct it, or what is offered in the handshake",
+            Failure::Status => {
+                "correct the path, or say which status is right: --status (a scenario: \
+                 expect.status)"
+            }
+            Failure::Length => "say which length is right: --length (a scenario: expect.length)",
+            Failure::Digest => "say which content is right (a scenario: expect.sha256)",
+            Failure::Timeout => {
+                return format!(
+                    "nothing came within {:?}: look at the target, put less load on it, or allow \
+                     more time (a scenario: timeout)",
+                    self.plan.timeout
+                );
+            }
+            Failure::Closed | Failure::Protocol => {
+                "look at the target's log: does it speak this protocol on this port?"
+            }
+        };
+        remedy.to_owned()
+    }
+
     /// Acts on what epoll said of a slot's connection.
     fn turn(&mut self, index: usize, ready: Readiness) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -498,6 +545,9 @@ impl Generator {
         let mut happened = std::mem::take(&mut self.happened);
         let outcome = connection.turn(ready, &mut self.scratch, &mut happened);
         let over = connection.is_over();
+        if connection.has_more() && outcome.is_ok() && !self.unread.contains(&index) {
+            self.unread.push(index);
+        }
         if happened.is_empty() && !over && matches!(outcome, Ok(false)) {
             self.happened = happened;
             return;
@@ -567,7 +617,8 @@ fn pop_due<T>(queue: &mut VecDeque<(u64, T)>, now: u64) -> Option<(u64, T)> {
     queue.front().is_some_and(|(due, _)| *due <= now).then(|| queue.pop_front())?
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+/// A time in nanoseconds.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -20,6 +20,7 @@ mod system;
 use std::process::ExitCode;
 
 use clap::Parser;
+use system::interrupt;
 
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
@@ -38,10 +39,14 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
+        Ok(false) if interrupt::is_asked() => ExitCode::from(interrupt::STATUS),
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("loadtest: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<interrupt::Interrupted>() {
+                true => ExitCode::from(interrupt::STATUS),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

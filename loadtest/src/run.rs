@@ -1,11 +1,12 @@
 //! `loadtest run`: load on one URL, or as a scenario says.
 
+mod output;
 mod resources;
 mod summary;
 mod watch;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -18,6 +19,8 @@ use crate::report::progress::Progress;
 use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
 use crate::system;
+use crate::system::interrupt::{self, Interrupted};
+use output::Output;
 use summary::Noted;
 use watch::Watched;
 
@@ -32,26 +35,35 @@ const CONNECTIONS: u32 = 64;
 ///
 /// What can't be read, started or written, and a target that answers nothing.
 pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<bool> {
+    let output = |option, path: &Option<PathBuf>| {
+        path.as_deref().map(|path| Output::check(option, path)).transpose()
+    };
+    let (json, page) = (output("--json", &arguments.json)?, output("--html", &arguments.html)?);
     let job = job(arguments)?;
     resources::require(&job.plan)?;
     if let Some(core) = job.core {
         system::pin(core)?;
     }
+    // From here on processes are started and stopped, which an end has to undo.
+    interrupt::install()?;
     let (report, broken) = perform(job)?;
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_vec(&report).context("JSON")?;
-        std::fs::write(path, json).with_context(|| format!("{}", path.display()))?;
-    }
-    if let Some(path) = &arguments.html {
-        std::fs::write(path, html::run(&report)).with_context(|| format!("{}", path.display()))?;
-    }
     let mut out = std::io::stdout().lock();
-    out.write_all(terminal::run(&report).as_bytes()).context("standard output")?;
+    let printed = out.write_all(terminal::run(&report).as_bytes()).and_then(|()| out.flush());
     for what in &broken {
         eprintln!("loadtest: {what}");
     }
-    out.flush().context("standard output")?;
-    Ok(broken.is_empty())
+    // Each is tried, whatever has come of those before it.
+    let as_json =
+        json.map_or(Ok(()), |file| file.write(&serde_json::to_vec(&report).context("JSON")?));
+    let as_page = page.map_or(Ok(()), |file| file.write(html::run(&report).as_bytes()));
+    for error in
+        [&as_json, &as_page].into_iter().filter_map(|written| written.as_ref().err()).skip(1)
+    {
+        eprintln!("loadtest: {error:#}");
+    }
+    as_json.and(as_page)?;
+    printed.context("standard output")?;
+    Ok(broken.is_empty() && !interrupt::is_asked())
 }
 
 /// The job that the command line asks for.
@@ -150,8 +162,9 @@ fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
     let mut watched = Watched::begin(&job.processes, Some(&stage))?;
     let mut noted = Noted::default();
     let outcome = drive(&job, &mut generator, &mut stage, &mut watched, &mut noted);
+    let ended = unless_interrupted(outcome, generator.began());
     let undone = stage.finish();
-    outcome?;
+    noted.broken_off = ended?;
     noted.notes.extend(undone?);
     let counted = generator.accounts.as_ref().map_or(Ok(0), |a| a.total().map(|t| t.requests))?;
     let processes = watched.finish(counted);
@@ -178,23 +191,42 @@ fn datagrams(
         let due = stage.next_due().unwrap_or(length).max(now + Duration::from_millis(1));
         let stop = (now + watch::EVERY).min(length).min(due);
         let waited = system::wanted_core();
-        driver.drive((began + stop).saturating_duration_since(Instant::now()))?;
-        now = began.elapsed().max(stop);
+        let driven = driver.drive((began + stop).saturating_duration_since(Instant::now()));
+        noted.broken_off = unless_interrupted(driven, began)?;
+        now = noted.broken_off.unwrap_or_else(|| began.elapsed().max(stop));
         if let (Some(before), Some(after)) = (waited, system::wanted_core()) {
             noted.wanted_core += after.saturating_sub(before);
         }
         watched.sample(now, true, Some(&stage));
         let figure = format!("{} sent, {} back", driver.counts.sent, driver.counts.received);
         progress.show(now.as_secs_f64() / length.as_secs_f64(), &job.name, &figure);
+        if noted.broken_off.is_some() {
+            break;
+        }
     }
     noted.counted = now;
-    driver.drain(job.plan.timeout)?;
+    if noted.broken_off.is_none() {
+        noted.broken_off = unless_interrupted(driver.drain(job.plan.timeout), began)?;
+    }
     noted.notes.extend(stage.finish()?);
     let operations = if config.echo { driver.counts.received } else { driver.counts.sent };
     let processes = watched.finish(operations);
     let report = summary::of_datagrams(job, &driver.counts, config.echo, noted, processes);
     let broken = summary::broken(&job.limits, &report);
     Ok((report, broken))
+}
+
+/// What came of a stretch of load: when it was broken off, counted from its beginning, if the user
+/// or the system has asked for that.
+fn unless_interrupted(
+    outcome: anyhow::Result<()>,
+    began: Instant,
+) -> anyhow::Result<Option<Duration>> {
+    match outcome {
+        Ok(()) => Ok(None),
+        Err(error) if error.is::<Interrupted>() => Ok(Some(began.elapsed())),
+        Err(error) => Err(error),
+    }
 }
 
 /// Drives the load from stop to stop: at each, clocks are read and faults happen.
@@ -226,9 +258,9 @@ fn drive(
                 stop = stop.min(due.max(now + Duration::from_millis(1)));
             }
             let waited = system::wanted_core();
-            generator.drive_to(began + stop)?;
+            let driven = generator.drive_to(began + stop);
             let before = now;
-            now = began.elapsed().max(stop);
+            now = if driven.is_ok() { began.elapsed().max(stop) } else { began.elapsed() };
             let latest = generator.accounts.as_ref().and_then(|accounts| accounts.latest());
             let figure = latest.map_or(String::new(), |slice| {
                 let rate = slice.succeeded as f64 / job.plan.slice.map_or(1.0, |s| s.as_secs_f64());
@@ -243,6 +275,7 @@ fn drive(
                     noted.wanted_core += after.saturating_sub(before);
                 }
             }
+            driven?;
         }
     }
     drain(job, generator, stage, noted, began)

@@ -17,6 +17,9 @@ use super::session::http1::Http1;
 use super::session::{Event, Operation, Session, Ticket};
 use super::stats::Failure;
 
+/// Bytes taken from one connection before others, time-outs and the run's end have their turn.
+const BUDGET: usize = 1 << 20;
+
 /// A failure with its words.
 #[derive(Clone, Debug)]
 pub(crate) struct Failed {
@@ -90,6 +93,8 @@ pub(crate) struct Connection {
     /// Bytes that the socket, or TLS, has not taken yet, from `taken` on.
     out: Vec<u8>,
     taken: usize,
+    /// Whether the last turn ended with its budget, and not with all that there was to read.
+    has_more: bool,
 }
 
 impl Connection {
@@ -126,6 +131,7 @@ impl Connection {
             session,
             out: Vec::new(),
             taken: 0,
+            has_more: false,
         })
     }
 
@@ -145,14 +151,27 @@ impl Connection {
         Some(format!("{version} {group} {}", suite.as_str().unwrap_or("?")))
     }
 
-    /// Whether the connection is still being made.
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(self.state, State::Connecting | State::Handshaking)
+    /// What is still missing while the connection is being made.
+    pub(crate) fn missing(&self) -> Option<Failed> {
+        let (kind, what) = match self.state {
+            State::Connecting => (Failure::Connect, "the connection is not answered"),
+            State::Handshaking => (
+                Failure::Tls,
+                "TCP is connected, the TLS handshake is not answered: is that port HTTPS?",
+            ),
+            State::Open | State::Over => return None,
+        };
+        Some(Failed::new(kind, what))
     }
 
     /// Whether the peer has ended it.
     pub(crate) fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    /// Whether there may be something left to read of which epoll will not speak again.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// How many operations may be started now.
@@ -283,7 +302,13 @@ impl Connection {
         scratch: &mut [u8],
         events: &mut Vec<Event>,
     ) -> Result<(), Failed> {
+        self.has_more = false;
+        let mut taken = 0;
         while self.state != State::Over {
+            if taken >= BUDGET {
+                self.has_more = true;
+                return Ok(());
+            }
             let size = match self.stream.read(scratch) {
                 Ok(size) => size,
                 Err(error) if would_block(&error) => return Ok(()),
@@ -292,6 +317,7 @@ impl Connection {
             if size == 0 {
                 return self.ended("end of stream", events);
             }
+            taken += size;
             let bytes = scratch.get(..size).unwrap_or_default();
             match self.tls {
                 Some(_) => self.receive_tls(bytes, events)?,

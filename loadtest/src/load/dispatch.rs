@@ -193,6 +193,10 @@ impl Generator {
     pub(super) fn next_op(&mut self, index: usize, now: u64) -> Option<Op> {
         let is_open_loop = self.is_open_loop();
         let slot = self.slots.get_mut(index)?;
+        if self.draining && !is_open_loop && self.plan.reuse.is_kept() {
+            // The connection stands; what would begin on it now was due to begin after the end.
+            slot.pending.take_if(|op| op.attempts == 0);
+        }
         if let Some(mut op) = slot.pending.take() {
             if !is_open_loop && self.plan.reuse.is_kept() && op.attempts == 0 {
                 // The connection's making belongs to no operation.

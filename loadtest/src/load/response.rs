@@ -14,6 +14,11 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Longest line with a chunk's size.
 const MAX_SIZE_LINE: usize = 256;
 
+/// Most interim answers (100 to 199) before the final one.
+const MAX_INTERIM: u32 = 32;
+/// Bytes of all trailers together.
+const MAX_TRAILERS: usize = 64 * 1024;
+
 /// Why bytes from the target are no HTTP/1.1 response.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum ResponseError {
@@ -23,6 +28,12 @@ pub(crate) enum ResponseError {
     /// The head is longer than this client waits for.
     #[error("response head longer than {MAX_HEAD} bytes")]
     HeadTooLong,
+    /// Interim answers without end.
+    #[error("more than {MAX_INTERIM} interim responses, the last with status {0}")]
+    Interim(u16),
+    /// Trailers without end.
+    #[error("trailers of more than {MAX_TRAILERS} bytes")]
+    Trailers,
     /// Content-Length is no number, or there are several.
     #[error("bad Content-Length")]
     ContentLength,
@@ -70,6 +81,10 @@ enum Phase {
 pub(crate) struct ResponseReader {
     phase: Phase,
     status: u16,
+    /// Interim answers so far.
+    interim: u32,
+    /// Bytes of trailers so far.
+    trailers: usize,
     length: u64,
     keep_alive: bool,
     head_request: bool,
@@ -87,6 +102,8 @@ impl ResponseReader {
         Self {
             phase: Phase::Head,
             status: 0,
+            interim: 0,
+            trailers: 0,
             length: 0,
             keep_alive: true,
             head_request,
@@ -102,6 +119,7 @@ impl ResponseReader {
     pub(crate) fn restart(&mut self, head_request: bool, hashed: bool, counted: Option<&str>) {
         self.phase = Phase::Head;
         self.status = 0;
+        (self.interim, self.trailers) = (0, 0);
         self.length = 0;
         self.keep_alive = true;
         self.head_request = head_request;
@@ -225,6 +243,10 @@ impl ResponseReader {
         };
         let status = response.code.unwrap_or_default();
         if (100..200).contains(&status) && status != 101 {
+            self.interim += 1;
+            if self.interim > MAX_INTERIM {
+                return Err(ResponseError::Interim(status));
+            }
             return Ok(Some(size)); // interim: the phase stays Head for the final one
         }
         let mut content_length = None;
@@ -291,6 +313,10 @@ impl ResponseReader {
             Phase::ChunkEnd if line.is_empty() => Phase::ChunkSize,
             Phase::ChunkEnd => return Err(ResponseError::ChunkEnd),
             phase => {
+                self.trailers += line.len() + 2;
+                if self.trailers > MAX_TRAILERS {
+                    return Err(ResponseError::Trailers);
+                }
                 done = line.is_empty();
                 phase
             }
@@ -371,6 +397,15 @@ mod tests {
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
             &[received(204, 0, true)],
         );
+    }
+
+    #[test]
+    fn interim_responses_and_trailers_without_end_are_told() {
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(33);
+        assert_eq!(read_in_pieces(&interim, 10), Err(ResponseError::Interim(100)));
+        let head: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        let trailers = [head, &b"a: b\r\n".repeat(20_000)].concat();
+        assert_eq!(read_in_pieces(&trailers, 1000), Err(ResponseError::Trailers));
     }
 
     #[test]

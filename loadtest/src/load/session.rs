@@ -15,6 +15,9 @@ pub(crate) mod websocket;
 use super::connection::Failed;
 use super::stats::Failure;
 
+/// Bytes of answers to a peer's pings and settings that may wait to be sent.
+const MAX_OWED: usize = 64 * 1024;
+
 /// Names one operation under way on a connection; unique on it for as long as it is under way.
 pub(crate) type Ticket = u32;
 

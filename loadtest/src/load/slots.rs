@@ -391,14 +391,17 @@ impl Generator {
             kind: Failure::Timeout,
             detail: format!("{what} within {:?}", self.plan.timeout),
         };
-        let (silent, unopened) = (failed("nothing complete"), failed("no connection made"));
+        let silent = failed("nothing complete");
         let unsent = failed("no connection had room for it");
         for index in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(index) else { break };
             let Some(connection) = &slot.connection else { continue };
             if slot.is_new && is_late(slot.pending.map_or(slot.opened, |op| op.since)) {
-                let why = if connection.is_opening() { &unopened } else { &silent };
-                self.lose(index, why, now);
+                let missing = connection.missing().map(|missing| Failed {
+                    detail: format!("after {:?}: {}", self.plan.timeout, missing.detail),
+                    ..missing
+                });
+                self.lose(index, missing.as_ref().unwrap_or(&silent), now);
                 continue;
             }
             let tickets = if slot.live > 0 { slot.overdue(is_late) } else { Vec::new() };
@@ -429,7 +432,9 @@ impl Generator {
         let mut any =
             !self.retries.is_empty() || self.groups.iter().any(|group| !group.waiting.is_empty());
         for slot in &mut self.slots {
-            if slot.live > 0 || (is_open_loop && slot.pending.is_some()) {
+            // A connection that is being made for an operation is waited for as well.
+            let is_opening = slot.is_new && slot.connection.is_some();
+            if slot.live > 0 || (slot.pending.is_some() && (is_open_loop || is_opening)) {
                 any = true;
             } else if !is_open_loop && slot.connection.is_some() {
                 slot.clear();
@@ -444,11 +449,18 @@ impl Generator {
         self.fail_waiting();
         let detail = format!("not complete {within:?} after the end of the load");
         let failed = Failed { kind: Failure::Timeout, detail };
-        let ops: Vec<Op> = self.slots.iter_mut().flat_map(Slot::take_all).collect();
+        let of_slot = |slot: &mut Slot| {
+            let missing = slot.connection.as_ref().and_then(Connection::missing);
+            (missing, slot.take_all())
+        };
+        let rest: Vec<(Option<Failed>, Vec<Op>)> = self.slots.iter_mut().map(of_slot).collect();
         self.retries.clear();
         self.plan.retries.times = 0;
-        for op in ops {
-            self.failed(op, &failed, now);
+        for (missing, ops) in rest {
+            let why = missing.as_ref().unwrap_or(&failed);
+            for op in ops {
+                self.failed(op, why, now);
+            }
         }
     }
 }

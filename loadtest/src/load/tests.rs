@@ -261,3 +261,93 @@ fn a_server_that_no_authority_vouches_for_is_a_tls_failure() {
     let trust = Trust::from_pem_file(file.path()).expect("authorities");
     assert_fails_as(Failure::Tls, tls_load(&server, trust, Reuse::KeepAlive, false));
 }
+
+/// A server that sends without pause, as long as the client takes it.
+fn flood(head: &'static [u8], piece: &'static [u8]) -> SocketAddr {
+    server(move |mut stream| {
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer);
+        let pieces = piece.repeat(64 * 1024 / piece.len());
+        let mut sent = stream.write_all(head);
+        while sent.is_ok() {
+            sent = stream.write_all(&pieces);
+        }
+    })
+}
+
+#[test]
+fn a_target_that_sends_without_pause_does_not_keep_a_load_from_its_time() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let address = flood(head, b"1\r\nx\r\n");
+    let load = Load { timeout: Duration::from_millis(200), ..load(address, Reuse::KeepAlive) };
+    let mut generator = Generator::new(load).expect("a generator");
+    let began = Instant::now();
+    generator.drive(Duration::from_millis(600)).expect("the load runs");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let failures = &generator.stats.failures;
+    assert!(failures.contains_key(&Failure::Timeout), "{failures:?}");
+}
+
+#[test]
+fn interim_answers_without_end_are_a_protocol_failure() {
+    let address = flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_fails_as(Failure::Protocol, load(address, Reuse::KeepAlive));
+}
+
+#[test]
+fn what_is_left_of_a_large_answer_is_read_without_another_event() {
+    const SIZE: usize = 5 << 20;
+    let address = server(|mut stream| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").into_bytes();
+        answer(&mut stream, &[head, vec![b'x'; SIZE]].concat());
+    });
+    let mut load = load(address, Reuse::KeepAlive);
+    load.requests[0].length = Some(SIZE as u64);
+    let mut generator = Generator::new(load).expect("a generator");
+    drive_until(&mut generator, |stats| stats.requests >= 6);
+    assert_eq!(generator.stats.failure_count(), 0);
+}
+
+/// A server that accepts, and says nothing.
+fn mute() -> SocketAddr {
+    server(|mut stream| {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).is_ok_and(|size| size > 0) {}
+    })
+}
+
+#[test]
+fn a_handshake_that_is_not_answered_is_a_tls_failure_with_its_cause() {
+    for reuse in [Reuse::KeepAlive, Reuse::Never] {
+        let tls = client_config(Trust::Anyone, Offer::OneSuite, false).expect("a client");
+        let load = Load { tls: Some(tls), ..load(mute(), reuse) };
+        let mut generator = Generator::new(load).expect("a generator");
+        generator.drive(Duration::from_millis(200)).expect("too early to give up");
+        generator.drain(Duration::from_millis(200)).expect("nothing comes");
+        assert_eq!(generator.stats.failures.get(&Failure::Tls), Some(&2), "{reuse:?}");
+        let first = generator.stats.first_failure.as_deref().expect("a failure");
+        assert!(first.contains("TLS handshake is not answered: is that port HTTPS?"), "{first}");
+    }
+}
+
+#[test]
+fn a_run_that_is_given_up_says_what_to_do_about_the_kind_of_failure() {
+    let given_up = |load: Load| {
+        let mut generator = Generator::new(load).expect("a generator");
+        generator.drive(Duration::from_secs(60)).expect_err("nothing succeeds").to_string()
+    };
+    let status = server(|stream| answer(stream, b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"));
+    let length = server(|stream| answer(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    let tls = client_config(Trust::Anyone, Offer::OneSuite, false).expect("a client");
+    let silent = Load { tls: Some(tls), ..load(mute(), Reuse::KeepAlive) };
+    let slow = load(mute(), Reuse::KeepAlive);
+    for (load, expected) in [
+        (load(status, Reuse::KeepAlive), "--status"),
+        (load(length, Reuse::KeepAlive), "--length"),
+        (silent, "is that port HTTPS?"),
+        (Load { timeout: Duration::from_millis(500), ..slow }, "allow more time"),
+    ] {
+        let said = given_up(load);
+        assert!(said.contains(expected) && !said.contains("start the target"), "{said}");
+    }
+}

@@ -24,10 +24,24 @@ pub(super) struct Noted {
     pub(super) counted: Duration,
     /// Time in it in which the generator ran, or waited for a core.
     pub(super) wanted_core: Duration,
+    /// When the load was broken off, counted from its beginning, if it was.
+    pub(super) broken_off: Option<Duration>,
     /// What happened when.
     pub(super) events: Vec<TimedEvent>,
     /// What a reader has to know.
     pub(super) notes: Vec<String>,
+}
+
+impl Noted {
+    /// What a reader has to know before all else, if the load was broken off.
+    fn broken_off_note(&self) -> Option<String> {
+        self.broken_off.map(|after| {
+            format!(
+                "broken off after {:.1} s: what was not over by then is not counted",
+                after.as_secs_f64()
+            )
+        })
+    }
 }
 
 /// What limited a run other than the target.
@@ -70,7 +84,7 @@ pub(super) fn of_datagrams(
     let seconds = noted.counted.as_secs_f64();
     let (succeeded, failed) =
         if is_echoed { (counts.received, counts.lost()) } else { (counts.sent, 0) };
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = noted.broken_off_note().into_iter().collect();
     if seconds > 0.0 && noted.wanted_core.as_secs_f64() / seconds >= SATURATED {
         notes
             .push("limited by the generator: its core was full; give it one of its own".to_owned());
@@ -154,6 +168,7 @@ pub(super) fn report(
         tls: generator.tls_seen().clone(),
         ..RunReport::default()
     };
+    report.notes.extend(noted.broken_off_note());
     report.notes.extend(limited(generator, &noted, &processes));
     report.notes.extend(noted.notes);
     if generator.lost_connections > 0 {
@@ -170,9 +185,14 @@ pub(super) fn report(
         ));
     }
     let profile = job.plan.profile();
-    let end = generator.now();
+    let broken_off = noted.broken_off.map(crate::load::nanoseconds);
+    let end = broken_off.unwrap_or_else(|| generator.now().max(profile.end()));
     if let Some(accounts) = &mut generator.accounts {
-        let phases: Vec<_> = profile.phases().collect();
+        let phases: Vec<_> = profile
+            .phases()
+            .filter(|(_, start, _)| *start < end)
+            .map(|(phase, start, planned)| (phase, start, planned.min(end)))
+            .collect();
         let seconds = |start: u64, end: u64| (end - start) as f64 / 1e9;
         report.seconds =
             phases.iter().filter(|(p, ..)| p.counted).map(|(_, s, e)| seconds(*s, *e)).sum();
@@ -186,7 +206,7 @@ pub(super) fn report(
                 value: tally(stats, seconds(*start, *end)),
             })
             .collect();
-        report.series = accounts.series(end.max(profile.end()));
+        report.series = accounts.series(end);
         report.backends = std::mem::take(&mut accounts.backends);
     }
     report.events = noted.events;

@@ -3,16 +3,29 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::{Context, bail};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use anyhow::Context;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use thiserror::Error;
+
+/// The exit status of a command that was broken off.
+pub(crate) const STATUS: u8 = 130;
+
+/// The user or the system has asked for the end.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
 
 static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on SIGINT and SIGTERM are only noted; a second one ends the process at once.
+/// From now on SIGINT, SIGTERM and SIGHUP are only noted; a second one ends the process at once.
+///
+/// # Errors
+///
+/// The system takes no handler for a signal.
 pub(crate) fn install() -> anyhow::Result<()> {
     let asked = ASKED.get_or_init(Arc::default);
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: the first signal finds the flag unset and sets it after this look.
         flag::register_conditional_default(signal, asked.clone()).context("signals")?;
         flag::register(signal, asked.clone()).context("signals")?;
@@ -26,9 +39,13 @@ pub(crate) fn is_asked() -> bool {
 }
 
 /// An error once the end was asked for.
+///
+/// # Errors
+///
+/// [`Interrupted`].
 pub(crate) fn check() -> anyhow::Result<()> {
     if is_asked() {
-        bail!("interrupted");
+        return Err(Interrupted.into());
     }
     Ok(())
 }

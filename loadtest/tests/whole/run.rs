@@ -3,10 +3,13 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::shared::{Backend, loadtest, run_scenario, said};
+use crate::shared::{Backend, LOADTEST, eventually, loadtest, run_scenario, said};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Writes a scenario, runs it, and reads its report.
@@ -184,4 +187,95 @@ fn more_connections_than_files_or_ports_are_refused_with_what_to_do() {
     let files = said.contains("1000064 open files are needed") && said.contains("ulimit -Hn");
     let ports = said.contains("1000000 ports are needed") && said.contains("target.sources");
     assert!(files || ports, "{said}");
+}
+
+/// The state of a process, as /proc has it; nothing if there is none.
+fn state(pid: i32) -> Option<char> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn a_signal_ends_a_run_with_its_faults_undone_and_its_report_written() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let backend = Backend::start();
+        let party = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn();
+        let mut party = party.expect("sleep starts");
+        let pid = party.id().cast_signed();
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        let text = format!(
+            "parties: [{{name: asleep, pid: {pid}}}]\n\
+             faults: [{{at: 200ms, party: asleep, action: pause, for: 50s}}]\n\
+             target: {{url: \"http://{}/\"}}\nload: {{closed: {{connections: 2}}}}\n\
+             phases: [{{name: first, duration: 40s}}, {{name: never, duration: 40s}}]\n",
+            backend.address
+        );
+        fs::write(file("long.yaml"), text).expect("written");
+        let run = Command::new(LOADTEST)
+            .arg("run")
+            .arg(file("long.yaml"))
+            .arg("--json")
+            .arg(file("report.json"))
+            .arg("--html")
+            .arg(file("report.html"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("loadtest runs");
+        eventually("the party is not paused", || state(pid) == Some('T'));
+        kill(Pid::from_raw(run.id().cast_signed()), signal).expect("sent");
+        let output = run.wait_with_output().expect("ended");
+        let is_stopped = state(pid) == Some('T');
+        party.kill().expect("ended");
+        party.wait().expect("ended");
+        assert_eq!(output.status.code(), Some(130), "{signal}: {}", said(&output.stderr));
+        assert!(!is_stopped, "{signal}: the party is left stopped");
+        assert!(said(&output.stdout).contains("broken off after"), "{}", said(&output.stdout));
+        let json = fs::read(file("report.json")).expect("a report");
+        let report: Value = serde_json::from_slice(&json).expect("JSON");
+        let note = report["notes"][0].as_str().expect("a note");
+        assert!(note.starts_with("broken off after "), "{signal}: {note}");
+        let seconds = report["seconds"].as_f64().expect("a time");
+        assert!(seconds > 0.1 && seconds < 40.0, "{signal}: {seconds}");
+        assert_eq!(report["phases"].as_array().map(Vec::len), Some(1), "{report}");
+        assert!(report["total"]["succeeded"].as_u64() > Some(0), "{report}");
+        let page = fs::read_to_string(file("report.html")).expect("a page");
+        assert!(page.contains("broken off after "), "{signal}");
+    }
+}
+
+#[test]
+fn outputs_that_can_not_be_written_are_told_before_the_load() {
+    let backend = Backend::start();
+    let url = format!("http://{}/", backend.address);
+    let output = loadtest(&["run", &url, "--seconds", "60", "--json", "/nowhere/report.json"]);
+    let text = said(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("--json /nowhere/report.json: no file can be made in /nowhere"),
+        "{text}"
+    );
+    assert_eq!(count(&backend), 0, "there was no load");
+}
+
+#[test]
+fn the_table_is_printed_though_an_output_fails_in_the_end() {
+    let backend = Backend::start();
+    let url = format!("http://{}/", backend.address);
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("page.html");
+    let output = loadtest(
+        &[
+            &["run", &url, "--seconds", "0.2", "--json", "/dev/full", "--html"][..],
+            &[page.to_str().expect("UTF-8")],
+        ]
+        .concat(),
+    );
+    let (table, text) = (said(&output.stdout), said(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("--json /dev/full: not written: No space left"), "{text}");
+    assert!(table.contains("succeeded"), "{table}");
+    assert!(fs::read_to_string(&page).expect("a page").contains("<html"), "the other is written");
 }

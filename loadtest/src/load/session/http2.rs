@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use foldhash::fast::FixedState;
 
 use super::digest::Digest;
-use super::{Event, Operation, Prepared, Received, Session, Ticket, failed};
+use super::{Event, MAX_OWED, Operation, Prepared, Received, Session, Ticket, failed};
 use crate::load::connection::Failed;
 use crate::load::stats::Failure;
 use frame::{DEFAULT_WINDOW, HEAD, Head, MAX_PAYLOAD, MAX_WINDOW, PREFACE, code, flag, kind};
@@ -35,6 +35,10 @@ const WINDOW: i64 = 1 << 30;
 const STREAMS_AT_FIRST: usize = 100;
 /// Bytes of one block of fields, over all its frames.
 const MAX_BLOCK: usize = 256 * 1024;
+/// Frames in a row that bring nothing: empty DATA or CONTINUATION.
+const MAX_EMPTY: u32 = 1000;
+/// Most interim answers (100 to 199) before the final one.
+const MAX_INTERIM: u32 = 32;
 /// Bytes left in `out` at once.
 const PIECE: usize = 256 * 1024;
 /// The last stream that a client can open.
@@ -66,6 +70,10 @@ pub(crate) struct Http2 {
     /// Whether the next block must say that this side uses no dynamic table.
     renounce_table: bool,
     closing: bool,
+    /// Empty frames since one that brought something.
+    empty: u32,
+    /// Bytes of answers to PING and SETTINGS since all that was to be sent had been.
+    owed: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +116,8 @@ impl Http2 {
             unreturned: 0,
             renounce_table: false,
             closing: false,
+            empty: 0,
+            owed: 0,
         }
     }
 
@@ -132,6 +142,7 @@ impl Http2 {
         {
             return Err(protocol(format!("no CONTINUATION behind HEADERS of stream {stream}")));
         }
+        self.count_empty(head)?;
         if head.kind != kind::DATA {
             return Ok(Reading::Payload(head));
         }
@@ -149,6 +160,42 @@ impl Http2 {
         }
         let (stream, left) = (head.stream, head.length);
         Ok(Reading::Content { stream, left, ends: head.has(flag::END_STREAM) })
+    }
+
+    /// An error if frames without end bring nothing.
+    fn count_empty(&mut self, head: Head) -> Result<(), Failed> {
+        let (name, ends) = match head.kind {
+            kind::DATA => ("DATA", flag::END_STREAM),
+            kind::CONTINUATION => ("CONTINUATION", flag::END_HEADERS),
+            kind::HEADERS => {
+                self.empty = 0;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        if head.has(ends) || head.length > 0 {
+            self.empty = 0;
+            return Ok(());
+        }
+        self.empty += 1;
+        match self.empty > MAX_EMPTY {
+            true => Err(protocol(format!("more than {MAX_EMPTY} empty {name} frames in a row"))),
+            false => Ok(()),
+        }
+    }
+
+    /// An error if answers to the peer's frames wait unsent without end; `name` is what they are.
+    fn owe(&mut self, name: &str, size: usize, out: &[u8]) -> Result<(), Failed> {
+        if out.is_empty() {
+            self.owed = 0;
+        }
+        self.owed += size;
+        match self.owed > MAX_OWED {
+            true => Err(protocol(format!(
+                "{name} floods: more than {MAX_OWED} bytes of answers to it wait unsent"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// An error unless this client has opened the stream, now or earlier.
@@ -218,6 +265,7 @@ impl Http2 {
             kind::PING if head.stream != 0 || payload.len() != 8 => Err(protocol("malformed PING")),
             kind::PING => {
                 if !head.has(flag::ACK) {
+                    self.owe("PING", HEAD + 8, out)?;
                     put_head(8, kind::PING, flag::ACK, 0, out);
                     out.extend_from_slice(payload);
                 }
@@ -273,6 +321,7 @@ impl Http2 {
                 _ => {}
             }
         }
+        self.owe("SETTINGS", HEAD, out)?;
         put_head(0, kind::SETTINGS, flag::ACK, 0, out);
         self.pump(out);
         Ok(())
@@ -351,7 +400,13 @@ impl Http2 {
             (Phase::Waiting, None, Some(100..=199)) if ends => {
                 Some("an interim answer is the last")
             }
-            (Phase::Waiting, None, Some(100..=199)) => return Ok(()),
+            (Phase::Waiting, None, Some(100..=199)) => {
+                stream.interim += 1;
+                if stream.interim <= MAX_INTERIM {
+                    return Ok(());
+                }
+                Some("too many interim answers")
+            }
             (Phase::Waiting, None, Some(status)) => {
                 stream.phase = Phase::Content;
                 stream.received.status = status;
@@ -508,6 +563,7 @@ impl Session for Http2 {
             is_head: *is_head,
             counted_name: self.counted_name(operation.expect.counted_header.as_ref()),
             phase: Phase::Waiting,
+            interim: 0,
             received: Received::default(),
             promised: None,
             digest: Digest::new(operation.expect.sha256.is_some()),

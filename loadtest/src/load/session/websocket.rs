@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::digest::Digest;
-use super::{Event, Operation, Prepared, Received, Session, Ticket, failed};
+use super::{Event, MAX_OWED, Operation, Prepared, Received, Session, Ticket, failed};
 use crate::load::connection::Failed;
 use crate::load::stats::Failure;
 use frame::{Head, Masks, opcode};
@@ -25,6 +25,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Bytes of the answer to the upgrade.
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
+/// Bytes of a control frame's head, its mask with it.
+const CONTROL_HEAD: usize = 6;
 /// Bytes left in `out` at once.
 const PIECE: usize = 256 * 1024;
 
@@ -89,6 +91,7 @@ impl Upgrade {
             pending: VecDeque::new(),
             sending: VecDeque::new(),
             controls: Vec::new(),
+            owed: 0,
             masks: Masks::default(),
         }
     }
@@ -113,6 +116,8 @@ pub(crate) struct WebSocket {
     sending: VecDeque<Outgoing>,
     /// Control frames that wait for the end of the message that is being sent.
     controls: Vec<u8>,
+    /// Bytes of answers to pings since all that was to be sent had been.
+    owed: usize,
     masks: Masks,
 }
 
@@ -254,7 +259,18 @@ impl WebSocket {
         events: &mut Vec<Event>,
     ) -> Result<(), Failed> {
         match kind {
-            opcode::PING => self.put_control(opcode::PONG, payload, out),
+            opcode::PING => {
+                if out.is_empty() {
+                    self.owed = self.controls.len();
+                }
+                self.owed += payload.len() + CONTROL_HEAD;
+                if self.owed > MAX_OWED {
+                    return Err(protocol(format!(
+                        "ping floods: more than {MAX_OWED} bytes of pongs wait unsent"
+                    )));
+                }
+                self.put_control(opcode::PONG, payload, out);
+            }
             opcode::CLOSE => {
                 let reason = match payload.split_first_chunk() {
                     Some((code, reason)) => {
@@ -288,10 +304,7 @@ impl WebSocket {
     fn put_control(&mut self, kind: u8, payload: &[u8], out: &mut Vec<u8>) {
         let mask = self.masks.next();
         if self.is_mid_message() {
-            // One message's worth of pings answered is enough; the peer sees the last ones.
-            if self.controls.len() < PIECE {
-                frame::put(kind, payload, mask, &mut self.controls);
-            }
+            frame::put(kind, payload, mask, &mut self.controls);
         } else {
             frame::put(kind, payload, mask, out);
         }

@@ -23,6 +23,8 @@ pub(super) struct Stream {
     pub(super) counted_name: Option<usize>,
     /// What has come of the answer.
     pub(super) phase: Phase,
+    /// Interim answers so far.
+    pub(super) interim: u32,
     /// What the answer was so far.
     pub(super) received: Received,
     /// What `content-length` promises.

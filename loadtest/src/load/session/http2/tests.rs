@@ -485,3 +485,48 @@ fn nginx_ends_the_connection_after_its_number_of_requests() {
     pumped.run_until(|events| events.iter().any(is_closing)).expect("GOAWAY");
     assert_eq!(pumped.session.capacity(), 0);
 }
+
+/// What a session with one GET under way says of bytes that never end the answer.
+#[track_caller]
+fn assert_floods(bytes: &[u8], expected: &str) {
+    let mut session = waiting(1);
+    let failed = feed(&mut session, bytes, 16 * 1024).expect_err("a flood");
+    assert_eq!(failed.kind, Failure::Protocol, "{failed:?}");
+    assert!(failed.detail.contains(expected), "{failed:?}");
+}
+
+#[test]
+fn frames_without_end_that_bring_nothing_are_a_failure() {
+    let head = frame(kind::HEADERS, flag::END_HEADERS, 1, &block(&[(":status", "200")]));
+    let empty = |kind: u8| frame(kind, 0, 1, b"").repeat(2000);
+    let data = [settings(&[]), head, empty(kind::DATA)].concat();
+    assert_floods(&data, "more than 1000 empty DATA frames in a row");
+    let open = frame(kind::HEADERS, 0, 1, b"");
+    let continued = [settings(&[]), open, empty(kind::CONTINUATION)].concat();
+    assert_floods(&continued, "more than 1000 empty CONTINUATION frames in a row");
+}
+
+#[test]
+fn pings_and_settings_whose_answers_are_not_taken_are_a_failure() {
+    let pings = [settings(&[]), frame(kind::PING, 0, 0, b"12345678").repeat(5000)].concat();
+    assert_floods(&pings, "PING floods: more than 65536 bytes");
+    assert_floods(&settings(&[]).repeat(10_000), "SETTINGS floods: more than 65536 bytes");
+    // Answers that leave are no flood, however many there are.
+    let mut session = waiting(1);
+    let (mut out, mut events) = (Vec::new(), Vec::new());
+    session.receive(&settings(&[]), &mut out, &mut events).expect("settings");
+    for _ in 0..10_000 {
+        out.clear();
+        let ping = frame(kind::PING, 0, 0, b"12345678");
+        session.receive(&ping, &mut out, &mut events).expect("a ping");
+    }
+}
+
+#[test]
+fn interim_answers_without_end_fail_their_stream() {
+    let interim = frame(kind::HEADERS, flag::END_HEADERS, 1, &block(&[(":status", "103")]));
+    let bytes = [settings(&[]), interim.repeat(33)].concat();
+    let (events, _) = feed(&mut waiting(1), &bytes, 7).expect("the connection goes on");
+    let [Event::Failed(10, failed)] = &events[..] else { panic!("{events:?}") };
+    assert!(failed.detail.contains("too many interim answers"), "{failed:?}");
+}

@@ -251,3 +251,15 @@ fn random_bytes_neither_panic_nor_pile_up() {
         assert!(session.partial.len() <= 125);
     }
 }
+
+#[test]
+fn pings_whose_pongs_are_not_taken_are_a_failure() {
+    for size in [10, 1_000_000] {
+        let mut session = opened(1);
+        session.start(1, &message(&vec![b'x'; size], false), &mut Vec::new());
+        let pings = frame(0x89, &[b'p'; 100]).repeat(1000);
+        let failed = feed(&mut session, &pings, 4096).expect_err("a flood");
+        assert_eq!(failed.kind, Failure::Protocol, "{failed:?}");
+        assert!(failed.detail.contains("ping floods: more than 65536 bytes"), "{failed:?}");
+    }
+}
