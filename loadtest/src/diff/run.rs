@@ -100,7 +100,8 @@ fn stretches(series: &[Slice]) -> Vec<Stretch> {
     let one = |slices: &[Slice]| {
         let (first, last) = (slices.first()?, slices.last()?);
         let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
-        let succeeded: u64 = slices.iter().map(|slice| slice.succeeded).sum();
+        let succeeded: u64 =
+            slices.iter().fold(0, |sum, slice| slice.succeeded.saturating_add(sum));
         let answered = || slices.iter().filter(|slice| slice.succeeded > 0);
         let middle = |figure: fn(&Slice) -> f64| {
             let logs: f64 = answered().map(|slice| figure(slice).ln()).sum();
@@ -139,7 +140,7 @@ fn of_tally(of: &str, before: &Tally, after: &Tally, noise: &Noise, factor: f64)
             has_peers: false,
         })
     });
-    let counts = |tally: &Tally| [tally.failed, tally.failed + tally.succeeded];
+    let counts = |tally: &Tally| [tally.failed, tally.failed.saturating_add(tally.succeeded)];
     let failures = Pair {
         of: of.to_owned(),
         kind: Kind::Failures,

@@ -170,7 +170,7 @@ impl Baseline {
 }
 
 fn rate(slice: &Slice) -> f64 {
-    slice.succeeded as f64 / slice.seconds
+    slice.succeeded as f64 / slice.seconds.max(f64::EPSILON)
 }
 
 fn answered(slice: &Slice) -> f64 {
@@ -178,5 +178,5 @@ fn answered(slice: &Slice) -> f64 {
 }
 
 fn failures(slice: &Slice) -> f64 {
-    slice.failed as f64 / (slice.failed + slice.succeeded).max(1) as f64
+    slice.failed as f64 / slice.failed.saturating_add(slice.succeeded).max(1) as f64
 }

@@ -15,7 +15,7 @@ use super::form::{
 };
 use super::values::{Address, Level, Span};
 use super::{Job, Limits, Overrides, Problem, Watch, Which};
-use crate::faults;
+use crate::faults::{self, FaultForm};
 use crate::load::mix;
 use crate::load::pace::{Phase, Profile};
 use crate::load::plan::{Entry, Hold, Pace, Plan, Protocol, Retries};
@@ -44,7 +44,7 @@ const SHORTEST_SLICE: f64 = 0.05;
 
 /// Checks a scenario and makes what it asks for.
 pub(super) fn job(
-    form: Form,
+    mut form: Form,
     name: &str,
     folder: &Path,
     overrides: &Overrides,
@@ -56,6 +56,7 @@ pub(super) fn job(
     let protocol = protocol(form.protocol, &target, base.streams)?;
     let profile = profile(&form, &base, overrides)?;
     let seconds = profile.end() as f64 / 1e9;
+    let faults = faults_within(std::mem::take(&mut form.faults), &form, profile.end(), overrides)?;
     let (entries, order) = entries(&form.mix, form.protocol, &target, folder)?;
     let reuse = match (&form.load.idle, base.keep_alive) {
         (Some(_), _) => Reuse::Hold,
@@ -104,7 +105,7 @@ pub(super) fn job(
         plan,
         datagrams,
         processes: processes(form.processes, &parties, folder)?,
-        faults: faults::Plan::parse(form.parties, form.faults).context("parties and faults")?,
+        faults: faults::Plan::parse(form.parties, faults).context("parties and faults")?,
         limits: limits(&form.limits),
         core: overrides.core.or(form.core),
     })
@@ -200,6 +201,13 @@ fn target(
         _ => return Err(wrong(&begin)),
     };
     let host = uri.authority().ok_or_else(|| wrong("has no host"))?;
+    if host.as_str().contains('@') {
+        // Not with its value: a password has no place in an error.
+        let what = "holds a user and password, which are not sent from there; remove them and \
+                    write headers: {Authorization: …} in the mix";
+        return Err(Problem::at("target.url", what));
+    }
+    let port = port(host).map_err(|what| wrong(&what))?;
     check_tls(form, is_tls)?;
     let address = match (overrides.connect, &form.connect) {
         (Some(address), _) => address,
@@ -207,13 +215,24 @@ fn target(
             address.resolve().map_err(|what| Problem::at("target.connect", what))?
         }
         (None, None) => {
-            let port = host.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+            let port = port.unwrap_or(if is_tls { 443 } else { 80 });
             let address = Address(format!("{}:{port}", host.host()));
             address.resolve().map_err(|what| wrong(&format!("leads nowhere: {what}")))?
         }
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(Target { address, is_tls, host: host.to_string(), path: path.to_owned() })
+}
+
+/// The port that a URL names, if it names one.
+fn port(host: &http::uri::Authority) -> Result<Option<u16>, String> {
+    // Of an IPv6 address in brackets, the colons are no port's.
+    let Some((_, text)) = host.as_str().rsplit_once(':').filter(|(_, text)| !text.contains(']'))
+    else {
+        return Ok(None);
+    };
+    let port = text.parse().ok().filter(|port| *port > 0 && !text.starts_with('+'));
+    port.map(Some).ok_or_else(|| format!("has the port {text:?}: write 1 to 65535"))
 }
 
 fn target_address(form: &TargetForm, overrides: &Overrides) -> Result<Target, Problem> {
@@ -417,6 +436,36 @@ fn profile(form: &Form, base: &Base, overrides: &Overrides) -> Result<Profile, P
         return Err(Problem::at("phases", "none counts and has load; let one"));
     }
     Ok(Profile::new(phases))
+}
+
+/// The faults of a load that ends after so many nanoseconds, in proportion to it where the command
+/// line makes it longer or shorter than the scenario says.
+fn faults_within(
+    faults: Vec<FaultForm>,
+    form: &Form,
+    end: u64,
+    overrides: &Overrides,
+) -> Result<Vec<FaultForm>, Problem> {
+    let end = Duration::from_nanos(end);
+    let phases: Duration = form.phases.iter().map(|phase| phase.duration.0).sum();
+    let own = form.duration.map_or(phases, |span| span.0);
+    let factor = match overrides.seconds {
+        Some(seconds) if !own.is_zero() => seconds / own.as_secs_f64(),
+        _ => 1.0,
+    };
+    let check = |(index, fault): (usize, FaultForm)| {
+        let fault = fault.scaled(factor);
+        if fault.at.0 < end {
+            return Ok(fault);
+        }
+        let what = format!(
+            "{:?} is behind the end ({end:?}), so that it would never happen; write an earlier \
+             time, or a longer load",
+            fault.at.0
+        );
+        Err(Problem::at(format!("faults[{index}].at"), what))
+    };
+    faults.into_iter().enumerate().map(check).collect()
 }
 
 fn phase(form: &PhaseForm, index: usize, base: &Base) -> Result<Phase, Problem> {
