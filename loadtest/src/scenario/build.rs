@@ -36,6 +36,7 @@ const MOST_CONNECTIONS: u32 = 1_000_000;
 const MOST_A_SECOND: f64 = 10_000_000.0;
 const MOST_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 const MOST_ENTRIES: usize = 10_000;
+const LONGEST_NAME: usize = 200;
 const MOST_SOURCES: usize = 65_536;
 /// Slices of a time series, about, where the scenario does not say how long they are.
 const SLICES: f64 = 20.0;
@@ -49,6 +50,16 @@ pub(super) fn job(
     folder: &Path,
     overrides: &Overrides,
 ) -> anyhow::Result<Job> {
+    if let Some(name) = &form.name {
+        check_name(name, "name")?;
+    }
+    for (index, phase) in form.phases.iter().enumerate() {
+        let name = phase.name.as_deref().unwrap_or_default();
+        check_name(name, &format!("phases[{index}].name"))?;
+    }
+    for (index, process) in form.processes.iter().enumerate() {
+        check_name(&process.name, &format!("processes[{index}].name"))?;
+    }
     let target = target(&form.target, form.protocol, overrides)?;
     let tls = form.target.tls.as_ref().filter(|_| target.is_tls);
     let client = tls.map(|tls| client_tls(tls, form.protocol, folder)).transpose()?;
@@ -254,7 +265,11 @@ fn check_tls(form: &TargetForm, is_tls: bool) -> Result<(), Problem> {
         (Some(_), false) => {
             Err(Problem::at("target.tls", "is here, but the URL says that there is no TLS"))
         }
-        (Some(tls), true) if tls.ca.is_some() == tls.insecure => Err(Problem::at(
+        (Some(tls), true) if tls.ca.is_some() && tls.insecure => Err(Problem::at(
+            "target.tls",
+            "has ca and insecure, which believes anybody; remove one of them",
+        )),
+        (Some(tls), true) if tls.ca.is_none() && !tls.insecure => Err(Problem::at(
             "target.tls",
             "say whom to believe: ca: FILE, or insecure: true for anybody",
         )),
@@ -367,10 +382,10 @@ fn base(form: &LoadForm, protocol: ProtocolForm, overrides: &Overrides) -> Resul
         }
         false => overrides.connections.map(|connections| connections as f64),
     };
-    check_level(base.level, base.is_open, base.field)?;
     if base.level <= 0.0 {
         return Err(Problem::at(base.field, format!("{}: write a number above 0", base.level)));
     }
+    check_level(base.level, base.is_open, base.field)?;
     if base.streams == 0 || base.streams > 1000 {
         let at = base.field.rsplit_once('.').map_or("load", |(load, _)| load);
         let what = format!("{}: write a number from 1 to 1000", base.streams);
@@ -436,6 +451,16 @@ fn profile(form: &Form, base: &Base, overrides: &Overrides) -> Result<Profile, P
         return Err(Problem::at("phases", "none counts and has load; let one"));
     }
     Ok(Profile::new(phases))
+}
+
+/// Refuses names that no table could show.
+fn check_name(name: &str, at: &str) -> Result<(), Problem> {
+    let length = name.chars().count();
+    if length <= LONGEST_NAME {
+        return Ok(());
+    }
+    let what = format!("has {length} characters; write {LONGEST_NAME} at most");
+    Err(Problem::at(at, what))
 }
 
 /// The faults of a load that ends after so many nanoseconds, in proportion to it where the command
@@ -521,6 +546,10 @@ fn entries(
     let entries = entries.collect::<anyhow::Result<Vec<Entry>>>()?;
     let mut names = BTreeSet::new();
     for (index, entry) in entries.iter().enumerate() {
+        // A name that was made of a long path is the path's matter.
+        if forms.get(index).is_some_and(|form| form.name.is_some()) {
+            check_name(&entry.name, &format!("mix[{index}].name"))?;
+        }
         if !names.insert(&entry.name) {
             let at = format!("mix[{index}].name");
             let what = format!("{:?} is the name of another entry too; give it one", entry.name);

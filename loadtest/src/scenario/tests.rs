@@ -64,6 +64,9 @@ fn wrong_values_are_told_with_line_path_value_and_remedy() {
         ("duration: 1s\nmix: [{path: /}, {path: /}]\n", "mix[1].name"),
         ("duration: 1s\nmix: [{body: {size: 1, text: a}}]\n", "one of size, text and file"),
         ("duration: 1s\nmix: [{body: {file: /no/such}}]\n", "mix[0].body.file: /no/such: "),
+        ("duration: 1s\nmix: [{body: {file: /dev/zero}}]\n", "/dev/zero is no regular file"),
+        ("duration: 1s\nmix: []\n", "x.yaml:4: mix: is empty"),
+        ("duration: 1\n", "duration: 1 is no length of time: write 1s"),
         ("duration: 1s\nmix: [{headers: {Host: a}}]\n", "follows from host and body"),
         ("duration: 1s\nmix: [{expect: {sha256: abc}}]\n", "64 hexadecimal digits"),
         ("duration: 1s\nretries: {times: 1, on: [bad]}\n", "there are connect, tls, closed"),
@@ -114,7 +117,16 @@ fn what_does_not_go_together_is_told() {
     assert_wrong(&secret, "write headers: {Authorization: …} in the mix");
     let error = format!("{:#}", read(&secret).expect_err("it is wrong"));
     assert!(!error.contains("secret"), "{error}");
+    let both = "{url: https://127.0.0.1/, tls: {ca: x, insecure: true}}";
+    assert_wrong(&with(both, closed), "remove one of them");
     let plain = "{url: http://127.0.0.1/}";
+    assert_wrong(&with(plain, "{open: {rate: -5}}"), "-5: write a number above 0");
+    assert_wrong(&with(plain, "{open: {rate: many}}"), "expected a number, as in 100");
+    let name = "n".repeat(201);
+    assert_wrong(
+        &format!("{LEAST}duration: 1s\nmix: [{{name: {name}}}]\n"),
+        "mix[0].name: has 201 characters; write 200 at most",
+    );
     assert_wrong(&with(plain, "{}"), "load: write one of closed");
     assert_wrong(&with(plain, "{open: {rate: 0}}"), "load.open.rate: 0: write a number above 0");
     assert_wrong(&with(plain, "{closed: {connections: 1, streams: 2}}"), "load.closed.streams");
