@@ -6,6 +6,7 @@
 mod body;
 mod build;
 mod form;
+mod settings;
 mod values;
 
 use std::fmt;
@@ -37,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) plan: Plan,
     /// The load of datagrams, where it is one.
     pub(crate) datagrams: Option<crate::load::udp::Config>,
+    /// What it is, in words, for reports.
+    pub(crate) settings: std::collections::BTreeMap<String, String>,
     /// Processes to watch.
     pub(crate) processes: Vec<Watch>,
     /// Parties, and what happens to them.

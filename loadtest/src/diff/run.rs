@@ -32,6 +32,7 @@ pub(super) fn pairs(
             names(after)
         );
     }
+    same_settings(before, after, difference)?;
     if before.name != after.name {
         difference.notes.push(format!("the scenarios are {:?} and {:?}", before.name, after.name));
     }
@@ -77,6 +78,38 @@ pub(super) fn pairs(
         }
     }
     Ok(pairs)
+}
+
+/// Refuses runs that are not of the same load. The address may differ: what answers there is what
+/// is compared.
+fn same_settings(
+    before: &RunReport,
+    after: &RunReport,
+    difference: &mut Difference,
+) -> anyhow::Result<()> {
+    for (report, which) in [(before, "first"), (after, "second")] {
+        if report.settings.is_empty() {
+            let note =
+                format!("the {which} report does not say its settings: it may be another load");
+            difference.notes.push(note);
+        }
+    }
+    if before.settings.is_empty() || after.settings.is_empty() {
+        return Ok(());
+    }
+    let shown = |report: &RunReport, key: &str| {
+        let value = report.settings.get(key).map_or("none", String::as_str);
+        value.chars().take(120).collect::<String>()
+    };
+    let differing: Vec<String> = ["protocol", "load", "rate", "connections", "mix"]
+        .into_iter()
+        .filter(|key| before.settings.get(*key) != after.settings.get(*key))
+        .map(|key| format!("{key} ({:?} and {:?})", shown(before, key), shown(after, key)))
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    bail!("different settings: {}; run one load twice", differing.join(", "))
 }
 
 struct Noise {

@@ -58,8 +58,20 @@ pub(crate) fn all(report: &RunReport) -> Vec<Table> {
         processes(report),
         backends(report),
         faults(report),
+        settings(report),
     ];
     tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
+}
+
+/// What was run. A long value is cut; the JSON has it whole.
+fn settings(report: &RunReport) -> Table {
+    const MOST: usize = 300;
+    let rows = report.settings.iter().map(|(key, value)| {
+        let shown: String = value.chars().take(MOST).collect();
+        let is_cut = shown.len() < value.len();
+        vec![key.clone(), if is_cut { format!("{shown}…") } else { shown }]
+    });
+    Table::new("Settings", &["", ""], rows)
 }
 
 fn totals(report: &RunReport) -> Table {

@@ -25,7 +25,16 @@ pub(crate) fn run(report: &RunReport) -> String {
     if !notes.is_empty() {
         text.push('\n');
     }
-    for Table { head, mut rows, note, .. } in run_tables::all(report) {
+    for Table { title, head, mut rows, note } in run_tables::all(report) {
+        if title == "Settings" {
+            // Words, which stand to the left.
+            text.push_str("Settings\n");
+            for row in &rows {
+                let _ = writeln!(text, "  {}", row.join(": "));
+            }
+            text.push('\n');
+            continue;
+        }
         if head.iter().any(|cell| !cell.is_empty()) {
             rows.insert(0, head);
         }

@@ -110,7 +110,9 @@ pub(super) fn job(
         _ => None,
     };
     let parties: BTreeSet<String> = form.parties.iter().map(|party| party.name.clone()).collect();
+    let settings = super::settings::settings(&form, &plan, &target.host);
     Ok(Job {
+        settings,
         name: form.name.unwrap_or_else(|| name.to_owned()),
         description: form.description.trim().to_owned(),
         plan,

@@ -50,7 +50,7 @@ pub(crate) fn run(report: &RunReport) -> String {
         body.push_str("</section>\n");
     }
     body.push_str("<section><h2>Counts</h2>\n");
-    for title in ["Totals", "Backends"] {
+    for title in ["Totals", "Backends", "Settings"] {
         body.push_str(&find(title).map_or_else(String::new, shown));
     }
     body.push_str("</section>\n");
