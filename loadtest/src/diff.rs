@@ -229,8 +229,8 @@ fn judge(pair: Pair, alpha: f64, threshold: f64) -> Line {
 fn failures(pair: &Pair, before: [u64; 2], after: [u64; 2], alpha: f64) -> Line {
     const MATTERS: f64 = 0.001;
     let share = |[failed, all]: [u64; 2]| failed as f64 / all.max(1) as f64;
-    let all = (before[1] + after[1]).max(1) as f64;
-    let common = (before[0] + after[0]) as f64 / all;
+    let all = before[1].saturating_add(after[1]).max(1) as f64;
+    let common = before[0].saturating_add(after[0]) as f64 / all;
     let each = 1.0 / before[1].max(1) as f64 + 1.0 / after[1].max(1) as f64;
     let error = (common * (1.0 - common) * each).sqrt();
     let half = statistics::student_quantile(1.0 - alpha / 2.0, 1e6) * error;

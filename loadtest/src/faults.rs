@@ -14,6 +14,7 @@ mod party;
 mod plan;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ use crate::system::interrupt;
 use partition::Partitions;
 use party::Party;
 pub(crate) use plan::{FaultForm, PartyForm, Plan};
-use plan::{Move, Step};
+use plan::{Move, Ready, Step};
 
 /// What the event of a fault's beginning starts with.
 pub(crate) const BEGINS: &str = "fault: ";
@@ -64,6 +65,7 @@ impl Stage {
         let mut stage =
             Self { parties: BTreeMap::new(), steps: steps.into(), partitions, over: false };
         for form in parties {
+            check_free(&form)?;
             let mut party = Party::new(&form, folder)?;
             party.bring_up(Duration::ZERO)?;
             let (name, within) = (form.name.clone(), form.ready_within());
@@ -170,6 +172,26 @@ impl Stage {
         }
         result.map(|()| news)
     }
+}
+
+/// Whether the addresses of a party that is to be started are free: another program that answers
+/// there would be taken for it.
+fn check_free(form: &PartyForm) -> anyhow::Result<()> {
+    if form.command.is_empty() || form.ready == Some(Ready::Started) {
+        return Ok(());
+    }
+    for address in form.addresses.iter().filter_map(|address| address.socket()) {
+        if let Err(error) = TcpListener::bind(address)
+            && error.kind() == std::io::ErrorKind::AddrInUse
+        {
+            bail!(
+                "party {}: addresses: {address}: somebody listens there already; end it, or give \
+                 the party another address",
+                form.name
+            );
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Stage {

@@ -8,7 +8,7 @@ pub(crate) mod run_tables;
 pub(crate) mod table;
 pub(crate) mod terminal;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -39,11 +39,16 @@ impl Document {
     /// The file can't be read, is no report, or is one of a later version.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
-        let size = std::fs::metadata(path).with_context(|| format!("{name}"))?.len();
-        if size > LARGEST {
-            bail!("{name}: {size} bytes are too many for a report; {LARGEST} are allowed");
+        if !std::fs::metadata(path).with_context(|| format!("{name}"))?.is_file() {
+            bail!("{name}: is no regular file; name a report's JSON");
         }
-        let bytes = std::fs::read(path).with_context(|| format!("{name}"))?;
+        let file = std::fs::File::open(path).with_context(|| format!("{name}"))?;
+        let mut bytes = Vec::new();
+        // One byte more than is allowed, as a file may have become longer.
+        file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| format!("{name}"))?;
+        if bytes.len() as u64 > LARGEST {
+            bail!("{name}: is too large for a report; {LARGEST} bytes are allowed");
+        }
         Self::parse(&bytes).with_context(|| format!("{name}"))
     }
 

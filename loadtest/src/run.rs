@@ -100,6 +100,9 @@ fn of_url(arguments: &cli::Run, overrides: Overrides) -> anyhow::Result<Job> {
     if !is_tls && !url.starts_with("http://") {
         bail!("{url}: begin it with http:// or https://");
     }
+    if !is_tls && arguments.ca.is_some() {
+        bail!("{url}: --ca is for https://; remove it, or write https://");
+    }
     if is_tls && arguments.ca.is_none() && !arguments.insecure {
         bail!("{url}: say whom to believe: --ca FILE, or --insecure for anybody");
     }

@@ -6,9 +6,11 @@
 mod body;
 mod build;
 mod form;
+mod settings;
 mod values;
 
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) plan: Plan,
     /// The load of datagrams, where it is one.
     pub(crate) datagrams: Option<crate::load::udp::Config>,
+    /// What it is, in words, for reports.
+    pub(crate) settings: std::collections::BTreeMap<String, String>,
     /// Processes to watch.
     pub(crate) processes: Vec<Watch>,
     /// Parties, and what happens to them.
@@ -124,15 +128,19 @@ pub(crate) struct Overrides {
 /// What can't be read or done, with the file's name and the line.
 pub(crate) fn read(path: &Path, overrides: &Overrides) -> anyhow::Result<Job> {
     let file = path.display();
-    let size = std::fs::metadata(path)
-        .with_context(|| {
-            format!("{file}: a URL begins with http:// or https://, all else is a scenario's file")
-        })?
-        .len();
-    if size > LARGEST {
-        bail!("{file}: {size} bytes are too many for a scenario; {LARGEST} are allowed");
+    let kind = std::fs::metadata(path).with_context(|| {
+        format!("{file}: a URL begins with http:// or https://, all else is a scenario's file")
+    })?;
+    if !kind.is_file() {
+        bail!("{file}: is no regular file; name a scenario's");
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("{file}"))?;
+    let opened = std::fs::File::open(path).with_context(|| format!("{file}"))?;
+    let mut text = String::new();
+    // One byte more than is allowed, as a file may have become longer.
+    opened.take(LARGEST + 1).read_to_string(&mut text).with_context(|| format!("{file}"))?;
+    if text.len() as u64 > LARGEST {
+        bail!("{file}: is too large for a scenario; {LARGEST} bytes are allowed");
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     parse(&text, &file.to_string(), &stem, folder, overrides)
@@ -168,12 +176,18 @@ pub(crate) fn parse(
                 Some(key) => with_key(&node, &path, key),
                 None => (error.line, path),
             };
+            if let Some(what) = without_unit(node.get(&error.path), &path) {
+                bail!("{file}:{line}: {path}: {what}");
+            }
             let at = if path.is_empty() { String::new() } else { format!("{path}: ") };
             let remedy =
                 if error.remedy.is_empty() { String::new() } else { format!("; {}", error.remedy) };
-            bail!("{file}:{line}: {at}{}{remedy}", known_keys(&error.reason));
+            bail!("{file}:{line}: {at}{}{remedy}", in_words(&known_keys(&error.reason)));
         }
     };
+    if let Some(line) = empty_mix(&node) {
+        bail!("{file}:{line}: mix: is empty; write an entry, as in {{path: /}}, or remove mix");
+    }
     build::job(form, name, folder, overrides).map_err(|error| {
         match error.downcast_ref::<Problem>() {
             Some(problem) => {
@@ -191,6 +205,56 @@ pub(crate) fn parse(
 /// What can't be done.
 pub(crate) fn of_form(form: Form, name: &str, overrides: &Overrides) -> anyhow::Result<Job> {
     build::job(form, name, Path::new("."), overrides)
+}
+
+/// The line of a mix that is there and has no entries.
+fn empty_mix(node: &Node) -> Option<u64> {
+    let Content::Map(entries) = &node.content else { return None };
+    let (key, mix) = entries.iter().find(|(key, _)| key.name == "mix")?;
+    matches!(&mix.content, Content::List(items) if items.is_empty()).then_some(key.line)
+}
+
+/// What to write where a length of time has no unit.
+fn without_unit(node: Option<&Node>, path: &str) -> Option<String> {
+    const TIMES: [&str; 12] = [
+        "duration",
+        "timeout",
+        "slice",
+        "refresh",
+        "at",
+        "for",
+        "readyWithin",
+        "p50",
+        "p90",
+        "p99",
+        "p999",
+        "max",
+    ];
+    let key = path.rsplit('.').next()?;
+    let number = &node?.content;
+    let is_number = matches!(number, Content::Unsigned(_) | Content::Float(_));
+    (is_number && TIMES.contains(&key))
+        .then(|| format!("{number} is no length of time: write {number}s"))
+}
+
+/// Serde's names of types, in words.
+fn in_words(reason: &str) -> String {
+    let Some((found, expected)) = reason.split_once(", expected ") else {
+        return reason.to_owned();
+    };
+    let expected = match expected {
+        "f64" => "a number, as in 100 or 0.5",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i32" => "a whole number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list, as in [a, b]",
+        "a map" => "fields, as in {key: value}",
+        other if other.starts_with("struct ") => "fields, as in {key: value}",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// The key that serde does not know, from its message.

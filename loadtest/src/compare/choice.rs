@@ -54,6 +54,15 @@ pub(crate) fn scenarios(
         [] => &[Suite::L7, Suite::Tls, Suite::Control],
         suites => suites,
     };
+    for scenario in SCENARIOS.iter().filter(|scenario| is_named(scenario)) {
+        if !suites.contains(&scenario.suite) {
+            let suite = scenario.suite.name();
+            bail!(
+                "--only {}: is of suite {suite}; name that suite too, as in compare {suite}",
+                scenario.id
+            );
+        }
+    }
     let limit = system::raise_open_files()?;
     let (mut chosen, mut left_out) = (Vec::new(), Vec::new());
     for scenario in SCENARIOS.iter().filter(|scenario| suites.contains(&scenario.suite)) {
@@ -68,9 +77,6 @@ pub(crate) fn scenarios(
             }
             Some(reason) => left_out.push(LeftOut { id: scenario.id, reason }),
         }
-    }
-    if chosen.is_empty() && left_out.is_empty() {
-        bail!("none of the scenarios in --only is in the suites named");
     }
     Ok((chosen, left_out))
 }

@@ -9,7 +9,7 @@ use super::choice::LeftOut;
 use super::scenario::{Goal, Measure, Scenario};
 use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
 use super::trial::Trial;
-use crate::report::table::{aligned, figure};
+use crate::report::table::{aligned, beside, figure};
 
 /// What tells this form of JSON from a run's.
 pub(crate) const KIND: &str = "compare";
@@ -117,12 +117,15 @@ impl ScenarioReport {
                 Figure::P50 => "p50 ",
                 Figure::P99 => "p99 ",
             };
+            let limit = match goal {
+                Goal::Ratio(limit) | Goal::Kibibytes(limit) => *limit,
+            };
             let goal = match goal {
                 Goal::Ratio(limit) => format!("at most {limit:.2} times the better"),
                 Goal::Kibibytes(limit) => format!("at most {limit} KiB"),
             };
             let met = if *met { "met" } else { "missed" };
-            let _ = writeln!(text, "  goal: {of}{goal}: {met} ({})", figure(*reached));
+            let _ = writeln!(text, "  goal: {of}{goal}: {met} ({})", beside(*reached, limit));
         }
         for note in &self.notes {
             let _ = writeln!(text, "  note: {note}");

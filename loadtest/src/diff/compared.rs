@@ -5,6 +5,9 @@ use anyhow::bail;
 use super::{Difference, Pair, Sample};
 use crate::report::compared::{Compared, Kind, Scenario};
 
+/// What the note of a scenario holds that something disturbed.
+const DISTURBED: &str = "something else runs on this machine";
+
 /// All figures that both comparisons have.
 pub(super) fn pairs(
     before: &Compared,
@@ -39,6 +42,11 @@ pub(super) fn pairs(
             let reason = format!("{id}: measured with other settings");
             difference.not_compared.push(reason);
             continue;
+        }
+        for (report, which) in [(scenario, "first"), (other, "second")] {
+            for note in report.notes.iter().filter(|note| note.contains(DISTURBED)) {
+                difference.notes.push(format!("{id}, the {which} report: {note}"));
+            }
         }
         pairs.extend(of_scenario(scenario, other, &references, difference));
     }

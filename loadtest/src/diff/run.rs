@@ -32,6 +32,7 @@ pub(super) fn pairs(
             names(after)
         );
     }
+    same_settings(before, after, difference)?;
     if before.name != after.name {
         difference.notes.push(format!("the scenarios are {:?} and {:?}", before.name, after.name));
     }
@@ -79,6 +80,38 @@ pub(super) fn pairs(
     Ok(pairs)
 }
 
+/// Refuses runs that are not of the same load. The address may differ: what answers there is what
+/// is compared.
+fn same_settings(
+    before: &RunReport,
+    after: &RunReport,
+    difference: &mut Difference,
+) -> anyhow::Result<()> {
+    for (report, which) in [(before, "first"), (after, "second")] {
+        if report.settings.is_empty() {
+            let note =
+                format!("the {which} report does not say its settings: it may be another load");
+            difference.notes.push(note);
+        }
+    }
+    if before.settings.is_empty() || after.settings.is_empty() {
+        return Ok(());
+    }
+    let shown = |report: &RunReport, key: &str| {
+        let value = report.settings.get(key).map_or("none", String::as_str);
+        value.chars().take(120).collect::<String>()
+    };
+    let differing: Vec<String> = ["protocol", "load", "rate", "connections", "mix"]
+        .into_iter()
+        .filter(|key| before.settings.get(*key) != after.settings.get(*key))
+        .map(|key| format!("{key} ({:?} and {:?})", shown(before, key), shown(after, key)))
+        .collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    bail!("different settings: {}; run one load twice", differing.join(", "))
+}
+
 struct Noise {
     rate: Vec<f64>,
     p50: Vec<f64>,
@@ -100,7 +133,8 @@ fn stretches(series: &[Slice]) -> Vec<Stretch> {
     let one = |slices: &[Slice]| {
         let (first, last) = (slices.first()?, slices.last()?);
         let seconds: f64 = slices.iter().map(|slice| slice.seconds).sum();
-        let succeeded: u64 = slices.iter().map(|slice| slice.succeeded).sum();
+        let succeeded: u64 =
+            slices.iter().fold(0, |sum, slice| slice.succeeded.saturating_add(sum));
         let answered = || slices.iter().filter(|slice| slice.succeeded > 0);
         let middle = |figure: fn(&Slice) -> f64| {
             let logs: f64 = answered().map(|slice| figure(slice).ln()).sum();
@@ -139,7 +173,7 @@ fn of_tally(of: &str, before: &Tally, after: &Tally, noise: &Noise, factor: f64)
             has_peers: false,
         })
     });
-    let counts = |tally: &Tally| [tally.failed, tally.failed + tally.succeeded];
+    let counts = |tally: &Tally| [tally.failed, tally.failed.saturating_add(tally.succeeded)];
     let failures = Pair {
         of: of.to_owned(),
         kind: Kind::Failures,

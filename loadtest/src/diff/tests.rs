@@ -229,3 +229,24 @@ fn runs_are_compared_by_entry_and_process() {
     let better = between(&minute(1, 1.25, 1.0, 0), &minute(2, 1.0, 1.0, 0));
     assert!(!better.is_worse() && better.lines.iter().any(|l| l.verdict == Verdict::Better));
 }
+
+#[test]
+fn runs_of_different_loads_are_refused_and_named() {
+    let with = |seed: u64, settings: [(&str, &str); 3]| match minute(seed, 1.0, 1.0, 0) {
+        Document::Run(mut report) => {
+            report.settings =
+                settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            Document::Run(report)
+        }
+        other @ Document::Compare(_) => other,
+    };
+    let before = with(1, [("target", "a"), ("rate", "100 a second"), ("mix", "GET /")]);
+    let moved = with(2, [("target", "b"), ("rate", "100 a second"), ("mix", "GET /")]);
+    assert!(difference(&before, &moved, None, false).is_ok());
+    let faster = with(2, [("target", "a"), ("rate", "200 a second"), ("mix", "GET /")]);
+    let error = difference(&before, &faster, None, false).expect_err("another load");
+    let said = "different settings: rate (\"100 a second\" and \"200 a second\")";
+    assert!(format!("{error:#}").contains(said), "{error:#}");
+    let old = between(&minute(1, 1.0, 1.0, 0), &before);
+    assert!(old.notes.iter().any(|note| note.contains("does not say its settings")));
+}

@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::{Difference, Line, Verdict};
 use crate::report::compared::Kind;
-use crate::report::table::{aligned, bytes, change, figure, percent};
+use crate::report::table::{aligned, bytes, change, figure, percent, plain};
 
 /// Prints it.
 pub(super) fn print(difference: &Difference, as_json: bool) -> anyhow::Result<()> {
@@ -55,7 +55,7 @@ pub(super) fn text(difference: &Difference) -> String {
          {} not compared",
         difference.not_compared.len()
     );
-    text
+    plain(&text)
 }
 
 fn row(line: &Line) -> Vec<String> {

@@ -129,6 +129,14 @@ pub(crate) struct FaultForm {
     pub(crate) share: Option<f64>,
 }
 
+impl FaultForm {
+    /// The same with its times in proportion to a load that is `factor` times as long.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        let scaled = |span: Span| Span(span.0.mul_f64(factor));
+        Self { at: scaled(self.at), time: self.time.map(scaled), ..self }
+    }
+}
+
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -225,8 +233,7 @@ impl Plan {
         let mut steps = Vec::new();
         let mut partitioned: Vec<(String, Vec<Address>)> = Vec::new();
         for (place, fault) in faults.iter().enumerate() {
-            let number = place + 1;
-            let what = || format!("fault {number} ({} {:?})", fault.action.name(), fault.party);
+            let what = || format!("faults[{place}] ({} {:?})", fault.action.name(), fault.party);
             let Some(party) = parties.iter().find(|party| party.name == fault.party) else {
                 let known: Vec<_> = names.iter().map(|name| name.as_str()).collect();
                 bail!("{}: no such party; there are: {}", what(), known.join(", "));
@@ -245,6 +252,14 @@ impl Plan {
         // Stable: at the same moment, what ends comes first, and else the scenario's order holds.
         steps.sort_by_key(|step| (step.at, step.movement.begins()));
         Ok(Self { parties, steps, partitioned })
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// When something is done, in the order of time.
+    pub(crate) fn times(&self) -> Vec<Duration> {
+        self.steps.iter().map(|step| step.at).collect()
     }
 }
 

@@ -330,6 +330,18 @@ fn in_a_namespace() {
 }
 
 #[test]
+fn a_party_whose_address_another_program_has_is_not_started() {
+    let folder = tempfile::tempdir().expect("folder");
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("an address").to_string();
+    let parties = serde_json::json!([{"name": "a", "command": ["true"], "addresses": [address]}]);
+    let plan = plan(parties, serde_json::json!([])).expect("a plan");
+    let error = Stage::start(plan, folder.path()).expect_err("it is taken");
+    let said = format!("party a: addresses: {address}: somebody listens there already");
+    assert!(format!("{error:#}").contains(&said), "{error:#}");
+}
+
+#[test]
 fn plans_that_cannot_be_carried_out_are_refused_with_what_to_write() {
     let origin =
         serde_json::json!([{"name": "a", "command": ["x"], "addresses": ["127.0.0.1:80"]}]);

@@ -85,6 +85,9 @@ pub(crate) struct RunReport {
     pub(crate) description: String,
     /// Processor, cores, kernel.
     pub(crate) machine: String,
+    /// What was run: target, protocol, load, rate or connections, mix, date.
+    #[serde(default)]
+    pub(crate) settings: std::collections::BTreeMap<String, String>,
     /// Seconds of load.
     pub(crate) seconds: f64,
     /// All operations together.

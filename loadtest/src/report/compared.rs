@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::table::{beside, figure};
 use crate::compare::summary::Spread;
 use crate::load::outcome::Distribution;
 
@@ -103,6 +104,12 @@ impl Verdict {
             kind => format!("{kind} at most {limit}"),
         });
         format!("{of}{}", goals.collect::<Vec<_>>().join(", "))
+    }
+
+    /// What was reached, so that it is told from the goal.
+    pub(crate) fn figure_text(&self) -> String {
+        let limit = self.goal.values().next();
+        limit.map_or_else(|| figure(self.figure), |limit| beside(self.figure, *limit))
     }
 }
 

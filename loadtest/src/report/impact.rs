@@ -12,7 +12,7 @@ const IN_A_ROW: usize = 2;
 const FAILURES: f64 = 0.001;
 /// The share of the normal rate that is normal still.
 const RATE: f64 = 0.9;
-/// How many times the greatest normal p99 is normal still.
+/// How many times the median of normal p99s is normal still.
 const SLOWER: f64 = 2.0;
 
 /// A fault as clients saw it.
@@ -37,8 +37,10 @@ pub(crate) struct Impact {
 pub(crate) enum Back {
     /// Clients saw nothing of it.
     NeverAway,
-    /// So many seconds after the fault began, to the precision of a slice.
-    After(f64),
+    /// So many seconds after the fault's end, to the precision of a slice.
+    AfterEnd(f64),
+    /// So many seconds after the beginning of a fault that has no end, to the same precision.
+    AfterBeginning(f64),
     /// Not before the next fault, or the end.
     NotSeen,
     /// There is too little before the fault to know what is normal.
@@ -50,7 +52,8 @@ impl Back {
     pub(crate) fn text(self) -> String {
         match self {
             Self::NeverAway => "never away from normal".to_owned(),
-            Self::After(seconds) => format!("normal {seconds:.1} s after it began"),
+            Self::AfterEnd(seconds) => format!("normal {seconds:.1} s after its end"),
+            Self::AfterBeginning(seconds) => format!("normal {seconds:.1} s after it began"),
             Self::NotSeen => "not back to normal".to_owned(),
             Self::Unknown => "what is normal is not known".to_owned(),
         }
@@ -65,6 +68,7 @@ pub(crate) fn impacts(report: &RunReport) -> Vec<Impact> {
         .filter_map(|event| Some((event.at, event.what.strip_prefix(BEGINS)?)))
         .collect();
     let mut impacts: Vec<Impact> = Vec::new();
+    let mut disturbed = Disturbed::default();
     for (place, &(at, what)) in begins.iter().enumerate() {
         let next = begins.get(place + 1).map_or(f64::INFINITY, |(next, _)| *next);
         let party = what.split(' ').next().unwrap_or_default();
@@ -72,9 +76,40 @@ pub(crate) fn impacts(report: &RunReport) -> Vec<Impact> {
             let ended = event.what.strip_prefix(IS_OVER);
             event.at >= at && ended.is_some_and(|ended| ended.split(' ').next() == Some(party))
         });
-        impacts.push(impact(report, what, at, over.map(|event| event.at), next));
+        let over = over.map(|event| event.at);
+        disturbed.begin(at);
+        let (impact, normal) = impact(report, what, (at, over), next, &disturbed);
+        if let Some(normal) = normal {
+            disturbed.end(normal);
+        }
+        impacts.push(impact);
     }
     impacts
+}
+
+/// When faults had their effect: these times say nothing of what is normal.
+#[derive(Debug, Default)]
+struct Disturbed {
+    /// From a fault's beginning until all was normal again, seconds.
+    past: Vec<(f64, f64)>,
+    /// The beginning of what is not over yet.
+    open: Option<f64>,
+}
+
+impl Disturbed {
+    fn begin(&mut self, at: f64) {
+        self.open.get_or_insert(at);
+    }
+
+    fn end(&mut self, at: f64) {
+        self.past.extend(self.open.take().map(|from| (from, at)));
+    }
+
+    fn holds(&self, slice: &Slice) -> bool {
+        let open = self.open.map(|from| (from, f64::INFINITY));
+        let end = slice.at + slice.seconds;
+        self.past.iter().copied().chain(open).any(|(from, until)| end > from && slice.at < until)
+    }
 }
 
 /// What faults could not be carried out, in words.
@@ -85,52 +120,70 @@ pub(crate) fn failed_faults(report: &RunReport) -> impl Iterator<Item = String> 
     })
 }
 
-fn impact(report: &RunReport, what: &str, at: f64, over: Option<f64>, next: f64) -> Impact {
+/// One fault, from its beginning to its end if it has one, and when all was normal again. `next` is
+/// when the next fault began.
+fn impact(
+    report: &RunReport,
+    what: &str,
+    (at, over): (f64, Option<f64>),
+    next: f64,
+    disturbed: &Disturbed,
+) -> (Impact, Option<f64>) {
     let series = &report.series;
-    let before = series.iter().take_while(|slice| slice.at + slice.seconds <= at).count();
-    let baseline = Baseline::of(series.get(before.saturating_sub(BASELINE)..before));
+    let end = |slice: &Slice| slice.at + slice.seconds;
+    let before = series.iter().take_while(|slice| end(slice) <= at).count();
+    let calm_before: Vec<&Slice> = series
+        .iter()
+        .take(before)
+        .rev()
+        .filter(|slice| !disturbed.holds(slice))
+        .take(BASELINE)
+        .collect();
+    let baseline = Baseline::of(&calm_before);
+    let normal_until = calm_before.first().map_or(at, |slice| end(slice));
     // The slice in which a fault falls is half of its time before.
     let during: Vec<&Slice> =
         series.iter().skip(before).take_while(|slice| slice.at < next).collect();
     let phases = || report.events.iter().filter(|event| event.what.starts_with("phase: "));
     let is_normal = |slice: &&Slice| {
-        let same_phase =
-            !phases().any(|event| event.at > at && event.at < slice.at + slice.seconds);
+        let same_phase = !phases().any(|event| event.at >= normal_until && event.at < end(slice));
         baseline.as_ref().is_some_and(|baseline| baseline.holds(slice, same_phase))
     };
-    let calm = |place: usize| {
+    let calm = |place: usize, slices: usize| {
         let rest = during.get(place..).unwrap_or_default();
-        rest.iter().take(IN_A_ROW).all(is_normal)
+        !rest.is_empty() && rest.iter().take(slices).all(is_normal)
     };
-    let back_at = (0..during.len()).find(|place| calm(*place));
-    let back = match (&baseline, back_at.and_then(|place| Some((place, during.get(place)?)))) {
-        (None, _) => Back::Unknown,
-        (_, None) => Back::NotSeen,
-        // What began at its end shows in the slice behind it.
-        (_, Some((0, _))) if during.iter().take(IN_A_ROW + 1).all(is_normal) => Back::NeverAway,
-        (_, Some((0, _))) => during
-            .iter()
-            .enumerate()
-            .skip(1)
-            .find(|(place, slice)| is_normal(slice) && calm(*place) && *place > 1)
-            .map_or(Back::NotSeen, |(_, slice)| Back::After(slice.at - at)),
-        (_, Some((_, slice))) => Back::After(slice.at - at),
+    // Where it ended.
+    let from = over.map_or(0, |over| during.iter().take_while(|slice| end(slice) <= over).count());
+    // What began at its end shows in the slice behind it.
+    let back_at = match calm(from, IN_A_ROW + 1) {
+        true => Some(from),
+        false => (from + 1..during.len()).find(|place| calm(*place, IN_A_ROW)),
     };
-    let until = match back {
-        Back::After(seconds) => at + seconds,
-        // A fault that nobody saw still has its slowest answer while it lasted.
-        Back::NeverAway => over.unwrap_or(at).max(at + f64::EPSILON),
-        Back::NotSeen | Back::Unknown => f64::INFINITY,
+    let back_at = back_at.and_then(|place| Some((place, during.get(place)?.at)));
+    let (back, normal) = match (&baseline, back_at) {
+        (None, _) => (Back::Unknown, over),
+        (_, None) => (Back::NotSeen, None),
+        (_, Some((place, _))) if place == from && calm(0, from + IN_A_ROW + 1) => {
+            // A fault that nobody saw still has its slowest answer while it lasted.
+            (Back::NeverAway, Some(over.unwrap_or(at).max(at + f64::EPSILON)))
+        }
+        (_, Some((_, normal))) => match over {
+            Some(over) => (Back::AfterEnd((normal - over).max(0.0)), Some(normal.max(over))),
+            None => (Back::AfterBeginning((normal - at).max(0.0)), Some(normal.max(at))),
+        },
     };
+    let until = normal.filter(|_| back != Back::Unknown).unwrap_or(f64::INFINITY);
     let affected = || during.iter().filter(|slice| slice.at < until);
-    Impact {
+    let impact = Impact {
         what: what.to_owned(),
         at,
         over,
-        failed: affected().map(|slice| slice.failed).sum(),
+        failed: affected().fold(0, |sum, slice| slice.failed.saturating_add(sum)),
         slowest_us: affected().map(|slice| slice.max_us).fold(0.0, f64::max),
         back,
-    }
+    };
+    (impact, normal)
 }
 
 /// What is normal.
@@ -144,16 +197,16 @@ struct Baseline {
 
 impl Baseline {
     /// Nothing if there is too little before the fault.
-    fn of(slices: Option<&[Slice]>) -> Option<Self> {
-        let slices = slices.filter(|slices| slices.len() >= 2)?;
+    fn of(slices: &[&Slice]) -> Option<Self> {
+        let slices = Some(slices).filter(|slices| slices.len() >= 2)?;
         let median = |figure: fn(&Slice) -> f64| {
-            Spread::of(slices.iter().map(figure)).map(|spread| spread.median)
+            Spread::of(slices.iter().map(|slice| figure(slice))).map(|spread| spread.median)
         };
         Some(Self {
             rate: median(rate)?,
             answered: median(answered)?,
             failures: median(failures)?,
-            p99_us: slices.iter().map(|slice| slice.p99_us).fold(0.0, f64::max),
+            p99_us: median(|slice| slice.p99_us)?,
         })
     }
 
@@ -170,7 +223,7 @@ impl Baseline {
 }
 
 fn rate(slice: &Slice) -> f64 {
-    slice.succeeded as f64 / slice.seconds
+    slice.succeeded as f64 / slice.seconds.max(f64::EPSILON)
 }
 
 fn answered(slice: &Slice) -> f64 {
@@ -178,5 +231,5 @@ fn answered(slice: &Slice) -> f64 {
 }
 
 fn failures(slice: &Slice) -> f64 {
-    slice.failed as f64 / (slice.failed + slice.succeeded).max(1) as f64
+    slice.failed as f64 / slice.failed.saturating_add(slice.succeeded).max(1) as f64
 }

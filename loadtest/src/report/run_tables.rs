@@ -2,6 +2,7 @@
 
 use super::impact::impacts;
 use super::table::{bytes, count, figure, latency, percent};
+use crate::faults::FAILED;
 use crate::load::outcome::{Distribution, Named, RunReport, Tally};
 
 /// The quantiles of latency that tables show.
@@ -20,7 +21,12 @@ pub(crate) fn quantile(distribution: &Distribution, wanted: f64) -> Option<f64> 
 
 /// Operations that succeeded, a second.
 pub(crate) fn rate(tally: &Tally) -> f64 {
-    if tally.seconds > 0.0 { tally.succeeded as f64 / tally.seconds } else { 0.0 }
+    each_second(tally.succeeded as f64, tally.seconds)
+}
+
+/// So much a second; 0 where there was no time, or the report says none that can be.
+fn each_second(amount: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 && seconds.is_finite() { amount / seconds } else { 0.0 }
 }
 
 /// A table whose first column names things.
@@ -52,8 +58,20 @@ pub(crate) fn all(report: &RunReport) -> Vec<Table> {
         processes(report),
         backends(report),
         faults(report),
+        settings(report),
     ];
     tables.into_iter().filter(|table| !table.rows.is_empty()).collect()
+}
+
+/// What was run. A long value is cut; the JSON has it whole.
+fn settings(report: &RunReport) -> Table {
+    const MOST: usize = 300;
+    let rows = report.settings.iter().map(|(key, value)| {
+        let shown: String = value.chars().take(MOST).collect();
+        let is_cut = shown.len() < value.len();
+        vec![key.clone(), if is_cut { format!("{shown}…") } else { shown }]
+    });
+    Table::new("Settings", &["", ""], rows)
 }
 
 fn totals(report: &RunReport) -> Table {
@@ -63,13 +81,15 @@ fn totals(report: &RunReport) -> Table {
         vec![
             "failed".to_owned(),
             count(total.failed),
-            percent(total.failed as f64 / (total.failed + total.succeeded).max(1) as f64),
+            percent(
+                total.failed as f64 / total.failed.saturating_add(total.succeeded).max(1) as f64,
+            ),
         ],
     ];
     if total.retried > 0 {
         rows.push(vec!["retried".to_owned(), count(total.retried), String::new()]);
     }
-    let each_second = total.content_bytes as f64 / total.seconds.max(f64::MIN_POSITIVE);
+    let each_second = each_second(total.content_bytes as f64, total.seconds);
     rows.push(vec![
         "content".to_owned(),
         bytes(total.content_bytes as f64),
@@ -140,7 +160,7 @@ fn processes(report: &RunReport) -> Table {
         vec![
             process.name.clone(),
             format!("{} µs", figure(process.cpu_us_per_operation)),
-            percent(process.cpu_seconds / report.seconds.max(f64::MIN_POSITIVE)),
+            percent(each_second(process.cpu_seconds, report.seconds)),
             bytes(process.peak_pss as f64),
         ]
     });
@@ -148,7 +168,7 @@ fn processes(report: &RunReport) -> Table {
 }
 
 fn backends(report: &RunReport) -> Table {
-    let all: u64 = report.backends.values().sum();
+    let all = report.backends.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let rows = report.backends.iter().map(|(name, answers)| {
         vec![name.clone(), count(*answers), percent(*answers as f64 / all.max(1) as f64)]
     });
@@ -156,23 +176,31 @@ fn backends(report: &RunReport) -> Table {
 }
 
 fn faults(report: &RunReport) -> Table {
-    let impacts = impacts(report);
-    let rows = impacts.iter().map(|impact| {
-        let over = impact.over.map_or_else(|| "–".to_owned(), |over| format!("{over:.1} s"));
-        vec![
+    let none = || "–".to_owned();
+    let seen = impacts(report).into_iter().map(|impact| {
+        let over = impact.over.map_or_else(none, |over| format!("{over:.1} s"));
+        let row = vec![
             impact.what.clone(),
             format!("{:.1} s", impact.at),
             over,
             count(impact.failed),
             latency(impact.slowest_us),
             impact.back.text(),
-        ]
+        ];
+        (impact.at, row)
     });
+    let failed = report.events.iter().filter_map(|event| {
+        let what = event.what.strip_prefix(FAILED)?.to_owned();
+        let at = format!("{:.1} s", event.at);
+        Some((event.at, vec![what, at, none(), none(), none(), "not carried out".to_owned()]))
+    });
+    let mut rows: Vec<_> = seen.chain(failed).collect();
+    rows.sort_by(|(one, _), (other, _)| one.total_cmp(other));
     let retried = report.total.retried;
     let head = ["fault", "at", "over at", "failed", "slowest", "as clients saw it"];
     Table {
         note: (retried > 0)
             .then(|| format!("{} operations of the run were tried again", count(retried))),
-        ..Table::new("Faults", &head, rows)
+        ..Table::new("Faults", &head, rows.into_iter().map(|(_, row)| row))
     }
 }

@@ -1,28 +1,54 @@
 //! Columns of text, and figures in words.
 
-use std::fmt::Write;
-
 /// Rows with their columns under each other: the first to the left, all others to the right. Two
-/// spaces stand before each line.
+/// spaces stand before each line. What would move a terminal's cursor is [`plain`] text here.
 pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let mut text = String::new();
+    let mut widths: Vec<usize> = Vec::new();
+    let mut cells: Vec<Vec<(String, usize)>> = Vec::with_capacity(rows.len());
     for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        let row: Vec<_> = row
+            .iter()
+            .map(|cell| {
+                let cell = plain(cell).replace('\n', " ");
+                let width = cell.chars().count();
+                (cell, width)
+            })
+            .collect();
+        for (widest, (_, width)) in widths.iter_mut().zip(&row) {
+            *widest = (*widest).max(*width);
+        }
+        cells.push(row);
+    }
+    let mut text = String::new();
+    for row in cells {
         let mut line = String::from("  ");
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column).unwrap_or(0);
+        for (column, ((cell, width), widest)) in row.iter().zip(&widths).enumerate() {
+            let padding = std::iter::repeat_n(' ', widest - width);
             if column == 0 {
-                let _ = write!(line, "{cell:<width$}");
+                line.push_str(cell);
+                line.extend(padding);
             } else {
-                let _ = write!(line, "  {cell:>width$}");
+                line.push_str("  ");
+                line.extend(padding);
+                line.push_str(cell);
             }
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// Text for a terminal: control characters other than the line's end, and those that turn the
+/// direction of what follows, become U+FFFD.
+pub(crate) fn plain(text: &str) -> String {
+    let is_unsafe = |letter: char| {
+        (letter.is_control() && letter != '\n')
+            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|letter| if is_unsafe(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
 /// Three significant digits or so.
@@ -37,6 +63,18 @@ pub(crate) fn figure(value: f64) -> String {
     };
     let text = format!("{value:.digits$}");
     if digits == 0 { thousands(&text) } else { text }
+}
+
+/// A figure beside the limit that it is held against, with so many digits that the two differ.
+pub(crate) fn beside(value: f64, limit: f64) -> String {
+    let told_apart = |digits: &usize| {
+        let shown = |value: f64| format!("{value:.0$}", *digits);
+        shown(value) != shown(limit)
+    };
+    match (3..=9).find(told_apart) {
+        Some(digits) if figure(value) == figure(limit) => format!("{value:.digits$}"),
+        _ => figure(value),
+    }
 }
 
 /// A count with its thousands apart.
@@ -113,10 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn names_of_any_length_and_kind_do_no_harm() {
+        let long = "x".repeat(70_000);
+        let rows = [vec![long.clone(), "1".into()], vec!["y".into(), "22".into()]];
+        let text = aligned(&rows);
+        assert!(text.starts_with(&format!("  {long}   1\n  y ")), "{}", text.len());
+        let rows = vec![vec!["a\u{1b}[2J\u{202e}b\nc".to_owned()]; 2];
+        assert_eq!(aligned(&rows), "  a\u{fffd}[2J\u{fffd}b c\n".repeat(2));
+    }
+
+    #[test]
     fn figures_have_three_digits_that_count() {
         let shown: Vec<_> =
             [0.8512, 11.73, 274.4, -0.5, 61_234.5].into_iter().map(figure).collect();
         assert_eq!(shown, ["0.85", "11.7", "274", "-0.50", "61,234"]);
+        assert_eq!(
+            [beside(0.8512, 0.85), beside(0.85, 0.85), beside(0.8, 0.85)],
+            ["0.851", "0.85", "0.80"]
+        );
+        assert_eq!(beside(1.000_04, 1.0), "1.00004");
         assert_eq!([count(0), count(999), count(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!(
             [latency(850.0), latency(12_340.0), latency(2.5e6)],

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::compared::{Compared, Kind, Scenario};
 use super::impact::failed_faults;
 use super::run_tables::{self, Table};
-use super::table::{aligned, bytes, figure, latency, range};
+use super::table::{aligned, bytes, figure, latency, plain, range};
 use crate::compare::summary::Spread;
 use crate::load::outcome::RunReport;
 
@@ -25,7 +25,16 @@ pub(crate) fn run(report: &RunReport) -> String {
     if !notes.is_empty() {
         text.push('\n');
     }
-    for Table { head, mut rows, note, .. } in run_tables::all(report) {
+    for Table { title, head, mut rows, note } in run_tables::all(report) {
+        if title == "Settings" {
+            // Words, which stand to the left.
+            text.push_str("Settings\n");
+            for row in &rows {
+                let _ = writeln!(text, "  {}", row.join(": "));
+            }
+            text.push('\n');
+            continue;
+        }
         if head.iter().any(|cell| !cell.is_empty()) {
             rows.insert(0, head);
         }
@@ -37,7 +46,7 @@ pub(crate) fn run(report: &RunReport) -> String {
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
-    text
+    plain(&text)
 }
 
 /// A comparison that was read back.
@@ -63,7 +72,7 @@ pub(crate) fn compare(report: &Compared) -> String {
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
-    text
+    plain(&text)
 }
 
 fn scenario(scenario: &Scenario) -> String {
@@ -97,7 +106,7 @@ fn scenario(scenario: &Scenario) -> String {
     for verdict in &scenario.verdicts {
         let met = if verdict.met { "met" } else { "missed" };
         let _ =
-            writeln!(text, "  goal: {}: {met} ({})", verdict.goal_text(), figure(verdict.figure));
+            writeln!(text, "  goal: {}: {met} ({})", verdict.goal_text(), verdict.figure_text());
     }
     for note in &scenario.notes {
         let _ = writeln!(text, "  note: {note}");

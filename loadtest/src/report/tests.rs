@@ -76,7 +76,32 @@ fn a_fault_is_told_by_failures_slowest_and_the_time_until_all_is_normal() {
     assert_eq!(impacts.len(), 1);
     assert_eq!((impacts[0].what.as_str(), impacts[0].over), ("origin killed", Some(12.0)));
     assert_eq!((impacts[0].failed, impacts[0].slowest_us), (150, 3e6));
-    assert_eq!(impacts[0].back, Back::After(4.0));
+    assert_eq!(impacts[0].back, Back::AfterEnd(2.0));
+}
+
+#[test]
+fn a_fault_soon_after_another_is_held_against_what_was_before_both() {
+    let mut report = run_of(30, |second, slice| match second {
+        10..=12 => (slice.succeeded, slice.failed, slice.p99_us) = (100, 50, 9e5),
+        14 | 15 => slice.p99_us = 5_000.0,
+        _ => {}
+    });
+    for (at, what) in [(14.0, "fault: origin paused"), (15.5, "fault over: origin continued")] {
+        report.events.push(TimedEvent { at, what: what.to_owned() });
+    }
+    let impacts = impacts(&report);
+    assert_eq!(impacts[0].back, Back::AfterEnd(1.0));
+    assert_eq!((impacts[1].back, impacts[1].failed), (Back::AfterEnd(0.5), 0));
+}
+
+#[test]
+fn a_fault_that_could_not_be_carried_out_has_a_row() {
+    let mut report = run_of(30, |_, _| {});
+    let what = "fault failed: origin: it has ended".to_owned();
+    report.events.push(TimedEvent { at: 20.0, what });
+    let text = terminal::run(&report);
+    let row = text.lines().find(|line| line.contains("not carried out")).expect("a row");
+    assert!(row.contains("origin: it has ended") && row.contains("20.0 s"), "{row}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::load::outcome::{Distribution, Named, Process, RunReport, Slice, Tally
 use crate::load::plan::Pace;
 use crate::load::stats::Stats;
 use crate::load::udp::Counts;
+use crate::report::impact::failed_faults;
 use crate::scenario::{Job, Limits};
 use crate::system;
 
@@ -134,6 +135,7 @@ pub(super) fn of_datagrams(
         name: job.name.clone(),
         description: job.description.clone(),
         machine: system::machine(),
+        settings: job.settings.clone(),
         seconds,
         series: series.collect(),
         mix: vec![Named { name, value: total.clone() }],
@@ -163,6 +165,7 @@ pub(super) fn report(
         name: job.name.clone(),
         description: job.description.clone(),
         machine: system::machine(),
+        settings: job.settings.clone(),
         connections: generator.stats.connections,
         resumed: generator.stats.resumed,
         tls: generator.tls_seen().clone(),
@@ -238,7 +241,7 @@ fn tally(stats: &Stats, seconds: f64) -> Tally {
 
 /// What a run has not kept to.
 pub(super) fn broken(limits: &Limits, report: &RunReport) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut broken: Vec<String> = failed_faults(report).collect();
     let total = &report.total;
     let all = total.succeeded + total.failed;
     let share = total.failed as f64 / all.max(1) as f64;

@@ -18,6 +18,9 @@ use crate::system;
 pub(super) const EVERY: Duration = Duration::from_millis(250);
 /// Every so many of those times, memory and child processes are looked at too: both cost more.
 const THOROUGH: u32 = 4;
+/// How often, at most, it is looked for who listens on an address: that reads the open files of
+/// all processes, and would disturb the load.
+const SEARCH: Duration = Duration::from_secs(1);
 
 /// All processes that are watched, the generator first.
 #[derive(Debug)]
@@ -34,7 +37,35 @@ struct Watching {
     clocks: BTreeMap<i32, Duration>,
     counted: Duration,
     pss: u64,
+    /// Who listened when it was last looked for.
+    found: Option<Found>,
+    /// When that was, on the clock of the load.
+    searched: Option<Duration>,
     report: Process,
+}
+
+/// A process that was found, told from a later one of its number by when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Found {
+    pid: i32,
+    /// Clock ticks from the system's start.
+    began: u64,
+}
+
+impl Found {
+    /// The process as it stands; nothing if it has ended.
+    fn of(pid: i32) -> Option<Self> {
+        // proc(5): behind the name's parenthesis come the state (field 3) and more; 22 is the start.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?;
+        let began = fields.nth(18)?.parse().ok()?;
+        (!matches!(state, "Z" | "X")).then_some(Self { pid, began })
+    }
+
+    fn lives(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
 }
 
 impl Watched {
@@ -52,9 +83,13 @@ impl Watched {
                 clocks: BTreeMap::new(),
                 counted: Duration::ZERO,
                 pss: 0,
+                found: None,
+                searched: None,
                 report: Process { name: watch.name.clone(), ..Process::default() },
             };
-            watching.look(stage).with_context(|| format!("process {}", watch.name))?;
+            watching
+                .look(Duration::ZERO, stage)
+                .with_context(|| format!("process {}", watch.name))?;
             all.push(watching);
         }
         Ok(Self { all, turn: 0, last: Duration::ZERO })
@@ -74,7 +109,7 @@ impl Watched {
             }
             if thorough {
                 // A process that is away just now is found again later.
-                let _ = watching.look(stage);
+                let _ = watching.look(now, stage);
             }
             if elapsed > Duration::ZERO {
                 let share = used.as_secs_f64() / elapsed.as_secs_f64();
@@ -98,7 +133,7 @@ impl Watched {
 }
 
 impl Watching {
-    fn find(&self, stage: Option<&Stage>) -> anyhow::Result<i32> {
+    fn find(&mut self, now: Duration, stage: Option<&Stage>) -> anyhow::Result<i32> {
         match &self.which {
             Which::Pid(pid) => Ok(*pid),
             Which::Pidfile(path) => {
@@ -107,12 +142,31 @@ impl Watching {
                 let pid = text.trim().parse();
                 pid.with_context(|| format!("{}: {text:?} is no process", path.display()))
             }
-            Which::Listens(address) => listener(*address),
+            Which::Listens(address) => {
+                let address = *address;
+                self.listening(address, now)
+            }
             Which::Party(party) => {
                 let stage = stage.context("there are no parties")?;
                 Ok(stage.process(party)?.as_raw())
             }
         }
+    }
+
+    /// Who listens on an address: the process last found while it lives, and else another, looked
+    /// for once in [`SEARCH`].
+    fn listening(&mut self, address: SocketAddr, now: Duration) -> anyhow::Result<i32> {
+        if let Some(found) = self.found.filter(|found| found.lives()) {
+            return Ok(found.pid);
+        }
+        self.found = None;
+        if self.searched.is_some_and(|searched| now < searched + SEARCH) {
+            bail!("nobody listened on {address} a moment ago");
+        }
+        self.searched = Some(now);
+        let pid = listener(address)?;
+        self.found = Found::of(pid);
+        Ok(pid)
     }
 
     /// CPU time used since the last look at the clocks.
@@ -129,8 +183,8 @@ impl Watching {
     }
 
     /// Looks for child processes, and for the root again if it has ended; reads the memory.
-    fn look(&mut self, stage: Option<&Stage>) -> anyhow::Result<()> {
-        let root = self.find(stage)?;
+    fn look(&mut self, now: Duration, stage: Option<&Stage>) -> anyhow::Result<()> {
+        let root = self.find(now, stage)?;
         let is_first = self.clocks.is_empty();
         // What this program starts is watched by its own name, if at all.
         let tree = match root == Pid::this().as_raw() {
@@ -234,6 +288,29 @@ mod tests {
             let error = listener(address).expect_err("nobody is left");
             assert!(error.to_string().contains("nobody listens"), "{error}");
         }
+    }
+
+    #[test]
+    fn who_listens_is_looked_for_again_only_once_it_is_gone() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("an address");
+        let watch = Watch { name: "it".to_owned(), which: Which::Listens(address) };
+        let mut watched = Watched::begin(&[watch], None).expect("it is there");
+        let watching = &mut watched.all[1];
+        let own = Pid::this().as_raw();
+        // It lives, so that nobody looks at the address again.
+        drop(socket);
+        let later = Duration::from_secs(5);
+        assert_eq!(watching.listening(address, later).expect("kept"), own);
+        assert_eq!(watching.searched, Some(Duration::ZERO));
+        // Another process of the same number is another one.
+        watching.found = watching.found.map(|found| Found { began: found.began + 1, ..found });
+        let error = watching.listening(address, later).expect_err("nobody is left");
+        assert!(error.to_string().contains("nobody listens"), "{error}");
+        let error = watching.listening(address, later + SEARCH / 2).expect_err("too early");
+        assert!(error.to_string().contains("a moment ago"), "{error}");
+        let _again = TcpListener::bind(address).expect("the port is free");
+        assert_eq!(watching.listening(address, later + SEARCH).expect("found"), own);
     }
 
     #[test]

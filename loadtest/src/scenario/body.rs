@@ -1,5 +1,6 @@
 //! Entries of a mix: what is sent, and what has to come back.
 
+use std::io::Read;
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -256,11 +257,19 @@ pub(super) fn content(form: &BodyForm, at: &str, folder: &Path) -> anyhow::Resul
             let unreadable = |error: std::io::Error| {
                 Problem::at(format!("{at}.file"), format!("{}: {error}", path.display()))
             };
-            let size = std::fs::metadata(&path).map_err(unreadable)?.len();
-            if size > LARGEST {
-                return Err(too_large(size).into());
+            let kind = std::fs::metadata(&path).map_err(unreadable)?;
+            if !kind.is_file() {
+                let what = format!("{} is no regular file; name one", path.display());
+                return Err(Problem::at(format!("{at}.file"), what).into());
             }
-            Ok(std::fs::read(&path).map_err(unreadable)?)
+            let opened = std::fs::File::open(&path).map_err(unreadable)?;
+            let mut bytes = Vec::new();
+            // One byte more than is allowed, as a file may have become longer.
+            opened.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+            if bytes.len() as u64 > LARGEST {
+                return Err(too_large(kind.len().max(bytes.len() as u64)).into());
+            }
+            Ok(bytes)
         }
         _ => Err(Problem::at(at, "write one of size, text and file").into()),
     }

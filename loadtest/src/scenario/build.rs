@@ -15,7 +15,7 @@ use super::form::{
 };
 use super::values::{Address, Level, Span};
 use super::{Job, Limits, Overrides, Problem, Watch, Which};
-use crate::faults;
+use crate::faults::{self, FaultForm};
 use crate::load::mix;
 use crate::load::pace::{Phase, Profile};
 use crate::load::plan::{Entry, Hold, Pace, Plan, Protocol, Retries};
@@ -36,6 +36,7 @@ const MOST_CONNECTIONS: u32 = 1_000_000;
 const MOST_A_SECOND: f64 = 10_000_000.0;
 const MOST_SECONDS: f64 = 7.0 * 24.0 * 3600.0;
 const MOST_ENTRIES: usize = 10_000;
+const LONGEST_NAME: usize = 200;
 const MOST_SOURCES: usize = 65_536;
 /// Slices of a time series, about, where the scenario does not say how long they are.
 const SLICES: f64 = 20.0;
@@ -44,11 +45,21 @@ const SHORTEST_SLICE: f64 = 0.05;
 
 /// Checks a scenario and makes what it asks for.
 pub(super) fn job(
-    form: Form,
+    mut form: Form,
     name: &str,
     folder: &Path,
     overrides: &Overrides,
 ) -> anyhow::Result<Job> {
+    if let Some(name) = &form.name {
+        check_name(name, "name")?;
+    }
+    for (index, phase) in form.phases.iter().enumerate() {
+        let name = phase.name.as_deref().unwrap_or_default();
+        check_name(name, &format!("phases[{index}].name"))?;
+    }
+    for (index, process) in form.processes.iter().enumerate() {
+        check_name(&process.name, &format!("processes[{index}].name"))?;
+    }
     let target = target(&form.target, form.protocol, overrides)?;
     let tls = form.target.tls.as_ref().filter(|_| target.is_tls);
     let client = tls.map(|tls| client_tls(tls, form.protocol, folder)).transpose()?;
@@ -56,6 +67,7 @@ pub(super) fn job(
     let protocol = protocol(form.protocol, &target, base.streams)?;
     let profile = profile(&form, &base, overrides)?;
     let seconds = profile.end() as f64 / 1e9;
+    let faults = faults_within(std::mem::take(&mut form.faults), &form, profile.end(), overrides)?;
     let (entries, order) = entries(&form.mix, form.protocol, &target, folder)?;
     let reuse = match (&form.load.idle, base.keep_alive) {
         (Some(_), _) => Reuse::Hold,
@@ -98,13 +110,15 @@ pub(super) fn job(
         _ => None,
     };
     let parties: BTreeSet<String> = form.parties.iter().map(|party| party.name.clone()).collect();
+    let settings = super::settings::settings(&form, &plan, &target.host);
     Ok(Job {
+        settings,
         name: form.name.unwrap_or_else(|| name.to_owned()),
         description: form.description.trim().to_owned(),
         plan,
         datagrams,
         processes: processes(form.processes, &parties, folder)?,
-        faults: faults::Plan::parse(form.parties, form.faults).context("parties and faults")?,
+        faults: faults::Plan::parse(form.parties, faults).context("parties and faults")?,
         limits: limits(&form.limits),
         core: overrides.core.or(form.core),
     })
@@ -200,6 +214,13 @@ fn target(
         _ => return Err(wrong(&begin)),
     };
     let host = uri.authority().ok_or_else(|| wrong("has no host"))?;
+    if host.as_str().contains('@') {
+        // Not with its value: a password has no place in an error.
+        let what = "holds a user and password, which are not sent from there; remove them and \
+                    write headers: {Authorization: …} in the mix";
+        return Err(Problem::at("target.url", what));
+    }
+    let port = port(host).map_err(|what| wrong(&what))?;
     check_tls(form, is_tls)?;
     let address = match (overrides.connect, &form.connect) {
         (Some(address), _) => address,
@@ -207,13 +228,24 @@ fn target(
             address.resolve().map_err(|what| Problem::at("target.connect", what))?
         }
         (None, None) => {
-            let port = host.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+            let port = port.unwrap_or(if is_tls { 443 } else { 80 });
             let address = Address(format!("{}:{port}", host.host()));
             address.resolve().map_err(|what| wrong(&format!("leads nowhere: {what}")))?
         }
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(Target { address, is_tls, host: host.to_string(), path: path.to_owned() })
+}
+
+/// The port that a URL names, if it names one.
+fn port(host: &http::uri::Authority) -> Result<Option<u16>, String> {
+    // Of an IPv6 address in brackets, the colons are no port's.
+    let Some((_, text)) = host.as_str().rsplit_once(':').filter(|(_, text)| !text.contains(']'))
+    else {
+        return Ok(None);
+    };
+    let port = text.parse().ok().filter(|port| *port > 0 && !text.starts_with('+'));
+    port.map(Some).ok_or_else(|| format!("has the port {text:?}: write 1 to 65535"))
 }
 
 fn target_address(form: &TargetForm, overrides: &Overrides) -> Result<Target, Problem> {
@@ -235,7 +267,11 @@ fn check_tls(form: &TargetForm, is_tls: bool) -> Result<(), Problem> {
         (Some(_), false) => {
             Err(Problem::at("target.tls", "is here, but the URL says that there is no TLS"))
         }
-        (Some(tls), true) if tls.ca.is_some() == tls.insecure => Err(Problem::at(
+        (Some(tls), true) if tls.ca.is_some() && tls.insecure => Err(Problem::at(
+            "target.tls",
+            "has ca and insecure, which believes anybody; remove one of them",
+        )),
+        (Some(tls), true) if tls.ca.is_none() && !tls.insecure => Err(Problem::at(
             "target.tls",
             "say whom to believe: ca: FILE, or insecure: true for anybody",
         )),
@@ -348,10 +384,10 @@ fn base(form: &LoadForm, protocol: ProtocolForm, overrides: &Overrides) -> Resul
         }
         false => overrides.connections.map(|connections| connections as f64),
     };
-    check_level(base.level, base.is_open, base.field)?;
     if base.level <= 0.0 {
         return Err(Problem::at(base.field, format!("{}: write a number above 0", base.level)));
     }
+    check_level(base.level, base.is_open, base.field)?;
     if base.streams == 0 || base.streams > 1000 {
         let at = base.field.rsplit_once('.').map_or("load", |(load, _)| load);
         let what = format!("{}: write a number from 1 to 1000", base.streams);
@@ -419,6 +455,46 @@ fn profile(form: &Form, base: &Base, overrides: &Overrides) -> Result<Profile, P
     Ok(Profile::new(phases))
 }
 
+/// Refuses names that no table could show.
+fn check_name(name: &str, at: &str) -> Result<(), Problem> {
+    let length = name.chars().count();
+    if length <= LONGEST_NAME {
+        return Ok(());
+    }
+    let what = format!("has {length} characters; write {LONGEST_NAME} at most");
+    Err(Problem::at(at, what))
+}
+
+/// The faults of a load that ends after so many nanoseconds, in proportion to it where the command
+/// line makes it longer or shorter than the scenario says.
+fn faults_within(
+    faults: Vec<FaultForm>,
+    form: &Form,
+    end: u64,
+    overrides: &Overrides,
+) -> Result<Vec<FaultForm>, Problem> {
+    let end = Duration::from_nanos(end);
+    let phases: Duration = form.phases.iter().map(|phase| phase.duration.0).sum();
+    let own = form.duration.map_or(phases, |span| span.0);
+    let factor = match overrides.seconds {
+        Some(seconds) if !own.is_zero() => seconds / own.as_secs_f64(),
+        _ => 1.0,
+    };
+    let check = |(index, fault): (usize, FaultForm)| {
+        let fault = fault.scaled(factor);
+        if fault.at.0 < end {
+            return Ok(fault);
+        }
+        let what = format!(
+            "{:?} is behind the end ({end:?}), so that it would never happen; write an earlier \
+             time, or a longer load",
+            fault.at.0
+        );
+        Err(Problem::at(format!("faults[{index}].at"), what))
+    };
+    faults.into_iter().enumerate().map(check).collect()
+}
+
 fn phase(form: &PhaseForm, index: usize, base: &Base) -> Result<Phase, Problem> {
     let at = |field: &str| format!("phases[{index}].{field}");
     let (own, other, name, not) = match base.is_open {
@@ -472,6 +548,10 @@ fn entries(
     let entries = entries.collect::<anyhow::Result<Vec<Entry>>>()?;
     let mut names = BTreeSet::new();
     for (index, entry) in entries.iter().enumerate() {
+        // A name that was made of a long path is the path's matter.
+        if forms.get(index).is_some_and(|form| form.name.is_some()) {
+            check_name(&entry.name, &format!("mix[{index}].name"))?;
+        }
         if !names.insert(&entry.name) {
             let at = format!("mix[{index}].name");
             let what = format!("{:?} is the name of another entry too; give it one", entry.name);

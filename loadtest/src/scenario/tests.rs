@@ -64,12 +64,24 @@ fn wrong_values_are_told_with_line_path_value_and_remedy() {
         ("duration: 1s\nmix: [{path: /}, {path: /}]\n", "mix[1].name"),
         ("duration: 1s\nmix: [{body: {size: 1, text: a}}]\n", "one of size, text and file"),
         ("duration: 1s\nmix: [{body: {file: /no/such}}]\n", "mix[0].body.file: /no/such: "),
+        ("duration: 1s\nmix: [{body: {file: /dev/zero}}]\n", "/dev/zero is no regular file"),
+        ("duration: 1s\nmix: []\n", "x.yaml:4: mix: is empty"),
+        ("duration: 1\n", "duration: 1 is no length of time: write 1s"),
         ("duration: 1s\nmix: [{headers: {Host: a}}]\n", "follows from host and body"),
         ("duration: 1s\nmix: [{expect: {sha256: abc}}]\n", "64 hexadecimal digits"),
         ("duration: 1s\nretries: {times: 1, on: [bad]}\n", "there are connect, tls, closed"),
         ("duration: 1s\nprocesses: [{name: a}]\n", "one of pid, pidfile, listens and party"),
         ("duration: 1s\nlimits: {failures: 2}\n", "a share from 0 to 1"),
-        ("duration: 1s\nfaults: [{at: 1s, party: x, action: kill}]\n", "no such party"),
+        ("duration: 2s\nfaults: [{at: 1s, party: x, action: kill}]\n", "no such party"),
+        (
+            "duration: 4s\nfaults:\n- {at: 1s, party: x, action: kill}\n- {at: 10s, party: x, \
+             action: kill}\n",
+            "x.yaml:6: faults[1].at: 10s is behind the end (4s)",
+        ),
+        (
+            "duration: 4s\nfaults: [{at: 4s, party: x, action: kill}]\n",
+            "faults[0].at: 4s is behind the end (4s)",
+        ),
         ("duration: 1s\n---\nx: 1\n", "a second document"),
     ] {
         assert_wrong(&format!("{LEAST}{text}"), expected);
@@ -95,7 +107,26 @@ fn what_does_not_go_together_is_told() {
         &with("{url: https://127.0.0.1/, tls: {insecure: true, versions: [\"1.1\"]}}", closed),
         "target.tls.versions[0]: \"1.1\" is not spoken",
     );
+    for (port, shown) in [("99999", "99999"), ("0", "0"), ("65536", "65536")] {
+        assert_wrong(
+            &with(&format!("{{url: \"http://127.0.0.1:{port}/\"}}"), closed),
+            &format!("has the port \"{shown}\": write 1 to 65535"),
+        );
+    }
+    let secret = with("{url: \"http://user:secret@127.0.0.1:80/\"}", closed);
+    assert_wrong(&secret, "write headers: {Authorization: …} in the mix");
+    let error = format!("{:#}", read(&secret).expect_err("it is wrong"));
+    assert!(!error.contains("secret"), "{error}");
+    let both = "{url: https://127.0.0.1/, tls: {ca: x, insecure: true}}";
+    assert_wrong(&with(both, closed), "remove one of them");
     let plain = "{url: http://127.0.0.1/}";
+    assert_wrong(&with(plain, "{open: {rate: -5}}"), "-5: write a number above 0");
+    assert_wrong(&with(plain, "{open: {rate: many}}"), "expected a number, as in 100");
+    let name = "n".repeat(201);
+    assert_wrong(
+        &format!("{LEAST}duration: 1s\nmix: [{{name: {name}}}]\n"),
+        "mix[0].name: has 201 characters; write 200 at most",
+    );
     assert_wrong(&with(plain, "{}"), "load: write one of closed");
     assert_wrong(&with(plain, "{open: {rate: 0}}"), "load.open.rate: 0: write a number above 0");
     assert_wrong(&with(plain, "{closed: {connections: 1, streams: 2}}"), "load.closed.streams");
@@ -115,6 +146,27 @@ fn the_command_line_scales_levels_and_phases() {
     let closed = format!("{LEAST}duration: 1s\n");
     let error = parse(&closed, "x", "x", Path::new("."), &overrides).expect_err("no rate there");
     assert!(error.to_string().contains("has no rate to change by --rate"), "{error}");
+}
+
+#[test]
+fn an_address_of_ipv6_has_a_port_or_none() {
+    for (host, port) in [("[::1]", 80), ("[::1]:8080", 8080)] {
+        let text = format!(
+            "target: {{url: \"http://{host}/\"}}\nload: {{closed: {{connections: 1}}}}\nduration: 1s\n"
+        );
+        assert_eq!(read(&text).expect("it is right").plan.address.port(), port, "{host}");
+    }
+}
+
+#[test]
+fn faults_keep_their_place_in_a_load_that_the_command_line_shortens() {
+    let text = format!(
+        "{LEAST}duration: 10s\nparties: [{{name: a, command: [x]}}]\n\
+         faults: [{{at: 5s, party: a, action: kill, for: 2s}}]\n"
+    );
+    let overrides = Overrides { seconds: Some(1.0), ..Overrides::default() };
+    let job = parse(&text, "x", "x", Path::new("."), &overrides).expect("it is right");
+    assert_eq!(job.faults.times(), [500, 700].map(Duration::from_millis));
 }
 
 #[test]

@@ -85,8 +85,7 @@ fn a_scenarios_party_is_killed_and_comes_back() {
     let text = include_str!("../../scenarios/kill-the-backend.yaml")
         .replace("127.0.0.1:8000", &address.to_string())
         .replace("[loadtest,", &format!("[{LOADTEST},"))
-        .replace("failures: 10%", "failures: 90%")
-        .replace("at: 3s", "at: 300ms");
+        .replace("failures: 10%", "failures: 90%");
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("kill.yaml");
     fs::write(&path, text).expect("written");

@@ -124,7 +124,7 @@ fn chip(verdict: &Verdict) -> String {
     format!(
         "<span class=\"chip {class}\">{mark} {}: {word} ({})</span>",
         escape(&verdict.goal_text()),
-        figure(verdict.figure)
+        verdict.figure_text()
     )
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn run(report: &RunReport) -> String {
         body.push_str("</section>\n");
     }
     body.push_str("<section><h2>Counts</h2>\n");
-    for title in ["Totals", "Backends"] {
+    for title in ["Totals", "Backends", "Settings"] {
         body.push_str(&find(title).map_or_else(String::new, shown));
     }
     body.push_str("</section>\n");
@@ -74,7 +74,7 @@ fn shown(table: &Table) -> String {
 
 fn tiles(report: &RunReport) -> String {
     let total = &report.total;
-    let all = (total.failed + total.succeeded).max(1) as f64;
+    let all = total.failed.saturating_add(total.succeeded).max(1) as f64;
     let at = |wanted| quantile(&total.latency, wanted).map_or_else(|| "–".to_owned(), latency);
     let mut text = String::from("<dl class=\"tiles\">\n");
     let succeeded = format!("{} in all", count(total.succeeded));
