@@ -189,7 +189,7 @@ pub(crate) struct Run {
     /// Believe any server
     #[arg(long)]
     pub(crate) insecure: bool,
-    /// The status that answers must have [200]
+    /// The status that answers must have (default: 200)
     #[arg(long)]
     pub(crate) status: Option<u16>,
     /// The length that bodies must have
