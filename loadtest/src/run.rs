@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use crate::cli;
 use crate::faults::Stage;
 use crate::load::outcome::{RunReport, TimedEvent};
-use crate::load::{Generator, udp};
+use crate::load::{Generator, Reuse, udp};
 use crate::report::progress::Progress;
 use crate::report::{html, terminal};
 use crate::scenario::{self, Job, Overrides};
@@ -172,7 +172,8 @@ fn perform(mut job: Job) -> anyhow::Result<(RunReport, Vec<String>)> {
     let counted = generator.accounts.as_ref().map_or(Ok(0), |a| a.total().map(|t| t.requests))?;
     let processes = watched.finish(counted);
     let report = summary::report(&job, &mut generator, noted, processes)?;
-    let broken = summary::broken(&job.limits, &report);
+    let held = job.plan.reuse == Reuse::Hold;
+    let broken = summary::broken(&job.limits, &report, held);
     Ok((report, broken))
 }
 
@@ -215,7 +216,7 @@ fn datagrams(
     let operations = if config.echo { driver.counts.received } else { driver.counts.sent };
     let processes = watched.finish(operations);
     let report = summary::of_datagrams(job, &driver.counts, config.echo, noted, processes);
-    let broken = summary::broken(&job.limits, &report);
+    let broken = summary::broken(&job.limits, &report, false);
     Ok((report, broken))
 }
 

@@ -98,6 +98,23 @@ fn weights_digests_backends_and_processes_stand_in_the_report() {
 }
 
 #[test]
+fn connections_that_are_only_held_while_it_counts_are_no_failure() {
+    let backend = Backend::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("scenario.yaml");
+    let text = format!(
+        "target: {{url: \"http://{}/\"}}\nload: {{idle: {{connections: 20, refresh: 60s}}}}\n\
+         phases:\n\
+         - {{name: opening, duration: 1s, counted: false}}\n\
+         - {{name: held, duration: 300ms}}\n",
+        backend.address
+    );
+    fs::write(&scenario, text).expect("written");
+    let output = loadtest(&["run", scenario.to_str().expect("UTF-8")]);
+    assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
+}
+
+#[test]
 fn idle_connections_are_held_and_refreshed() {
     let backend = Backend::start();
     let report = report(
