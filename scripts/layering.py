@@ -21,8 +21,15 @@ OURS = {
     "tidegate-http1": set(),
     "tidegate-ingest": {"tidegate-model"},
     "tidegate-plan": {"tidegate-model"},
+    "tidegate-netdev": {"tidegate-model", "tidegate-plan"},
     "tidegate-testkit": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "certs"},
-    "gateway": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "tidegate-http1"},
+    "gateway": {
+        "tidegate-model",
+        "tidegate-ingest",
+        "tidegate-plan",
+        "tidegate-http1",
+        "tidegate-netdev",
+    },
     "certs": set(),
     "loadtest": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "tidegate-http1", "certs"},
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use ingest::TlsMemo;
-use model::{AlbSettings, Diagnostic, Severity};
+use model::{Diagnostic, Settings, Severity};
 use plan::l7::{Endpoints, L7Plan};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -93,7 +93,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     let (resolved_sender, resolved) = watch::channel(Resolved::new());
     tasks.spawn(dns::run(wanted_receiver, resolved_sender, stop.clone()));
     let mut reconciler = Reconciler {
-        settings: config.alb_settings(),
+        settings: config.settings(),
         builder: Builder::new(metrics)?,
         memo: TlsMemo::default(),
         shared: Arc::clone(&shared),
@@ -189,7 +189,7 @@ enum Told {
 
 /// Brings objects into force.
 struct Reconciler {
-    settings: Vec<AlbSettings>,
+    settings: Settings,
     builder: Builder,
     memo: TlsMemo,
     shared: Arc<Shared>,
@@ -262,7 +262,7 @@ impl Reconciler {
         let started = Instant::now();
         let (snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
-        let (plan, more) = plan::l7::plan(&snapshot, &self.settings);
+        let (plan, more) = plan::l7::plan(&snapshot, &self.settings.albs);
         self.diagnostics = delivery.diagnostics.clone();
         self.diagnostics.extend(found);
         self.diagnostics.extend(more);

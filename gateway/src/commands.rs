@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use ::plan::l7::L7Plan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use model::{AlbSettings, Diagnostic, Location, ObjectRef, Severity};
+use model::{Diagnostic, Location, ObjectRef, Settings, Severity};
 use serde::Serialize;
 
 use crate::access_log::Target;
@@ -46,7 +46,7 @@ pub enum Output {
 
 /// Everything up to the plan.
 struct Loaded {
-    settings: Vec<AlbSettings>,
+    settings: Settings,
     delivery: Delivery,
     plan: L7Plan,
     /// Of every step.
@@ -60,11 +60,10 @@ impl Loaded {
         let Some(manifests) = input.manifests.clone().or(from_config) else {
             bail!("there are no manifests to read; name their directory with --manifests");
         };
-        let settings =
-            config.as_ref().map_or_else(config::default_alb_settings, Config::alb_settings);
+        let settings = config.as_ref().map_or_else(config::default_settings, Config::settings);
         let delivery = directory::read(&manifests)?;
         let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
-        let (plan, more) = ::plan::l7::plan(&snapshot, &settings);
+        let (plan, more) = ::plan::l7::plan(&snapshot, &settings.albs);
         let mut diagnostics = Vec::new();
         if let (Some(config), Some(path)) = (&config, &input.config) {
             diagnostics.extend(Self::missing_on_disk(config, path));

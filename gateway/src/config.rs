@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use model::{AlbKind, AlbSettings, ObjectKey};
+use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::access_log::Target;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub source: Source,
     /// The two ALBs, at least one of them enabled.
     pub alb: Albs,
+    /// The L4 plane, if it is enabled.
+    pub l4: Option<L4>,
     /// The admin side.
     pub admin: Admin,
     /// How many threads serve.
@@ -38,6 +42,26 @@ pub struct Config {
     pub access_log: AccessLog,
     /// How long requests under way may take to end once the gateway is told to stop.
     pub drain: Period,
+}
+
+/// The L4 plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct L4 {
+    /// What rules depend on.
+    pub settings: L4Settings,
+    /// What becomes of the kernel's rules and addresses when the gateway stops as told to.
+    pub on_stop: OnStop,
+}
+
+/// What becomes of the kernel's rules and addresses on a clean stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStop {
+    /// They stay, so that traffic goes on.
+    #[default]
+    Keep,
+    /// They go.
+    Remove,
 }
 
 /// Where objects come from.
@@ -146,8 +170,9 @@ impl Config {
     }
 
     /// What ingest and the planners need to know of the ALBs that serve.
-    pub fn alb_settings(&self) -> Vec<AlbSettings> {
-        self.enabled_albs().map(|(kind, alb)| alb.settings(kind)).collect()
+    pub fn settings(&self) -> Settings {
+        let albs = self.enabled_albs().map(|(kind, alb)| alb.settings(kind)).collect();
+        Settings { albs, l4: self.l4.as_ref().map(|l4| l4.settings.clone()) }
     }
 }
 
@@ -167,7 +192,7 @@ impl Alb {
 }
 
 /// What rules depend on where there is no configuration: both ALBs, with their default classes.
-pub fn default_alb_settings() -> Vec<AlbSettings> {
+pub fn default_settings() -> Settings {
     let settings = |kind| AlbSettings {
         kind,
         ingress_class: file::default_class(kind).to_owned(),
@@ -175,7 +200,8 @@ pub fn default_alb_settings() -> Vec<AlbSettings> {
         default_certificate: None,
         default_backend: None,
     };
-    vec![settings(AlbKind::Public), settings(AlbKind::Private)]
+    let albs = vec![settings(AlbKind::Public), settings(AlbKind::Private)];
+    Settings { albs, l4: None }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From objects to the snapshot.
 
 use model::snapshot::Snapshot;
-use model::{AlbSettings, Diagnostic, ObjectRef};
+use model::{Diagnostic, ObjectRef, Settings};
 
 use crate::ObjectSet;
 use crate::classes::Classes;
@@ -15,8 +15,8 @@ use crate::services;
 ///
 /// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in
 /// the snapshot. Ingresses of another controller's class are left alone without a word.
-pub fn ingest(objects: &ObjectSet, albs: &[AlbSettings]) -> (Snapshot, Vec<Diagnostic>) {
-    ingest_with(objects, albs, &mut TlsMemo::default())
+pub fn ingest(objects: &ObjectSet, settings: &Settings) -> (Snapshot, Vec<Diagnostic>) {
+    ingest_with(objects, settings, &mut TlsMemo::default())
 }
 
 /// The same, for a caller that ingests again and again: Secrets that haven't changed since the
@@ -24,9 +24,10 @@ pub fn ingest(objects: &ObjectSet, albs: &[AlbSettings]) -> (Snapshot, Vec<Diagn
 /// The same objects, settings and memo always give the same outcome.
 pub fn ingest_with(
     objects: &ObjectSet,
-    albs: &[AlbSettings],
+    settings: &Settings,
     memo: &mut TlsMemo,
 ) -> (Snapshot, Vec<Diagnostic>) {
+    let albs = &settings.albs;
     let mut report = Report::new(&objects.origins);
     let classes = Classes::new(objects, albs, &mut report);
     let mut certificates = Certificates::new(objects, memo);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
 use model::snapshot::{Endpoint, IngressTarget, Service, ServicePort, Snapshot};
-use model::{AlbSettings, Diagnostic, ObjectKey, ObjectRef};
+use model::{AlbSettings, Diagnostic, ObjectKey, ObjectRef, Protocol};
 
 use crate::report::Report;
 use crate::{ObjectSet, names};
@@ -132,7 +132,13 @@ fn service(
         };
         let name = port.name.clone().unwrap_or_default();
         let endpoints = if external { Vec::new() } else { endpoints(&name, slices) };
-        service.ports.push(ServicePort { name, number, endpoints });
+        service.ports.push(ServicePort {
+            name,
+            protocol: Protocol::Tcp,
+            number,
+            node_port: None,
+            endpoints,
+        });
     }
     service
 }
@@ -162,7 +168,12 @@ fn endpoints(port: &str, slices: &[Slice]) -> Vec<Endpoint> {
     }
     found
         .into_iter()
-        .map(|(address, (terminating, Reverse(weight)))| Endpoint { address, weight, terminating })
+        .map(|(address, (terminating, Reverse(weight)))| Endpoint {
+            address,
+            weight,
+            terminating,
+            local: true,
+        })
         .collect()
 }
 

@@ -8,10 +8,12 @@
 
 pub mod diagnostic;
 pub mod names;
+pub mod net;
 pub mod settings;
 pub mod snapshot;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use names::{ObjectKey, ObjectRef};
-pub use settings::{AlbKind, AlbSettings};
+pub use net::{PortRange, Protocol, Visibility};
+pub use settings::{AlbKind, AlbSettings, HostAddress, L4Settings, Settings};
 pub use snapshot::Snapshot;

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::names::ObjectKey;
+use crate::net::{PortRange, Protocol, Visibility};
 
 /// Which of the gateway's two ALBs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +41,65 @@ pub struct AlbSettings {
     pub default_certificate: Option<ObjectKey>,
     /// The Service and port (name or number) for requests that no rule matches, none for 404.
     pub default_backend: Option<(ObjectKey, String)>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Settings {
+    /// The ALBs that are enabled.
+    pub albs: Vec<AlbSettings>,
+    /// The L4 plane, if it is enabled.
+    pub l4: Option<L4Settings>,
+}
+
+/// The L4 plane, enabled, as far as rules depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct L4Settings {
+    /// The name of the gateway's own machine, as HostEndpoints and EndpointSlices have it.
+    pub node_name: String,
+    /// The interfaces that face the internet, the first one for VIPs unless another one's subnet
+    /// holds them.
+    pub public: Vec<String>,
+    /// The same, towards the private network.
+    pub private: Vec<String>,
+    /// The NodePorts that may be opened.
+    pub node_ports: PortRange,
+    /// Whether endpoints see the edge's address in place of the client's.
+    pub snat: bool,
+    /// The `spec.loadBalancerClass` that is the gateway's, besides none.
+    pub load_balancer_class: String,
+    /// Whether Services without a class are the gateway's.
+    pub default_class: bool,
+    /// Ports of the edge's own that no host endpoint policy closes.
+    pub fail_safe: FailSafe,
+}
+
+impl L4Settings {
+    /// The interfaces of one side.
+    pub fn interfaces(&self, visibility: Visibility) -> &[String] {
+        match visibility {
+            Visibility::Public => &self.public,
+            Visibility::Private => &self.private,
+        }
+    }
+}
+
+/// Ports that stay open whatever the host endpoint policies say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FailSafe {
+    /// Of this machine, for others.
+    pub inbound: Vec<(Protocol, u16)>,
+    /// Of others, for this machine.
+    pub outbound: Vec<(Protocol, u16)>,
+}
+
+/// One of the machine's own addresses: an input of planning, since pools must not hold them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct HostAddress {
+    /// The interface that has it.
+    pub interface: String,
+    /// The address with its prefix.
+    pub network: IpNet,
 }
 
 /// A network of IPv4 addresses mapped into IPv6 (RFC 4291, 2.5.5.2) as the IPv4 network that it

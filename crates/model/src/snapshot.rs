@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::names::ObjectKey;
 
 pub mod ingress;
+pub mod pool;
 pub mod service;
 pub mod tls;
 
@@ -15,7 +16,11 @@ pub use ingress::{
     BackendRef, Balance, HostMatch, Ingress, IngressPolicy, IngressTarget, PathMatch, PathRule,
     PortRef, Redirect, Rule, SslRedirect, Timeouts, TlsBlock,
 };
-pub use service::{Endpoint, Endpoints, Service, ServicePort};
+pub use pool::{AddressPool, AddressRange, Announce, LabelSelector, Operator, Requirement};
+pub use service::{
+    Algorithm, Dual, Endpoint, Endpoints, Exposure, Families, ProxyVersion, Requested, Service,
+    ServicePort, StreamOptions,
+};
 pub use tls::TlsPair;
 
 /// All objects, parsed. Built by `ingest`, read by `plan`.
@@ -25,7 +30,9 @@ pub struct Snapshot {
     pub ingresses: BTreeMap<ObjectKey, Ingress>,
     /// Every Service.
     pub services: BTreeMap<ObjectKey, Service>,
-    /// The `kubernetes.io/tls` Secrets that an Ingress or an ALB refers to, without the broken
+    /// The AddressPools, by name. Empty where L4 is not enabled.
+    pub pools: BTreeMap<String, AddressPool>,
+    /// The `kubernetes.io/tls` Secrets that an Ingress, an ALB or a Service refers to, without the broken
     /// ones.
     pub certificates: BTreeMap<ObjectKey, TlsPair>,
 }

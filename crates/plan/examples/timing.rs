@@ -94,9 +94,16 @@ fn snapshot(hosts: usize) -> Snapshot {
                 address: ([10, 0, 0, n], 8080).into(),
                 weight: 1,
                 terminating: false,
+                local: true,
             })
             .collect();
-        let port = ServicePort { name: String::new(), number: 80, endpoints };
+        let port = ServicePort {
+            name: String::new(),
+            protocol: model::Protocol::Tcp,
+            number: 80,
+            node_port: None,
+            endpoints,
+        };
         let service = Service { ports: vec![port], ..Service::default() };
         snapshot.services.insert(key.clone(), service);
         snapshot.ingresses.insert(key, ingress);

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use ingest::ObjectSet;
 use ingest::manifest::Entry;
-use model::{AlbKind, AlbSettings, ObjectKey};
+use model::{AlbKind, AlbSettings, ObjectKey, Settings};
 use plan::l7::{self, L7Plan, Outcome, Query, RoutePolicy};
 use serde_json::Value;
 
@@ -116,7 +116,7 @@ impl Case {
         (serde_json::to_string_pretty(&concise(&plan)).unwrap() + "\n", text)
     }
 
-    fn settings(&self) -> Vec<AlbSettings> {
+    fn settings(&self) -> Settings {
         let mut settings = [AlbKind::Public, AlbKind::Private].map(|kind| AlbSettings {
             kind,
             ingress_class: format!("tidegate-{kind}"),
@@ -132,7 +132,7 @@ impl Case {
             public.default_backend = Some((ObjectKey::new("edge", "errors"), "http".into()));
             private.default_backend = Some((ObjectKey::new("edge", "missing"), "80".into()));
         }
-        settings.into()
+        Settings { albs: settings.into(), l4: None }
     }
 
     fn requests(&self) -> impl Iterator<Item = (usize, Query, &str)> {
@@ -163,9 +163,9 @@ fn set(entries: Vec<Entry>) -> ObjectSet {
     set
 }
 
-fn plan_of(objects: &ObjectSet, settings: &[AlbSettings]) -> (L7Plan, Vec<model::Diagnostic>) {
+fn plan_of(objects: &ObjectSet, settings: &Settings) -> (L7Plan, Vec<model::Diagnostic>) {
     let (snapshot, mut diagnostics) = ingest::ingest(objects, settings);
-    let (plan, more) = l7::plan(&snapshot, settings);
+    let (plan, more) = l7::plan(&snapshot, &settings.albs);
     diagnostics.extend(more);
     diagnostics.sort();
     (plan, diagnostics)

@@ -49,7 +49,7 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode> {
         AlbName::Public => AlbKind::Public,
         AlbName::Private => AlbKind::Private,
     });
-    let kinds = loaded.settings.iter().map(|alb| alb.kind);
+    let kinds = loaded.settings.albs.iter().map(|alb| alb.kind);
     let kinds: Vec<AlbKind> =
         kinds.filter(|kind| wanted.is_none_or(|wanted| wanted == *kind)).collect();
     if kinds.is_empty() {

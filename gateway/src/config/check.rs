@@ -75,6 +75,7 @@ impl Checker<'_> {
         Ok(Config {
             source: Source { manifests: Some(self.path(manifests)) },
             alb,
+            l4: None,
             admin: Admin { listen: file.admin.listen },
             workers: file.workers,
             state: self.path(file.state),

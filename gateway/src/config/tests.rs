@@ -53,7 +53,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(seconds, [15, 75, 5, 60, 60, 3600]);
     assert_eq!((alb.upstream.tries, alb.upstream.max_idle_per_endpoint), (3, 256));
     assert_eq!(alb.upstream.ejection.failures, 5);
-    let settings = config.alb_settings();
+    let settings = config.settings().albs;
     assert_eq!(settings.len(), 1);
     assert_eq!(settings[0].ingress_class, "tidegate-public");
 }
@@ -87,7 +87,7 @@ overlay: {enabled: false, mode: auto}
     .unwrap();
     let alb = &config.alb.private;
     assert_eq!(config.enabled_albs().map(|(kind, _)| kind).collect::<Vec<_>>(), [AlbKind::Private]);
-    let settings = &config.alb_settings()[0];
+    let settings = &config.settings().albs[0];
     assert_eq!((settings.ingress_class.as_str(), settings.ssl_redirect), ("mine", false));
     assert_eq!(settings.default_certificate, Some(ObjectKey::new("edge", "tls")));
     let backend = (ObjectKey::new("edge", "web"), "http".to_owned());

@@ -190,14 +190,15 @@ mod tests {
             assert_eq!(parsed.diagnostics, []);
             parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
         }
-        let albs = [AlbSettings {
+        let albs = vec![AlbSettings {
             kind: AlbKind::Public,
             ingress_class: "tidegate-public".to_owned(),
             ssl_redirect: false,
             default_certificate: None,
             default_backend: None,
         }];
-        let (snapshot, complaints) = ingest::ingest(&set, &albs);
+        let (snapshot, complaints) =
+            ingest::ingest(&set, &model::Settings { albs: albs.clone(), l4: None });
         assert_eq!(complaints, []);
         let (plan, complaints) = plan::l7::plan(&snapshot, &albs);
         assert_eq!(complaints, []);

@@ -34,8 +34,12 @@ fn route(host: HostMatch, path: PathMatch) -> Route {
 }
 
 fn plan(routes: Vec<Route>) -> L7Plan {
-    let endpoint =
-        Endpoint { address: "10.0.0.1:8080".parse().unwrap(), weight: 3, terminating: false };
+    let endpoint = Endpoint {
+        address: "10.0.0.1:8080".parse().unwrap(),
+        weight: 3,
+        terminating: false,
+        local: true,
+    };
     let alb = AlbPlan { routes, ..AlbPlan::default() };
     L7Plan {
         albs: [(AlbKind::Public, alb)].into(),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use model::snapshot::{BackendRef, PortRef, Service};
-use model::{Diagnostic, ObjectKey, ObjectRef, Snapshot};
+use model::snapshot::{BackendRef, PortRef, Service, ServicePort};
+use model::{Diagnostic, ObjectKey, ObjectRef, Protocol, Snapshot};
 
 use crate::l7::{Backend, BackendId, Endpoints};
 
@@ -49,7 +49,7 @@ impl<'a> Backends<'a> {
             let (service, reason) = (wanted.service.clone(), reason.clone());
             return Err(Unresolved::Broken { service, reason });
         }
-        let port = service.ports.iter().find(|port| match &wanted.port {
+        let port = service.ports.iter().filter(tcp).find(|port| match &wanted.port {
             PortRef::Name(name) => port.name == *name,
             PortRef::Number(number) => port.number == *number,
         });
@@ -66,7 +66,7 @@ impl<'a> Backends<'a> {
                 (number.to_string(), Endpoints::Dns { host: host.clone(), port: number })
             }
             (_, None, by) => {
-                let known = service.ports.iter().map(|port| match by {
+                let known = service.ports.iter().filter(tcp).map(|port| match by {
                     PortRef::Number(_) if port.name.is_empty() => port.number.to_string(),
                     PortRef::Number(_) => format!("{} ({})", port.number, port.name),
                     PortRef::Name(_) => port_label(&port.name, port.number),
@@ -146,4 +146,9 @@ impl Unresolved {
             }
         }
     }
+}
+
+/// Whether an ALB can use the port.
+fn tcp(port: &&ServicePort) -> bool {
+    port.protocol == Protocol::Tcp
 }

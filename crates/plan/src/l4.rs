@@ -1,0 +1,174 @@
+//! The L4 plane: which addresses the edge holds, and where connections to them go.
+//!
+//! **What it is:** pure functions from the snapshot to an [`L4Plan`], and from that to the
+//! nftables table. The meaning of every field is Kubernetes' (core/v1 Service).
+//!
+//! **What it is not:** what applies it (the gateway's `l4` and the `netdev` crate).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use model::net::{Protocol, Visibility};
+use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
+use model::{AlbKind, ObjectKey};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What the L4 plane is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct L4Plan {
+    /// The addresses that the edge takes from pools, sorted.
+    pub vips: Vec<Vip>,
+    /// The Services that are reached from outside, sorted by name.
+    pub services: Vec<ServicePlan>,
+    /// The addresses out of pools that each ALB listens on besides its configured ones.
+    pub albs: BTreeMap<AlbKind, Vec<IpAddr>>,
+    /// Which Service has which addresses: kept over restarts, an input of the next planning.
+    pub allocations: Allocations,
+    /// How many addresses each pool has and has given away, by pool.
+    pub pools: BTreeMap<String, PoolUse>,
+}
+
+/// An address out of a pool that something uses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Vip {
+    /// The address.
+    pub address: IpAddr,
+    /// Its pool.
+    pub pool: String,
+    /// Which side it faces, and so which interfaces may hold it.
+    pub visibility: Visibility,
+    /// How the network learns where it is.
+    pub announce: Announce,
+}
+
+/// How full a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PoolUse {
+    /// Addresses that can be given away, reserved ones and the ALB's not counted; saturates.
+    pub capacity: u64,
+    /// Of those, the ones that Services hold.
+    pub used: u64,
+}
+
+/// Which Service holds which addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allocations {
+    /// By Service, displayed as `namespace/name`, in the order of its families.
+    pub services: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// One Service that is reached from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServicePlan {
+    /// Its name.
+    pub service: ObjectKey,
+    /// It is of type LoadBalancer.
+    pub load_balancer: bool,
+    /// Its VIPs.
+    pub addresses: Vec<IpAddr>,
+    /// Why it has no address, or lacks one, where it should have.
+    pub pending: Option<String>,
+    /// Its ports, in the object's order.
+    pub ports: Vec<PortPlan>,
+    /// The clients that may reach its VIPs; all if empty.
+    pub source_ranges: Vec<IpNet>,
+    /// Seconds that a client stays with its endpoint.
+    pub affinity: Option<u32>,
+    /// Whether endpoints see the edge's address in place of the client's.
+    pub snat: bool,
+    /// `externalTrafficPolicy: Local`.
+    pub local_only: bool,
+    /// The port of the edge that answers over HTTP whether there are local endpoints.
+    pub health_check_node_port: Option<u16>,
+    /// Endpoints over all ports, by address, that are local and ready: what the health port tells.
+    pub local_endpoints: usize,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PortPlan {
+    /// Its name.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its number on the Service.
+    pub number: u16,
+    /// Where connections to it come in, sorted.
+    pub frontends: Vec<Frontend>,
+    /// The endpoints that take new connections: the ready ones, or if there is none those that
+    /// still serve while they terminate; with `local_only`, of the local ones. Sorted by address.
+    #[serde(serialize_with = "slice")]
+    pub endpoints: Arc<[Endpoint]>,
+    /// There are endpoints, and it is only `externalTrafficPolicy: Local` that leaves none:
+    /// connections are dropped, not rejected, as by kube-proxy.
+    pub only_remote: bool,
+    /// How one of them is chosen.
+    pub algorithm: Algorithm,
+    /// How its connections go.
+    pub path: Path,
+}
+
+/// Where connections to a port of a Service come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Frontend {
+    /// On a VIP: source ranges hold.
+    Vip(SocketAddr),
+    /// On one of `spec.externalIPs`.
+    External(SocketAddr),
+    /// On any of the edge's own addresses that is no VIP.
+    NodePort(u16),
+}
+
+/// How a port's connections go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Path {
+    /// The kernel translates and forwards.
+    Kernel,
+    /// A process takes and makes connections.
+    UserSpace(Box<Stream>),
+}
+
+/// What the way through user space does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stream {
+    /// What it does about TLS.
+    pub tls: StreamTls,
+    /// Clients begin with a PROXY protocol header.
+    pub accept_proxy: bool,
+    /// Endpoints are sent one.
+    pub send_proxy: Option<ProxyVersion>,
+    /// How long a connection or session may be silent, in milliseconds; none for the default.
+    pub idle_ms: Option<u64>,
+}
+
+/// What a stream does about TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamTls {
+    /// Nothing: bytes are bytes.
+    #[default]
+    Off,
+    /// It ends here, with the pair of this Secret.
+    Terminate {
+        /// The `kubernetes.io/tls` Secret.
+        secret: ObjectKey,
+        /// What stands in it; none where it is missing or broken: connections are refused.
+        #[serde(skip)]
+        pair: Option<model::snapshot::TlsPair>,
+    },
+    /// It passes through; only connections for these names (exact, or `*.suffix`) come here.
+    /// Several Services may have the same frontend with different names.
+    Passthrough {
+        /// Lower-case.
+        hosts: Vec<String>,
+    },
+}
+
+fn slice<S: Serializer>(endpoints: &Arc<[Endpoint]>, serializer: S) -> Result<S::Ok, S::Error> {
+    endpoints.as_ref().serialize(serializer)
+}
