@@ -5,6 +5,7 @@
 
 mod caddy;
 mod certificate;
+pub(crate) mod edges;
 mod envoy;
 pub(crate) mod estate;
 mod gateway;
@@ -192,6 +193,11 @@ impl Lab {
     /// Starts another backend; it ends when dropped.
     pub(crate) fn another_backend(&self, name: &str) -> anyhow::Result<(Supervised, SocketAddr)> {
         start_backend(&self.folder, name, self.cores.backend)
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The backend's address.

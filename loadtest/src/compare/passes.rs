@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::l4::Kind;
 use super::scenario::{Measure, Scenario};
 use super::{Settings, entrants};
 use crate::lab::Product;
@@ -77,10 +78,14 @@ fn measurements(
         Measure::Control { .. } => {
             products.iter().filter(|product| is_steered(&***product)).count()
         }
+        Measure::L4(Kind::Connect) => 3,
+        Measure::L4(Kind::Services | Kind::Bulk) => 2,
+        Measure::L4(Kind::Load) => 1,
         _ => entrants(scenario, products).len(),
     };
     let passes = match scenario.measure {
-        Measure::Traffic(_) | Measure::Routes { .. } => settings.passes,
+        Measure::L4(Kind::Load) => settings.few_passes(),
+        Measure::Traffic(_) | Measure::Routes { .. } | Measure::L4(_) => settings.passes,
         Measure::Latency { .. } => settings.few_passes() + settings.passes,
         Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
     };

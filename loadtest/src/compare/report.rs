@@ -62,7 +62,7 @@ pub(crate) fn unit(scenario: &Scenario) -> &'static str {
         Measure::Traffic(_) | Measure::Latency { .. } | Measure::Routes { .. } => "CPU µs/request",
         Measure::Idle { .. } => "KiB/connection",
         // Each of its figures has its own.
-        Measure::Control { .. } => "",
+        Measure::Control { .. } | Measure::L4(_) => "",
     }
 }
 
@@ -118,11 +118,16 @@ impl ScenarioReport {
                 Figure::P99 => "p99 ",
             };
             let limit = match goal {
-                Goal::Ratio(limit) | Goal::Kibibytes(limit) => *limit,
+                Goal::Ratio(limit)
+                | Goal::RatioTo(limit)
+                | Goal::Kibibytes(limit)
+                | Goal::Milliseconds(limit) => *limit,
             };
             let goal = match goal {
                 Goal::Ratio(limit) => format!("at most {limit:.2} times the better"),
+                Goal::RatioTo(limit) => format!("at most {limit:.2} times it"),
                 Goal::Kibibytes(limit) => format!("at most {limit} KiB"),
+                Goal::Milliseconds(limit) => format!("at most {limit} ms"),
             };
             let met = if *met { "met" } else { "missed" };
             let _ = writeln!(text, "  goal: {of}{goal}: {met} ({})", beside(*reached, limit));

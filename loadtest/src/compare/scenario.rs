@@ -1,5 +1,6 @@
 //! What is measured, and what the gateway has to reach.
 
+use super::l4::Kind;
 use crate::cli::Suite;
 use crate::lab::{ANSWER, Key};
 use crate::load::Reuse;
@@ -51,6 +52,8 @@ pub(crate) enum Measure {
         /// Apps: a Service, an EndpointSlice and an Ingress each.
         apps: usize,
     },
+    /// Connections through the edge, in namespaces.
+    L4(Kind),
 }
 
 /// A kind of request traffic.
@@ -99,6 +102,10 @@ pub(crate) enum Tls {
 pub(crate) enum Goal {
     /// At most so many times the better peer's figure.
     Ratio(f64),
+    /// At most so many times the figure of one peer, whichever is the better one.
+    RatioTo(f64),
+    /// At most so many milliseconds.
+    Milliseconds(f64),
     /// At most so many KiB.
     Kibibytes(f64),
 }
@@ -248,6 +255,34 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "50,000 idle HTTPS connections",
         measure: Measure::Idle { tls: true, connections: Some(MANY_IDLE) },
         goal: Some(Goal::Kibibytes(12.0)),
+    },
+    Scenario {
+        id: "l4-connect",
+        suite: Suite::L4,
+        title: "A TCP connection with one request: VIP, plain routing, HAProxy in TCP mode",
+        measure: Measure::L4(Kind::Connect),
+        goal: None,
+    },
+    Scenario {
+        id: "l4-services",
+        suite: Suite::L4,
+        title: "A TCP connection through one of 10,000 VIP ports against one of 10",
+        measure: Measure::L4(Kind::Services),
+        goal: None,
+    },
+    Scenario {
+        id: "l4-load",
+        suite: Suite::L4,
+        title: "10,000 Services of 10 endpoints: loading, and one change",
+        measure: Measure::L4(Kind::Load),
+        goal: None,
+    },
+    Scenario {
+        id: "l4-bulk",
+        suite: Suite::L4,
+        title: "TCP bulk through user space, 4 connections",
+        measure: Measure::L4(Kind::Bulk),
+        goal: None,
     },
     Scenario {
         id: "control-1000",

@@ -136,7 +136,10 @@ pub(crate) fn ratios(targets: &[String], trials: &[Trial]) -> Vec<Ratio> {
 pub(crate) fn cost_verdict(goal: Goal, summaries: &[Summary], ratios: &[Ratio]) -> Option<Verdict> {
     let (figure, limit) = match goal {
         Goal::Ratio(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
-        Goal::Kibibytes(limit) => (summaries.first()?.cost.median, limit),
+        Goal::RatioTo(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
+        Goal::Kibibytes(limit) | Goal::Milliseconds(limit) => {
+            (summaries.first()?.cost.median, limit)
+        }
     };
     Some(Verdict { of: Figure::Cost, goal, figure, met: figure <= limit })
 }
