@@ -9,6 +9,7 @@
 pub mod annotations;
 mod build;
 pub mod classes;
+pub mod crds;
 mod ingresses;
 pub mod manifest;
 mod names;
