@@ -15,6 +15,10 @@ use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
 use model::{AlbKind, ObjectKey};
 use serde::{Deserialize, Serialize, Serializer};
 
+mod planner;
+
+pub use planner::plan;
+
 /// What the L4 plane is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct L4Plan {
@@ -31,11 +35,12 @@ pub struct L4Plan {
 }
 
 /// An address out of a pool that something uses.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Vip {
     /// The address.
     pub address: IpAddr,
-    /// Its pool.
+    /// Its pool; empty for one that a Service still holds after its pool has gone, if it isn't known.
     pub pool: String,
     /// Which side it faces, and so which interfaces may hold it.
     pub visibility: Visibility,
@@ -58,6 +63,9 @@ pub struct PoolUse {
 pub struct Allocations {
     /// By Service, displayed as `namespace/name`, in the order of its families.
     pub services: BTreeMap<String, Vec<IpAddr>>,
+    /// The addresses as they were last planned: for one whose pool vanishes while it is held.
+    #[serde(default)]
+    pub vips: Vec<Vip>,
 }
 
 /// One Service that is reached from outside.

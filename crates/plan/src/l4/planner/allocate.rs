@@ -1,0 +1,460 @@
+//! Which Service gets which address.
+//!
+//! What a Service has it keeps: over changes of its ports and of the pools, over restarts and
+//! whatever the order of the objects. It gives an address back when it is gone, is no longer of
+//! type LoadBalancer, or asks for another address, pool, visibility or family. A pool that shrinks
+//! or vanishes therefore moves nobody: an address that no pool has any more stays where it is, and
+//! a diagnostic says so. Services that want one are served in this order: those that ask for an
+//! address, the older ones, by name; each gets the lowest free address of the first pool by name.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::Diagnostic;
+use model::snapshot::{Announce, Exposure};
+
+use super::super::{Allocations, Vip};
+use super::pools::{Pools, Withheld};
+use super::sharing::{Obstacle, obstacle, same_key};
+use super::span::{address, family};
+use super::subject::{Subject, Wanted, annotation};
+
+mod requested;
+
+/// Of one namespace and sharing key, so many addresses are looked at for room.
+const SHARED_ADDRESSES_TRIED: usize = 64;
+
+/// What Services hold, by their position in the list of subjects.
+pub(super) struct Holdings {
+    /// In the order of each one's families.
+    pub(super) of: Vec<Vec<IpAddr>>,
+    /// Why one has no address, or lacks one.
+    pub(super) pending: Vec<Option<String>>,
+    /// Who has an address, the first one first.
+    pub(super) holders: BTreeMap<IpAddr, Vec<usize>>,
+    /// Addresses that are in no pool, as they were when they were.
+    pub(super) strays: BTreeMap<IpAddr, Vip>,
+    /// How many addresses of each pool are held, of those that it can give.
+    pub(super) used: Vec<u64>,
+}
+
+/// Finds who has which address.
+pub(super) fn allocate(
+    subjects: &[Subject<'_>],
+    pools: &Pools<'_>,
+    previous: &Allocations,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Holdings {
+    let holdings = Holdings {
+        of: vec![Vec::new(); subjects.len()],
+        pending: vec![None; subjects.len()],
+        holders: BTreeMap::new(),
+        strays: BTreeMap::new(),
+        used: vec![0; pools.list.len()],
+    };
+    let cursors = vec![[(0, 0); 2]; pools.list.len()];
+    let mut allocator =
+        Allocator { subjects, pools, holdings, cursors, shared: BTreeMap::new(), diagnostics };
+    allocator.keep_all(previous);
+    for (index, subject) in subjects.iter().enumerate() {
+        if let Some(exposure) = subject.load_balancer().filter(|wants| !wants.requested.is_empty())
+        {
+            allocator.give_requested(index, subject, exposure);
+        }
+    }
+    for (index, subject) in subjects.iter().enumerate() {
+        if let Some(exposure) = subject.load_balancer().filter(|wants| wants.requested.is_empty()) {
+            allocator.give_free(index, subject, exposure);
+        }
+    }
+    allocator.tell_who_does_not_share();
+    let mut holdings = allocator.holdings;
+    for (has, subject) in holdings.of.iter_mut().zip(subjects) {
+        if let Some(exposure) = subject.exposure {
+            Wanted::of(exposure).sort(has);
+        }
+    }
+    holdings
+}
+
+struct Allocator<'a, 'b> {
+    subjects: &'a [Subject<'a>],
+    pools: &'a Pools<'a>,
+    holdings: Holdings,
+    /// Of each pool and family, the span and number before which nothing is free: while planning,
+    /// no address is given back any more.
+    cursors: Vec<[(usize, u128); 2]>,
+    /// Addresses that can be shared, by namespace and key.
+    shared: BTreeMap<(&'a str, &'a str), Vec<IpAddr>>,
+    diagnostics: &'b mut Vec<Diagnostic>,
+}
+
+impl<'a> Allocator<'a, '_> {
+    fn keep_all(&mut self, previous: &Allocations) {
+        let strays: BTreeMap<IpAddr, &Vip> =
+            previous.vips.iter().map(|vip| (vip.address, vip)).collect();
+        for (index, subject) in self.subjects.iter().enumerate() {
+            let Some(has) = previous.services.get(&subject.name) else { continue };
+            match (subject.exposure, subject.load_balancer()) {
+                (_, Some(exposure)) => {
+                    for address in has {
+                        self.keep(index, subject, exposure, *address, strays.get(address).copied());
+                    }
+                }
+                // It is broken, and nobody knows what it wants: it has what it had.
+                (None, None) => {
+                    for &address in has {
+                        if !self.holdings.holders.contains_key(&address) {
+                            let vip = self.stray(address, None, strays.get(&address).copied());
+                            self.give(index, address, vip);
+                        }
+                    }
+                }
+                (Some(_), None) => {}
+            }
+        }
+        for (index, subject) in self.subjects.iter().enumerate() {
+            let Some(exposure) = subject.load_balancer() else { continue };
+            for &address in &exposure.held {
+                let usable = self.pools.of(address).and_then(|at| self.pools.get(at));
+                if usable.is_some_and(|pool| self.pools.withheld(pool, address).is_none()) {
+                    self.keep(index, subject, exposure, address, None);
+                }
+            }
+        }
+    }
+
+    /// Lets a Service keep an address, unless it wants another one or somebody else has it.
+    fn keep(
+        &mut self,
+        index: usize,
+        subject: &Subject<'a>,
+        exposure: &Exposure,
+        address: IpAddr,
+        last: Option<&Vip>,
+    ) {
+        let has = self.has(index);
+        let wanted = Wanted::of(exposure);
+        let asked = exposure.requested.is_empty()
+            || exposure.requested.iter().any(|requested| requested.address == address);
+        if !asked || !wanted.takes(address.is_ipv6(), has) {
+            return;
+        }
+        let pool = self.pools.of(address).and_then(|at| self.pools.get(at));
+        let (name, visibility) = match (pool, last) {
+            (Some(pool), _) => (Some(pool.name), Some(pool.object.visibility)),
+            (None, Some(last)) => (Some(last.pool.as_str()), Some(last.visibility)),
+            (None, None) => (None, None),
+        };
+        let other_pool = match &exposure.pool {
+            Some(wanted) => name.is_some_and(|name| !name.is_empty() && name != wanted),
+            None => {
+                exposure.requested.is_empty()
+                    && visibility.is_some_and(|visibility| visibility != exposure.visibility)
+            }
+        };
+        if other_pool {
+            return;
+        }
+        let holders = self.holdings.holders.get(&address).into_iter().flatten();
+        let others = holders.filter_map(|&other| self.subjects.get(other));
+        // Ports that clash are sorted out port by port, and nobody loses an address over them.
+        if others.into_iter().any(|other| !same_key(subject, other)) {
+            return;
+        }
+        self.warn_of_keeping(subject, exposure, address);
+        let vip = self.stray(address, Some(exposure), last);
+        self.give(index, address, vip);
+    }
+
+    /// What an address is that no pool has; none if one has it.
+    fn stray(
+        &self,
+        address: IpAddr,
+        exposure: Option<&Exposure>,
+        last: Option<&Vip>,
+    ) -> Option<Vip> {
+        if self.pools.of(address).is_some() {
+            return None;
+        }
+        let visibility = exposure.map(|exposure| exposure.visibility).unwrap_or_default();
+        let unknown = Vip { address, pool: String::new(), visibility, announce: Announce::L2 };
+        Some(last.cloned().unwrap_or(unknown))
+    }
+
+    fn warn_of_keeping(&mut self, subject: &Subject<'_>, exposure: &Exposure, address: IpAddr) {
+        let pool = self.pools.of(address).and_then(|at| self.pools.get(at));
+        let reason = match pool {
+            None => "is in no AddressPool any more".to_owned(),
+            Some(pool) => match self.pools.withheld(pool, address) {
+                Some(Withheld::Reserved) => {
+                    format!("is now in spec.reserved of AddressPool {}", pool.name)
+                }
+                Some(Withheld::Alb) => format!("is now in spec.alb of AddressPool {}", pool.name),
+                Some(Withheld::Host(interface)) => {
+                    format!("is this machine's own (interface {interface})")
+                }
+                None if !pool.selects(exposure) => {
+                    format!("is of AddressPool {}, whose selectors no longer match", pool.name)
+                }
+                None => return,
+            },
+        };
+        self.diagnostics.push(
+            subject
+                .warning(
+                    "status.loadBalancer",
+                    format!("{reason}; the Service keeps it all the same"),
+                )
+                .value(address.to_string())
+                .remedy(
+                    "put the AddressPool right, name another address in tidegate.io/addresses, \
+                     or make the Service anew",
+                ),
+        );
+    }
+
+    fn has(&self, index: usize) -> &[IpAddr] {
+        self.holdings.of.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    fn give(&mut self, index: usize, address: IpAddr, stray: Option<Vip>) {
+        let holders = self.holdings.holders.entry(address).or_default();
+        if holders.is_empty() {
+            let at = self.pools.of(address);
+            if let Some((at, pool)) = at.and_then(|at| Some((at, self.pools.get(at)?)))
+                && self.pools.withheld(pool, address).is_none()
+                && let Some(used) = self.holdings.used.get_mut(at)
+            {
+                *used += 1;
+            }
+        }
+        holders.push(index);
+        if let Some(stray) = stray {
+            self.holdings.strays.entry(address).or_insert(stray);
+        }
+        if let Some(has) = self.holdings.of.get_mut(index) {
+            has.push(address);
+        }
+        let subject = self.subjects.get(index);
+        let key =
+            subject.and_then(|subject| Some((subject, subject.exposure?.sharing_key.as_ref()?)));
+        if let Some((subject, key)) = key {
+            let addresses = self.shared.entry((&subject.key.namespace, key)).or_default();
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+
+    /// Finds addresses for a Service that asks for none in particular.
+    fn give_free(&mut self, index: usize, subject: &Subject<'a>, exposure: &'a Exposure) {
+        let wanted = Wanted::of(exposure);
+        if self.has(index).len() >= wanted.most {
+            return;
+        }
+        let pools = match self.candidates(subject, exposure) {
+            Ok(pools) => pools,
+            Err(finding) => {
+                if let Some(pending) = self.holdings.pending.get_mut(index) {
+                    *pending = Some(finding.reason.clone());
+                }
+                self.diagnostics.push(*finding);
+                return;
+            }
+        };
+        let mut found = Vec::new();
+        let mut lacking = Vec::new();
+        for &v6 in &wanted.order {
+            let all: Vec<IpAddr> = self.has(index).iter().chain(&found).copied().collect();
+            if !wanted.takes(v6, &all) {
+                continue;
+            }
+            match self.find(subject, exposure, &pools, v6) {
+                Some(address) => found.push(address),
+                None => lacking.push(v6),
+            }
+        }
+        if self.has(index).len() + found.len() >= wanted.least {
+            for address in found {
+                self.give(index, address, None);
+            }
+            return;
+        }
+        self.tell_lack(index, subject, &wanted, &pools, &lacking);
+    }
+
+    /// The pools that a Service may take from.
+    fn candidates(
+        &self,
+        subject: &Subject<'_>,
+        exposure: &Exposure,
+    ) -> Result<Vec<usize>, Box<Diagnostic>> {
+        let Some(name) = &exposure.pool else {
+            let all = self.pools.list.iter().enumerate();
+            return Ok(all.filter(|(_, pool)| pool.assigns(exposure)).map(|(at, _)| at).collect());
+        };
+        let error = |reason: String, remedy: String| {
+            Box::new(subject.error(&annotation("pool"), reason).value(name).remedy(remedy))
+        };
+        match self.pools.named(name).and_then(|at| Some((at, self.pools.get(at)?))) {
+            Some((at, pool)) if pool.selects(exposure) => Ok(vec![at]),
+            Some(_) => Err(error(
+                format!("AddressPool {name} doesn't select this Service"),
+                "change its spec.serviceSelector or spec.namespaceSelector, or name another pool"
+                    .to_owned(),
+            )),
+            None => {
+                let names: Vec<&str> = self.pools.list.iter().map(|pool| pool.name).collect();
+                let remedy = match names.is_empty() {
+                    true => "make an AddressPool of this name".to_owned(),
+                    false => format!("make it, or name one of {}", names.join(", ")),
+                };
+                Err(error(format!("there is no AddressPool {name}"), remedy))
+            }
+        }
+    }
+
+    /// An address for a Service: one that it can share, or else the lowest free one.
+    fn find(
+        &mut self,
+        subject: &Subject<'_>,
+        exposure: &Exposure,
+        pools: &[usize],
+        v6: bool,
+    ) -> Option<IpAddr> {
+        if let Some(key) = &exposure.sharing_key {
+            let shared = self.shared.get(&(subject.key.namespace.as_str(), key.as_str()));
+            let found = shared.into_iter().flatten().take(SHARED_ADDRESSES_TRIED).find(|address| {
+                address.is_ipv6() == v6
+                    && self.pools.of(**address).is_some_and(|at| pools.contains(&at))
+                    && self.obstacle(subject, **address).is_none()
+            });
+            if let Some(address) = found {
+                return Some(*address);
+            }
+        }
+        pools.iter().find_map(|&at| self.lowest_free(at, v6))
+    }
+
+    fn lowest_free(&mut self, at: usize, v6: bool) -> Option<IpAddr> {
+        let usable = self.pools.get(at)?.usable(v6);
+        let [four, six] = self.cursors.get_mut(at)?;
+        let (span, next) = if v6 { six } else { four };
+        while let Some(current) = usable.get(*span) {
+            let candidate = current.first.max(*next);
+            if candidate > current.last {
+                *span += 1;
+                continue;
+            }
+            let candidate_address = address(v6, candidate);
+            if !self.holdings.holders.contains_key(&candidate_address) {
+                *next = candidate;
+                return Some(candidate_address);
+            }
+            match candidate.checked_add(1) {
+                Some(after) => *next = after,
+                None => *span += 1,
+            }
+        }
+        None
+    }
+
+    /// Why a Service can't have an address besides those who have it, and which of them it is.
+    fn obstacle(
+        &self,
+        subject: &Subject<'_>,
+        address: IpAddr,
+    ) -> Option<(Obstacle, &'a Subject<'a>)> {
+        let holders = self.holdings.holders.get(&address)?;
+        holders.iter().find_map(|&holder| {
+            let other = self.subjects.get(holder)?;
+            Some((obstacle(subject, other)?, other))
+        })
+    }
+
+    fn tell_lack(
+        &mut self,
+        index: usize,
+        subject: &Subject<'_>,
+        wanted: &Wanted,
+        pools: &[usize],
+        lacking: &[bool],
+    ) {
+        let family = match lacking {
+            [one] => format!("no {} address", family(*one)),
+            _ => "no address".to_owned(),
+        };
+        let exposure = subject.exposure;
+        let visibility = exposure.map(|exposure| exposure.visibility).unwrap_or_default();
+        let pools: Vec<String> = pools
+            .iter()
+            .filter_map(|&at| {
+                let (pool, used) = (self.pools.get(at)?, self.holdings.used.get(at)?);
+                let of = lacking.iter().any(|&v6| !pool.usable(v6).is_empty());
+                let none = if of { "" } else { ", none of that family" };
+                Some(format!("{} ({used} of {} in use{none})", pool.name, pool.capacity))
+            })
+            .collect();
+        let both = if wanted.least > 1 { ", and both families are required" } else { "" };
+        let (reason, remedy) = match pools.as_slice() {
+            [] => (
+                format!("{family}: no {visibility} AddressPool that assigns addresses selects it"),
+                format!(
+                    "make an AddressPool with visibility {visibility}, or name one in tidegate.io/pool"
+                ),
+            ),
+            [pool] => (
+                format!("{family} is free in AddressPool {pool}{both}"),
+                "give the pool more addresses, or delete a Service that holds one".to_owned(),
+            ),
+            several => (
+                format!("{family} is free in AddressPools {}{both}", several.join(", ")),
+                "give one of them more addresses, or delete a Service that holds one".to_owned(),
+            ),
+        };
+        if let Some(pending) = self.holdings.pending.get_mut(index) {
+            *pending = Some(reason.clone());
+        }
+        self.diagnostics
+            .push(subject.warning("spec.type", reason).value("LoadBalancer").remedy(remedy));
+    }
+
+    /// Sharing is allowed, not promised: who has an address of its own for want of room is told why.
+    fn tell_who_does_not_share(&mut self) {
+        for addresses in self.shared.values().filter(|addresses| addresses.len() > 1) {
+            for own in addresses {
+                let alone = self.holdings.holders.get(own).map(Vec::as_slice);
+                let Some(&[index]) = alone else { continue };
+                let Some(subject) = self.subjects.get(index) else { continue };
+                if subject.exposure.is_some_and(|exposure| !exposure.requested.is_empty()) {
+                    continue;
+                }
+                let obstacle = addresses
+                    .iter()
+                    .filter(|other| *other != own && other.is_ipv6() == own.is_ipv6())
+                    .filter(|other| self.is_held_before(index, **other))
+                    .take(SHARED_ADDRESSES_TRIED)
+                    .find_map(|address| Some((address, self.obstacle(subject, *address)?)));
+                if let Some((address, (obstacle, other))) = obstacle {
+                    let reason = format!(
+                        "{address} can't be shared: Service {} {obstacle}; this one has {own} of \
+                         its own",
+                        other.key
+                    );
+                    self.diagnostics.push(
+                        subject
+                            .warning(&obstacle.field(), reason)
+                            .remedy("change one of the two, or remove the sharing key"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Whether somebody older than a Service has the address.
+    fn is_held_before(&self, index: usize, address: IpAddr) -> bool {
+        let holders = self.holdings.holders.get(&address);
+        holders.is_some_and(|holders| holders.iter().any(|holder| *holder < index))
+    }
+}
