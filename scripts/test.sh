@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
 
 if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool &&
-    command -v nft && command -v nginx && command -v haproxy; } >/dev/null; then
+    command -v nft && command -v tcpdump && command -v conntrack && command -v nginx && command -v haproxy; } >/dev/null; then
     step "tools"
     bash scripts/deps.sh
 fi
