@@ -21,7 +21,7 @@ use super::forwarding::Forwarding;
 use super::kernel::{Events, Fault, Kernel};
 use super::mailbox::{Desired, Mail, Mailbox};
 use super::retry::Retry;
-use super::rules::{Applied, Rules};
+use super::rules::{self, Applied, Rules};
 use super::state::{Memory, State};
 use super::view::{View, VipState};
 use super::vips::{Stage, Vips};
@@ -199,7 +199,8 @@ impl<K: Kernel> Driver<K> {
         );
         self.forwarding.ensure(now, &plan, &mut self.kernel);
         let mending = self.rules.is_foreign();
-        let metrics = &self.metrics.l4;
+        let metrics = Arc::clone(&self.metrics);
+        let metrics = &metrics.l4;
         let failures = || metrics.apply_failures.increment();
         let applied = self.rules.apply(now, &table, &mut self.kernel, failures);
         if matches!(applied, Applied::Changed | Applied::Unchanged) {
@@ -250,7 +251,8 @@ impl<K: Kernel> Driver<K> {
             return (Arc::clone(&compiled.plan), Arc::clone(&compiled.table));
         }
         let plan = held.apply(&desired.plan);
-        let table = plan::l4::table(&plan, &self.settings).merge(&desired.policy);
+        let mut table = table(&plan, &self.settings);
+        table.merge(Table::clone(&desired.policy));
         let table = Arc::new(table);
         self.compiled = Some(Compiled {
             whole: Arc::clone(&desired.plan),
@@ -412,7 +414,7 @@ impl<K: Kernel> Driver<K> {
 
     /// Takes down what was put up: the rules first.
     fn remove(&mut self) {
-        if let Err(fault) = self.kernel.transaction(&Table::unload()) {
+        if let Err(fault) = self.kernel.transaction(&rules::unload()) {
             tracing::error!(%fault, "the nftables table inet tidegate can't be removed");
         }
         self.vips.give_up(&mut self.kernel);
@@ -427,3 +429,10 @@ impl<K: Kernel> Driver<K> {
 fn users(plan: &L4Plan, address: IpAddr) -> impl Iterator<Item = &ServicePlan> {
     plan.services.iter().filter(move |service| service.addresses.contains(&address))
 }
+
+fn table(_plan: &L4Plan, _settings: &L4Settings) -> Table {
+    Table::default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,7 @@ mod tests {
                     ("shop/c".into(), vec![address("192.0.2.2")]),
                 ]
                 .into(),
+                ..Allocations::default()
             },
             ..L4Plan::default()
         })
@@ -146,10 +147,10 @@ mod tests {
         };
         let plan = held.apply(&plan());
         assert_eq!(vips(&plan), ["192.0.2.2"]);
-        assert_eq!(plan.services[0].addresses, []);
+        assert!(plan.services[0].addresses.is_empty());
         assert_eq!(plan.services[1].ports[0].frontends, [Frontend::NodePort(30080)]);
         assert_eq!(plan.services[2].ports[0].frontends.len(), 2);
-        assert_eq!(plan.albs[&AlbKind::Public], []);
+        assert!(plan.albs[&AlbKind::Public].is_empty());
     }
 
     #[test]

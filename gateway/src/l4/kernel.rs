@@ -1,6 +1,6 @@
 //! What the driver asks of the kernel, so that its decisions can be tested without one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -88,12 +88,12 @@ pub trait Kernel {
     /// [`Fault`]: then nothing of it is in force.
     fn transaction(&mut self, text: &str) -> Result<(), Fault>;
 
-    /// The elements that the kernel itself has put into a set of the gateway's table, with what is
-    /// left of their time; empty where there is no such set.
+    /// The elements of a set of the gateway's table, each as nft writes it, with what is left of
+    /// its time; none where there is no such set.
     ///
     /// # Errors
     /// [`Fault`]
-    fn elements(&mut self, set: &str) -> Result<BTreeMap<String, String>, Fault>;
+    fn elements(&mut self, set: &str) -> Result<Vec<String>, Fault>;
 
     /// Deletes tracked connections of UDP and SCTP, and returns how many.
     ///

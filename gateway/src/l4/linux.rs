@@ -1,6 +1,6 @@
 //! The kernel itself, by way of `netdev`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,8 +183,14 @@ impl Kernel for Linux {
         self.nft.apply(text).map_err(Fault::of)
     }
 
-    fn elements(&mut self, _set: &str) -> Result<BTreeMap<String, String>, Fault> {
-        Ok(BTreeMap::new())
+    fn elements(&mut self, set: &str) -> Result<Vec<String>, Fault> {
+        let (family, table) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
+        // The same command lists sets and maps.
+        match self.nft.list(&["set", family, table, set]) {
+            Ok(text) => Ok(elements(&text)),
+            Err(error) if error.is_not_there() => Ok(Vec::new()),
+            Err(error) => Err(Fault::of(error)),
+        }
     }
 
     fn forget(&mut self, stale: &dyn Fn(&Entry) -> bool) -> Result<usize, Fault> {
@@ -223,4 +229,27 @@ fn entry(found: &conntrack::Entry) -> Option<Entry> {
         destination: found.original.destination_socket()?,
         answers: found.reply.source_socket()?,
     })
+}
+
+/// What stands between the braces of `elements = { … }` in nft's words, one by one.
+fn elements(text: &str) -> Vec<String> {
+    let Some((_, rest)) = text.split_once("elements = {") else { return Vec::new() };
+    let all = rest.split('}').next().unwrap_or_default();
+    all.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|element| !element.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_read_from_what_nft_lists() {
+        let text = "table inet t {\n\tmap affinity {\n\t\ttypeof x : y\n\t\tflags dynamic,timeout\n\t\telements = { 192.0.2.1 . 8000:1 timeout 1m expires 30s500ms : 8:1,\n\t\t\t     192.0.2.2 . 8000:1 timeout 1m expires 2s : 8:2 }\n\t}\n}\n";
+        let expected = [
+            "192.0.2.1 . 8000:1 timeout 1m expires 30s500ms : 8:1",
+            "192.0.2.2 . 8000:1 timeout 1m expires 2s : 8:2",
+        ];
+        assert_eq!(elements(text), expected);
+        assert!(elements("table inet t {\n\tset s {\n\t}\n}\n").is_empty());
+    }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use plan::nft::Table;
+use plan::nft::{Carried, TABLE, Table};
 
 use super::kernel::{Fault, Kernel};
 use super::retry::Retry;
@@ -78,12 +78,11 @@ impl Rules {
         }
         if let Some(known) = in_force {
             let text = table.change_from(known);
-            let changed = if text.is_empty() { Ok(()) } else { kernel.transaction(&text) };
+            let changed = text.as_deref().map_or(Ok(()), |text| kernel.transaction(text));
             match changed {
                 Ok(()) => {
-                    let is_empty = text.is_empty();
                     self.done(table);
-                    return if is_empty { Applied::Unchanged } else { Applied::Changed };
+                    return if text.is_some() { Applied::Changed } else { Applied::Unchanged };
                 }
                 Err(fault) => {
                     failures();
@@ -129,5 +128,26 @@ impl Rules {
 /// Brings a table up whole, in place of one that is there, with the elements that the kernel has
 /// put there itself.
 fn load(table: &Table, kernel: &mut impl Kernel) -> Result<(), Fault> {
-    kernel.transaction(&table.load())
+    let dynamic = table.sets.iter().filter(|(_, set)| set.dynamic);
+    let mut carried = Carried::new();
+    for (name, _) in dynamic {
+        match kernel.elements(name) {
+            Ok(elements) => drop(carried.insert(name.clone(), elements)),
+            Err(fault) => tracing::debug!(set = name, %fault, "its elements are lost"),
+        }
+    }
+    kernel.transaction(&table.load_with(&carried)).or_else(|fault| {
+        if carried.values().all(Vec::is_empty) {
+            return Err(fault);
+        }
+        // Better all clients chosen for anew than no rules.
+        tracing::warn!(%fault, "the table is loaded without what was learnt of clients");
+        kernel.transaction(&table.load())
+    })
 }
+
+/// The text that takes the table away, if it is there.
+pub fn unload() -> String {
+    format!("add table {TABLE}\ndelete table {TABLE}\n")
+}
+

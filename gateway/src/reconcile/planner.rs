@@ -58,7 +58,7 @@ impl Planner {
             let (plan, found) =
                 plan::l4::plan(&snapshot, &self.settings, host, &self.allocations);
             diagnostics.extend(found);
-            let (policy, found) = plan::policy::compile(&snapshot, l4);
+            let (policy, found) = policy(&snapshot, l4);
             diagnostics.extend(found);
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
@@ -67,4 +67,8 @@ impl Planner {
         });
         Planned { l7: Arc::new(l7), l4, diagnostics, took: started.elapsed() }
     }
+}
+
+fn policy(_: &model::Snapshot, _: &model::L4Settings) -> (nft::Table, Vec<Diagnostic>) {
+    Default::default()
 }

@@ -6,7 +6,7 @@ fn memory(address: &str) -> Memory {
     let address: IpAddr = address.parse().unwrap();
     let services = [("shop/web".to_owned(), vec![address])].into();
     let taken = [Taken { interface: "eth0".into(), address }].into();
-    Memory { allocations: Allocations { services }, taken }
+    Memory { allocations: Allocations { services, ..Allocations::default() }, taken }
 }
 
 #[test]
