@@ -12,3 +12,5 @@ mod lab;
 mod neighbour;
 #[path = "kernel/nft.rs"]
 mod nft;
+#[path = "kernel/rights.rs"]
+mod rights;

@@ -3,6 +3,8 @@ use std::time::{Duration, Instant};
 
 use model::net::Protocol;
 use netdev::conntrack::{Filter, delete, delete_if, list};
+use netdev::sysctl;
+use socket2::{Domain, Socket, Type};
 
 use crate::lab::{alone, run};
 
@@ -131,6 +133,27 @@ fn the_entries_of_a_vip_go() {
         };
         assert_eq!(delete(&filter).unwrap(), 3);
         assert_eq!(fronts(&Filter::all()), ["17 127.0.0.2:5353", "17 192.0.2.8:53"]);
+    });
+}
+
+#[test]
+fn entries_without_ports_go_too() {
+    alone(|| {
+        load_rules();
+        sysctl::set(&sysctl::Key::new("net.ipv4.ping_group_range"), "0\t0").unwrap();
+        for (domain, protocol, echo, to) in [
+            (Domain::IPV4, socket2::Protocol::ICMPV4, 8, "127.0.0.1:0"),
+            (Domain::IPV6, socket2::Protocol::ICMPV6, 128, "[::1]:0"),
+        ] {
+            let ping = Socket::new(domain, Type::DGRAM, Some(protocol)).unwrap();
+            ping.send_to(&[echo, 0, 0, 0, 0, 0, 0, 1], &socket(to).into()).unwrap();
+        }
+        let kinds = || -> Vec<u8> {
+            list(&Filter::all()).unwrap().iter().map(|entry| entry.protocol).collect()
+        };
+        assert!(kinds().contains(&1) && kinds().contains(&58), "{:?}", kinds());
+        assert_eq!(delete(&Filter::all()).unwrap(), 2);
+        assert!(kinds().is_empty(), "{:?}", kinds());
     });
 }
 

@@ -108,6 +108,37 @@ fn large_texts_and_outputs_pass() {
 }
 
 #[test]
+fn own_loads_however_large_are_not_told_and_small_changes_of_them_are_quick() {
+    alone(|| {
+        let nft = Nft::find().unwrap();
+        let mut monitor = nft.monitor(TABLE).unwrap();
+        let elements: Vec<String> = (0..100_000_u32)
+            .map(|n| format!("192.0.2.1 . tcp . 80 . {n} : 10.0.0.1 . 8080"))
+            .collect();
+        let text = format!(
+            "table inet tidegate {{
+ map m {{
+ typeof ip daddr . meta l4proto . th dport . meta mark : ip daddr . th dport
+ elements = {{ {} }}
+ }}
+}}
+",
+            elements.join(", ")
+        );
+        let start = Instant::now();
+        nft.apply(&text).unwrap();
+        let loaded = start.elapsed();
+        assert_eq!(monitor.wait(Duration::ZERO).unwrap(), None);
+        let start = Instant::now();
+        nft.apply("delete element inet tidegate m { 192.0.2.1 . tcp . 80 . 5 }").unwrap();
+        println!("loaded in {loaded:?}, one element in {:?}", start.elapsed());
+        assert_eq!(monitor.wait(Duration::ZERO).unwrap(), None);
+        run("nft add chain inet tidegate d");
+        assert!(monitor.wait(SECOND).unwrap().is_some());
+    });
+}
+
+#[test]
 fn one_that_hangs_is_ended() {
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
