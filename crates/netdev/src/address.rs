@@ -26,6 +26,7 @@ const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 const IFA_F_NODAD: u32 = 0x02;
@@ -155,12 +156,10 @@ pub fn list() -> Result<Vec<Address>, AddressError> {
         interfaces()?.into_iter().map(|interface| (interface.index, interface.name)).collect();
     let step = "listing addresses";
     let mut socket = open(0, step)?;
-    let mut addresses = Vec::new();
-    socket
-        .dump(RTM_GETADDR, &[0; HEADER], |message| {
-            if message.kind == RTM_NEWADDR {
-                addresses.extend(read(message, |index| names.get(&index).cloned()));
-            }
+    let mut addresses = socket
+        .collect(RTM_GETADDR, &[0; HEADER], |message| {
+            let read = || read(message, |index| names.get(&index).cloned());
+            (message.kind == RTM_NEWADDR).then(read).flatten()
         })
         .map_err(|errno| NetlinkError::new(step, errno))?;
     addresses.sort();
@@ -277,8 +276,3 @@ fn read(message: &Message<'_>, name_of: impl Fn(u32) -> Option<String>) -> Optio
         ours,
     })
 }
-
-const IFA_LABEL: u16 = 3;
-
-#[cfg(test)]
-mod tests;

@@ -168,6 +168,7 @@ fn each(
                 Entry::read(message).into_iter().for_each(&mut each);
             }
         })
+        .map(drop)
         .map_err(|errno| failed(what, errno))
 }
 
@@ -179,6 +180,3 @@ fn failed(what: &'static str, errno: Errno) -> ConntrackError {
 pub(crate) fn seconds(number: u32) -> Duration {
     Duration::from_secs(number.into())
 }
-
-#[cfg(test)]
-mod tests;

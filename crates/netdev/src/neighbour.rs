@@ -98,7 +98,7 @@ pub fn probe_all(
     addresses: &[(&str, IpAddr)],
     timeout: Duration,
 ) -> Vec<Result<Option<MacAddr>, NeighbourError>> {
-    let mut batch = Batch::new(addresses);
+    let mut batch = Batch::new(addresses, true);
     let start = Instant::now();
     for round in 0..PROBES {
         if !batch.is_open() {
@@ -115,7 +115,7 @@ pub fn probe_all(
 ///
 /// On an interface without neighbours there is nobody to tell.
 pub fn announce_all(addresses: &[(&str, IpAddr)]) -> Vec<Result<(), NeighbourError>> {
-    let mut batch = Batch::new(addresses);
+    let mut batch = Batch::new(addresses, false);
     batch.announce();
     batch.answers.into_iter().map(|answer| answer.map(drop)).collect()
 }
@@ -147,8 +147,8 @@ struct OnLink {
 type Places = BTreeMap<IpAddr, Vec<usize>>;
 
 impl Batch {
-    /// Opens a socket for each interface and family.
-    fn new(addresses: &[(&str, IpAddr)]) -> Self {
+    /// Opens a socket for each interface and family; to listen for claims too, or only to tell.
+    fn new(addresses: &[(&str, IpAddr)], listen: bool) -> Self {
         let answers = addresses.iter().map(|_| Ok(None)).collect();
         let mut batch = Self { answers, links: Vec::new(), own: Vec::new() };
         let mut wanted: BTreeMap<(&str, bool), Places> = BTreeMap::new();
@@ -162,7 +162,7 @@ impl Batch {
         }
         for ((name, v6), places) in wanted {
             let opened = match &interfaces {
-                Ok(all) => open(all, name, v6, &places),
+                Ok(all) => open(all, name, v6, listen.then_some(&places)),
                 Err(error) => Err(error.clone().into()),
             };
             match opened {
@@ -270,12 +270,13 @@ fn fail(
     }
 }
 
-/// The link of an interface, listening; none where it has no neighbours.
+/// The link of an interface, listening for claims to addresses if there are some; none where it
+/// has no neighbours.
 fn open(
     interfaces: &[Interface],
     name: &str,
     v6: bool,
-    places: &Places,
+    listen_for: Option<&Places>,
 ) -> Result<Option<Link>, NeighbourError> {
     let missing = || AddressError::NoInterface { interface: name.to_owned() };
     let interface =
@@ -284,7 +285,12 @@ fn open(
     if !interface.up || !interface.carrier {
         return Err(NeighbourError::Down { interface: name.to_owned() });
     }
-    let link = Link::open(interface, mac, v6)
-        .and_then(|link| places.keys().try_for_each(|ip| link.listen_for(*ip)).map(|()| link));
+    let listening = |mut link: Link| {
+        for ip in listen_for.into_iter().flat_map(Places::keys) {
+            link.listen_for(*ip)?;
+        }
+        Ok(link)
+    };
+    let link = Link::open(interface, mac, v6).and_then(listening);
     link.map(Some).map_err(|error| NeighbourError::new(name, &error))
 }

@@ -22,10 +22,14 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Messages of a dump come in datagrams of up to 32 KiB.
 const DATAGRAM: usize = 64 * 1024;
 
+/// How often a list is asked for that others change meanwhile.
+const TRIES: u32 = 10;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 
 /// What the kernel refused, or a socket that failed.
@@ -164,25 +168,46 @@ impl Socket {
         Ok(answers)
     }
 
-    /// Sends a request for all objects and passes each.
+    /// All objects of a kind, as `read` has them: as they were at one moment, if there is one
+    /// between others' changes.
+    pub(crate) fn collect<T>(
+        &mut self,
+        kind: u16,
+        payload: &[u8],
+        read: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Errno> {
+        let mut tries = 1;
+        loop {
+            let mut found = Vec::new();
+            let whole = self.dump(kind, payload, |message| found.extend(read(message)))?;
+            if whole || tries == TRIES {
+                return Ok(found);
+            }
+            tries += 1;
+        }
+    }
+
+    /// Sends a request for all objects and passes each; whether none of them changed meanwhile.
     pub(crate) fn dump(
         &mut self,
         kind: u16,
         payload: &[u8],
         mut each: impl FnMut(&Message<'_>),
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         let sequence = self.next();
         let mut bytes = Vec::new();
         message::push(&mut bytes, kind, NLM_F_REQUEST | NLM_F_DUMP, sequence, payload);
         self.send(&bytes)?;
         let mut buffer = Vec::new();
+        let mut whole = true;
         loop {
             let Some(messages) = self.receive(&mut buffer, ANSWER)? else {
                 return Err(Errno::ETIMEDOUT);
             };
             for message in messages.filter(|message| message.sequence == sequence) {
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
                 match message.kind {
-                    NLMSG_DONE => return error_of(&message),
+                    NLMSG_DONE => return error_of(&message).map(|()| whole),
                     NLMSG_ERROR => error_of(&message)?,
                     _ => each(&message),
                 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -26,8 +26,8 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The program `nft`.
 ///
-/// Clones know each other's processes, so that a [`Monitor`] tells what others change from what
-/// this process does.
+/// Clones know each other's processes, so that their [`Monitor`], of which there may be one, tells
+/// what others change from what this process does.
 #[derive(Clone, Debug)]
 pub struct Nft {
     program: PathBuf,
@@ -74,7 +74,7 @@ impl Nft {
     /// Any but [`NftError::Missing`]; nothing has changed then, except after
     /// [`NftError::TimedOut`] where that is unknown.
     pub fn apply(&self, text: &str) -> Result<(), NftError> {
-        self.run(&["-f", "-"], text).map(drop)
+        process::run(&self.program, &["-f", "-"], text, self.timeout, Some(&self.own)).map(drop)
     }
 
     /// Has a text checked, by `nft` and the kernel, without effect.
@@ -127,7 +127,7 @@ impl Nft {
     }
 
     fn run(&self, args: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
-        process::run(&self.program, args, input, self.timeout, &self.own)
+        process::run(&self.program, args, input, self.timeout, None)
     }
 }
 
@@ -171,29 +171,32 @@ fn runnable(file: &Path) -> bool {
     file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// The ids of the processes that this one started of late.
+/// The processes of this one's transactions that have not been notified of yet.
 #[derive(Clone, Debug, Default)]
 struct Own(Arc<Mutex<VecDeque<(u32, Instant)>>>);
 
 impl Own {
-    /// How long after its start, or last sign, a process' id is taken for ours: notifications
-    /// come at once, and the kernel gives ids anew only after it has been through all of them.
+    /// A transaction that changed nothing is never notified of; its id is forgotten after that
+    /// time, since another process may get it.
     const KEEP: Duration = Duration::from_secs(120);
 
     /// Starts a process; nobody is told whether an id is ours before this one's is known.
     fn start(&self, command: &mut Command) -> io::Result<Child> {
-        let mut pids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pids = self.lock();
         let child = command.spawn()?;
         pids.retain(|(_, at)| at.elapsed() < Self::KEEP);
         pids.push_back((child.id(), Instant::now()));
         Ok(child)
     }
 
-    fn contains(&self, pid: u32) -> bool {
-        let pids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pids.iter().any(|(own, _)| *own == pid)
+    /// Whether it is one of those, and from now on no more: each has one transaction.
+    fn take(&self, pid: u32) -> bool {
+        let mut pids = self.lock();
+        let place = pids.iter().position(|(own, _)| *own == pid);
+        place.is_some_and(|place| pids.remove(place).is_some())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u32, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -60,15 +60,10 @@ pub struct Interface {
 pub fn interfaces() -> Result<Vec<Interface>, AddressError> {
     let step = "listing interfaces";
     let mut socket = open(0, step)?;
-    let mut found = Vec::new();
-    socket
-        .dump(RTM_GETLINK, &[0; HEADER], |message| {
-            if message.kind == RTM_NEWLINK {
-                found.extend(read(message));
-            }
-        })
-        .map_err(|errno| NetlinkError::new(step, errno))?;
-    Ok(found)
+    let found = socket.collect(RTM_GETLINK, &[0; HEADER], |message| {
+        (message.kind == RTM_NEWLINK).then(|| read(message)).flatten()
+    });
+    Ok(found.map_err(|errno| NetlinkError::new(step, errno))?)
 }
 
 /// One interface, by name.

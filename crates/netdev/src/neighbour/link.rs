@@ -41,7 +41,7 @@ pub(super) struct Link {
     mac: MacAddr,
     index: u32,
     /// Holds the memberships of solicited-node groups, so that the interface passes their frames.
-    groups: Option<Socket>,
+    groups: Vec<Socket>,
 }
 
 impl Link {
@@ -55,17 +55,29 @@ impl Link {
             socket.attach_filter(&NEIGHBOUR_DISCOVERY)?;
         }
         bind(socket.as_raw_fd(), &link_address(interface)?)?;
-        let groups = if v6 { Some(Socket::new(Domain::IPV6, Type::DGRAM, None)?) } else { None };
-        Ok(Self { socket, mac, index: interface.index, groups })
+        Ok(Self { socket, mac, index: interface.index, groups: Vec::new() })
     }
 
     /// Has frames for the group of an address passed.
-    pub(super) fn listen_for(&self, ip: IpAddr) -> io::Result<()> {
-        let (IpAddr::V6(ip), Some(groups)) = (ip, &self.groups) else { return Ok(()) };
-        match groups.join_multicast_v6(&frame::solicited_node(ip), self.index) {
+    pub(super) fn listen_for(&mut self, ip: IpAddr) -> io::Result<()> {
+        let IpAddr::V6(ip) = ip else { return Ok(()) };
+        let group = frame::solicited_node(ip);
+        let joined = match self.groups.last() {
+            Some(groups) => groups.join_multicast_v6(&group, self.index),
+            None => Err(Errno::ENOBUFS.into()),
+        };
+        match joined.map_err(|error| (error.raw_os_error().map(Errno::from_raw), error)) {
+            Ok(()) => Ok(()),
             // Another address of the batch has the same group.
-            Err(error) if error.raw_os_error() == Some(Errno::EADDRINUSE as i32) => Ok(()),
-            other => other,
+            Err((Some(Errno::EADDRINUSE), _)) => Ok(()),
+            // One socket holds so many and no more (net.core.optmem_max).
+            Err((Some(Errno::ENOBUFS | Errno::ENOMEM), _)) => {
+                let groups = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+                groups.join_multicast_v6(&group, self.index)?;
+                self.groups.push(groups);
+                Ok(())
+            }
+            Err((_, error)) => Err(error),
         }
     }
 

@@ -11,6 +11,8 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 pub(crate) struct Message<'a> {
     /// Its type.
     pub(crate) kind: u16,
+    /// `NLM_F_*`.
+    pub(crate) flags: u16,
     /// The request that it answers.
     pub(crate) sequence: u32,
     /// The socket that caused it.
@@ -43,6 +45,7 @@ impl<'a> Iterator for Messages<'a> {
         let length = u32_at(self.0, 0)? as usize;
         let message = Message {
             kind: u16_at(self.0, 4)?,
+            flags: u16_at(self.0, 6)?,
             sequence: u32_at(self.0, 8)?,
             port: u32_at(self.0, 12)?,
             payload: self.0.get(HEADER..length)?,

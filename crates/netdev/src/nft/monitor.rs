@@ -2,7 +2,7 @@
 //!
 //! The kernel notifies of a transaction's parts, each with the table that it belongs to, and then
 //! of the new generation, all with the port of the netlink socket that it came by; `nft`'s socket
-//! has its process id for a port. Elements that packets add and time-outs remove are not notified
+//! has its process id for a port, as this process' PID namespace has it. Elements that packets add and time-outs remove are not notified
 //! of.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -123,6 +123,11 @@ impl Monitor {
         }
     }
 
+    /// Sets how many bytes of notifications may wait to be read (64 MiB otherwise).
+    pub fn set_limit(&self, bytes: usize) {
+        self.socket.receive_buffer(bytes);
+    }
+
     fn take(&mut self, message: &Message<'_>) {
         if message.kind >> 8 != SUBSYSTEM {
             return;
@@ -135,7 +140,7 @@ impl Monitor {
             return;
         }
         let (generation, by_pid, by_name) = generation(message);
-        let own = self.own.contains(message.port) || self.own.contains(by_pid);
+        let own = self.own.take(message.port);
         if std::mem::take(&mut self.touched) && !own {
             self.events.push_back(Event::Changed { by_pid, by_name, generation });
         }

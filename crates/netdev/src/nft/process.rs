@@ -14,13 +14,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use super::{NftError, Own, error};
 use crate::wait;
 
-/// Runs it to its end, or to the end of its time; its output.
+/// Runs it to its end, or to the end of its time; its output. A transaction is noted with those
+/// of our own.
 pub(super) fn run(
     program: &Path,
     args: &[&str],
     input: &str,
     timeout: Duration,
-    own: &Own,
+    own: Option<&Own>,
 ) -> Result<Vec<u8>, NftError> {
     let failed = |source| NftError::Start { program: program.to_owned(), source };
     let deadline = Instant::now() + timeout;
@@ -31,12 +32,20 @@ pub(super) fn run(
         .stdin(file_of(input).map_err(failed)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = own.start(&mut command).map_err(failed)?;
+    let child = match own {
+        Some(own) => own.start(&mut command),
+        None => command.spawn(),
+    };
+    let mut child = child.map_err(failed)?;
     let ended = outputs(&mut child, deadline)
         .and_then(|outputs| Ok((outputs, ended(&mut child, deadline)?)));
     match ended {
         Ok(((output, _), status)) if status.success() => Ok(output),
-        Ok(((_, errors), _)) => Err(error::read(&String::from_utf8_lossy(&errors), input)),
+        Ok(((_, errors), _)) => {
+            // Nothing has changed, so nothing will be notified of.
+            own.map(|own| own.take(child.id()));
+            Err(error::read(&String::from_utf8_lossy(&errors), input))
+        }
         Err(source) => {
             // Whether it is there still or not: afterwards it isn't.
             let _ = child.kill();
