@@ -15,6 +15,14 @@ use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
 use model::{AlbKind, ObjectKey};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub mod affinity;
+pub mod hash;
+pub mod slots;
+pub mod table;
+pub mod traffic;
+
+pub use table::{AlbPorts, table};
+
 /// What the L4 plane is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct L4Plan {
