@@ -22,6 +22,8 @@ pub struct ObjectSet {
     pub secrets: BTreeMap<ObjectKey, Secret>,
     /// v1 Namespace, by name
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Calico's objects
+    pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.
     pub origins: BTreeMap<ObjectRef, Location>,
 }

@@ -11,6 +11,7 @@ use model::{ObjectKey, ObjectRef};
 use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
+use crate::calico;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
 /// An object of one of the kinds that are read.
@@ -28,6 +29,8 @@ pub enum Object {
     Secret(Box<Secret>),
     /// v1 Namespace
     Namespace(Box<Namespace>),
+    /// One of Calico's
+    Calico(calico::Object),
 }
 
 impl Object {
@@ -41,6 +44,7 @@ impl Object {
             Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, *object)),
             Self::Secret(object) => drop(set.secrets.insert(key, *object)),
             Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
+            Self::Calico(object) => object.insert_into(reference, &mut set.calico),
         }
     }
 }
@@ -54,6 +58,7 @@ pub(super) enum Kind {
     EndpointSlice,
     Secret,
     Namespace,
+    Calico(calico::Kind),
 }
 
 /// What an apiVersion and kind mean here.
@@ -83,6 +88,13 @@ impl Kind {
         ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io"];
 
     pub(super) fn find(api_version: &str, kind: &str) -> Known {
+        match calico::Kind::find(api_version, kind) {
+            Some(calico::Found::Current(kind)) => return Known::Read(Self::Calico(kind)),
+            Some(calico::Found::WrongVersion(kind)) => {
+                return Known::WrongVersion(Self::Calico(kind));
+            }
+            None => {}
+        }
         let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
             return Known::Other;
         };
@@ -104,6 +116,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::Namespace => "Namespace",
+            Self::Calico(kind) => kind.name(),
         }
     }
 
@@ -112,11 +125,23 @@ impl Kind {
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::Service | Self::Secret | Self::Namespace => "v1",
+            Self::Calico(kind) => kind.api_version(),
         }
     }
 
     pub(super) fn is_namespaced(self) -> bool {
-        !matches!(self, Self::IngressClass | Self::Namespace)
+        match self {
+            Self::Calico(kind) => kind.is_namespaced(),
+            _ => !matches!(self, Self::IngressClass | Self::Namespace),
+        }
+    }
+
+    /// The name by which an object is known whose metadata has this one.
+    pub(super) fn canonical_name(self, name: String) -> String {
+        match self {
+            Self::Calico(kind) => kind.canonical_name(name),
+            _ => name,
+        }
     }
 
     /// Reads an object of this kind, whose name is known already.
@@ -136,6 +161,7 @@ impl Kind {
             })
             .map_err(without_secrets),
             Self::Namespace => read(node, reference, Object::Namespace),
+            Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }
 }

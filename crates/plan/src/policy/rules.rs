@@ -278,8 +278,9 @@ fn merged(ports: &[Port]) -> Vec<PortRange> {
 }
 
 fn names(ports: &[Port]) -> BTreeSet<&str> {
-    let name = |port| if let &Port::Name(ref name) = port { Some(name.as_str()) } else { None };
-    ports.iter().filter_map(name).collect()
+    (ports.iter())
+        .filter_map(|port| if let Port::Name(name) = port { Some(name.as_str()) } else { None })
+        .collect()
 }
 
 fn product(heads: &[String], tails: &[String]) -> Vec<String> {
