@@ -4,6 +4,7 @@ use model::snapshot::Snapshot;
 use model::{Diagnostic, ObjectRef, Settings};
 
 use crate::ObjectSet;
+use crate::calico;
 use crate::classes::Classes;
 use crate::ingresses;
 use crate::report::Report;
@@ -57,6 +58,7 @@ pub fn ingest_with(
             );
         }
     }
+    snapshot.policies = calico::policies(objects, settings, &mut report);
     snapshot.certificates = certificates.finish();
     (snapshot, report.finish())
 }

@@ -8,6 +8,7 @@
 
 pub mod annotations;
 mod build;
+pub mod calico;
 pub mod classes;
 pub mod crds;
 mod ingresses;

@@ -28,6 +28,8 @@ pub struct ObjectSet {
     pub nodes: BTreeMap<String, Node>,
     /// tidegate.io/v1alpha1 AddressPool, by name
     pub pools: BTreeMap<String, AddressPool>,
+    /// Calico's objects
+    pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.
     pub origins: BTreeMap<ObjectRef, Location>,
 }

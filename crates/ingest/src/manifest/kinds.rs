@@ -11,6 +11,7 @@ use model::{ObjectKey, ObjectRef};
 use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
+use crate::calico;
 use crate::crds::AddressPool;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
@@ -33,6 +34,8 @@ pub enum Object {
     Node(Box<ClusterNode>),
     /// tidegate.io/v1alpha1 AddressPool
     AddressPool(Box<AddressPool>),
+    /// One of Calico's
+    Calico(calico::Object),
 }
 
 impl Object {
@@ -48,6 +51,7 @@ impl Object {
             Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
             Self::Node(object) => drop(set.nodes.insert(name, *object)),
             Self::AddressPool(object) => drop(set.pools.insert(name, *object)),
+            Self::Calico(object) => object.insert_into(reference, &mut set.calico),
         }
     }
 }
@@ -63,6 +67,7 @@ pub(super) enum Kind {
     Namespace,
     Node,
     AddressPool,
+    Calico(calico::Kind),
 }
 
 /// What an apiVersion and kind mean here.
@@ -94,6 +99,13 @@ impl Kind {
         ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io", "tidegate.io"];
 
     pub(super) fn find(api_version: &str, kind: &str) -> Known {
+        match calico::Kind::find(api_version, kind) {
+            Some(calico::Found::Current(kind)) => return Known::Read(Self::Calico(kind)),
+            Some(calico::Found::WrongVersion(kind)) => {
+                return Known::WrongVersion(Self::Calico(kind));
+            }
+            None => {}
+        }
         let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
             return Known::Other;
         };
@@ -117,6 +129,7 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::AddressPool => "AddressPool",
+            Self::Calico(kind) => kind.name(),
         }
     }
 
@@ -127,18 +140,32 @@ impl Kind {
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::Service | Self::Secret | Self::Namespace | Self::Node => &["v1"],
             Self::AddressPool => &["tidegate.io/v1alpha1"],
+            // It finds its own.
+            Self::Calico(_) => &[],
         }
     }
 
     /// The apiVersion to write.
     pub(super) fn api_version(self) -> &'static str {
-        self.api_versions().first().copied().unwrap_or_default()
+        match self {
+            Self::Calico(kind) => kind.api_version(),
+            _ => self.api_versions().first().copied().unwrap_or_default(),
+        }
     }
 
     pub(super) fn is_namespaced(self) -> bool {
         match self {
             Self::Ingress | Self::Service | Self::EndpointSlice | Self::Secret => true,
             Self::IngressClass | Self::Namespace | Self::Node | Self::AddressPool => false,
+            Self::Calico(kind) => kind.is_namespaced(),
+        }
+    }
+
+    /// The name by which an object is known whose metadata has this one.
+    pub(super) fn canonical_name(self, name: String) -> String {
+        match self {
+            Self::Calico(kind) => kind.canonical_name(name),
+            _ => name,
         }
     }
 
@@ -161,6 +188,7 @@ impl Kind {
             Self::Namespace => read(node, reference, Object::Namespace),
             Self::Node => read(node, reference, Object::Node),
             Self::AddressPool => read(node, reference, Object::AddressPool),
+            Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }
 }

@@ -7,8 +7,7 @@ use super::{Selector, SelectorError};
 /// How deep parentheses and negations may stand in each other.
 const MAX_DEPTH: usize = 50;
 
-const OPERATOR: &str =
-    "==, !=, in {…}, not in {…}, contains '…', starts with '…' or ends with '…'";
+const OPERATOR: &str = "==, !=, in {…}, not in {…}, contains '…', starts with '…' or ends with '…'";
 const TERM: &str = "a label, has(…), all(), global(), ! or (";
 
 pub(super) fn parse(text: &str) -> Result<Selector, SelectorError> {
