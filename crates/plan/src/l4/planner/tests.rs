@@ -14,6 +14,7 @@ use model::{
 use super::super::{Allocations, L4Plan, ServicePlan};
 
 mod pools;
+mod property;
 
 /// A snapshot that is planned again and again, each time with the last allocations.
 #[derive(Default)]
