@@ -161,7 +161,14 @@ fn allocations(
 
 impl Asked {
     fn of(exposure: &Exposure) -> Self {
-        Self { pool: exposure.pool.clone(), visibility: exposure.visibility }
+        let (pool, sharing_key) = (exposure.pool.clone(), exposure.sharing_key.clone());
+        Self { pool, visibility: exposure.visibility, sharing_key }
+    }
+
+    fn is_of(&self, exposure: &Exposure) -> bool {
+        self.pool == exposure.pool
+            && self.visibility == exposure.visibility
+            && self.sharing_key == exposure.sharing_key
     }
 }
 

@@ -7,7 +7,7 @@
 //! a diagnostic says so. Services that want one are served in this order: those that ask for an
 //! address, the older ones, by name; each gets the lowest free address of the first pool by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::Diagnostic;
@@ -30,7 +30,7 @@ pub(super) struct Holdings {
     pub(super) of: Vec<Vec<IpAddr>>,
     /// Why one has no address, or lacks one.
     pub(super) pending: Vec<Option<String>>,
-    /// Who has an address, the first one first.
+    /// Who has an address, the oldest first.
     pub(super) holders: BTreeMap<IpAddr, Vec<usize>>,
     /// Addresses that are in no pool, as they were when they were.
     pub(super) strays: BTreeMap<IpAddr, Vip>,
@@ -100,7 +100,7 @@ struct Allocator<'a, 'b> {
     /// no address is given back any more.
     cursors: Vec<[(usize, u128); 2]>,
     /// Addresses that can be shared, by namespace and key.
-    shared: BTreeMap<(&'a str, &'a str), Vec<IpAddr>>,
+    shared: BTreeMap<(&'a str, &'a str), BTreeSet<IpAddr>>,
     diagnostics: &'b mut Vec<Diagnostic>,
 }
 
@@ -109,26 +109,32 @@ impl<'a> Allocator<'a, '_> {
         let usual = Asked::default();
         let strays: BTreeMap<IpAddr, &Vip> =
             previous.vips.iter().map(|vip| (vip.address, vip)).collect();
-        for (index, subject) in self.subjects.iter().enumerate() {
-            let Some(has) = previous.services.get(&subject.name) else { continue };
-            match (subject.exposure, subject.load_balancer()) {
-                (_, Some(exposure)) => {
-                    let asked = previous.asked.get(&subject.name).unwrap_or(&usual);
-                    for address in has {
-                        let last = strays.get(address).copied();
-                        self.keep(index, exposure, *address, Some(asked), last);
+        let before = |subject: &Subject<'_>| {
+            let has = previous.services.get(&subject.name)?;
+            Some((has, previous.asked.get(&subject.name).unwrap_or(&usual)))
+        };
+        // Of two who no longer share, it moves who asks for something else now.
+        let (same, other): (Vec<usize>, Vec<usize>) = (0..self.subjects.len()).partition(|index| {
+            let subject = self.subjects.get(*index);
+            subject.is_none_or(|subject| match (before(subject), subject.exposure) {
+                (Some((_, asked)), Some(exposure)) => asked.is_of(exposure),
+                _ => true,
+            })
+        });
+        for index in same.into_iter().chain(other) {
+            let Some(subject) = self.subjects.get(index) else { continue };
+            let Some((has, asked)) = before(subject) else { continue };
+            for &address in has {
+                let last = strays.get(&address).copied();
+                match (subject.exposure, subject.load_balancer()) {
+                    (_, Some(exposure)) => self.keep(index, exposure, address, Some(asked), last),
+                    // It is broken, and nobody knows what it wants: it has what it had.
+                    (None, None) => {
+                        let vip = self.stray(address, None, last);
+                        self.give(index, address, vip);
                     }
+                    _ => {}
                 }
-                // It is broken, and nobody knows what it wants: it has what it had.
-                (None, None) => {
-                    for &address in has {
-                        if !self.holdings.holders.contains_key(&address) {
-                            let vip = self.stray(address, None, strays.get(&address).copied());
-                            self.give(index, address, vip);
-                        }
-                    }
-                }
-                (Some(_), None) => {}
             }
         }
         for (index, subject) in self.subjects.iter().enumerate() {
@@ -250,7 +256,8 @@ impl<'a> Allocator<'a, '_> {
                 *used += 1;
             }
         }
-        holders.push(index);
+        let at = holders.partition_point(|holder| *holder < index);
+        holders.insert(at, index);
         if let Some(stray) = stray {
             self.holdings.strays.entry(address).or_insert(stray);
         }
@@ -261,10 +268,7 @@ impl<'a> Allocator<'a, '_> {
         let key =
             subject.and_then(|subject| Some((subject, subject.exposure?.sharing_key.as_ref()?)));
         if let Some((subject, key)) = key {
-            let addresses = self.shared.entry((&subject.key.namespace, key)).or_default();
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
+            self.shared.entry((&subject.key.namespace, key)).or_default().insert(address);
         }
     }
 
@@ -356,7 +360,10 @@ impl<'a> Allocator<'a, '_> {
             let shared = self.shared.get(&(subject.key.namespace.as_str(), key.as_str()));
             let found = shared.into_iter().flatten().take(SHARED_ADDRESSES_TRIED).find(|address| {
                 address.is_ipv6() == v6
-                    && self.pools.of(**address).is_some_and(|at| pools.contains(&at))
+                    && self.pools.of(**address).is_some_and(|at| {
+                        let pool = self.pools.get(at).filter(|_| pools.contains(&at));
+                        pool.is_some_and(|pool| self.pools.withheld(pool, **address).is_none())
+                    })
                     && self.obstacle(subject, **address).is_none()
             });
             if let Some(address) = found {
