@@ -96,9 +96,9 @@ fn terminating_endpoints_only_serve_when_no_other_is_left() {
     let ready = endpoint("10.0.0.1:80");
     let terminating = Endpoint { terminating: true, ..endpoint("10.0.0.2:80") };
     world.service("a").ports[0].endpoints = vec![ready.clone(), terminating.clone()];
-    assert_eq!(world.planned("a").0.ports[0].endpoints[..], [ready.clone()]);
+    assert_eq!(world.planned("a").0.ports[0].endpoints.to_vec(), vec![ready.clone()]);
     world.service("a").ports[0].endpoints = vec![terminating.clone()];
-    assert_eq!(world.planned("a").0.ports[0].endpoints[..], [terminating.clone()]);
+    assert_eq!(world.planned("a").0.ports[0].endpoints.to_vec(), vec![terminating.clone()]);
     // Of those elsewhere none serves where the policy is Local, and that is told apart.
     let remote = Endpoint { local: false, ..ready };
     world.exposure("a").local_only = true;
