@@ -31,8 +31,10 @@ pub fn ingest_with(
     let mut report = Report::new(&objects.origins);
     let classes = Classes::new(objects, albs, &mut report);
     let mut certificates = Certificates::new(objects, memo);
-    let mut snapshot =
-        Snapshot { services: services::services(objects, &mut report), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        services: services::services(objects, settings, &mut certificates, &mut report),
+        ..Snapshot::default()
+    };
     for (key, object) in &objects.ingresses {
         let Some(alb) = classes.alb_of(key, object, &mut report) else { continue };
         let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
