@@ -5,10 +5,10 @@ use model::{Diagnostic, ObjectRef, Settings};
 
 use crate::ObjectSet;
 use crate::classes::Classes;
-use crate::ingresses;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services;
+use crate::{ingresses, pools};
 
 /// Parses all objects that the ALBs need. Pure: the same objects and settings always give the
 /// same snapshot and diagnostics.
@@ -33,6 +33,7 @@ pub fn ingest_with(
     let mut certificates = Certificates::new(objects, memo);
     let mut snapshot = Snapshot {
         services: services::services(objects, settings, &mut certificates, &mut report),
+        pools: pools::pools(objects, settings, &mut report),
         ..Snapshot::default()
     };
     for (key, object) in &objects.ingresses {
