@@ -11,10 +11,13 @@ mod build;
 pub mod calico;
 pub mod classes;
 pub mod crds;
+#[cfg(test)]
+mod fixture;
 mod ingresses;
 pub mod manifest;
 mod names;
 pub mod objects;
+mod pools;
 mod report;
 mod secrets;
 mod services;

@@ -72,6 +72,25 @@ pub struct Allocations {
     /// The addresses as they were last planned: for one whose pool vanishes while it is held.
     #[serde(default)]
     pub vips: Vec<Vip>,
+    /// What Services asked for when they were last planned, if not for any public address of their
+    /// own: one that asks for something else now moves. By Service.
+    #[serde(default)]
+    pub asked: BTreeMap<String, Asked>,
+}
+
+/// What kind of address a Service asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The pool that it names.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Which side its address is to face, if it names none.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// With whom it shares.
+    #[serde(default)]
+    pub sharing_key: Option<String>,
 }
 
 /// One Service that is reached from outside.

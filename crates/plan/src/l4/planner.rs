@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
 
-use super::{Allocations, L4Plan, PoolUse, Vip};
+use super::{Allocations, Asked, L4Plan, PoolUse, Vip};
 
 mod allocate;
 mod frontends;
@@ -44,7 +45,7 @@ pub fn plan(
     let services = services(snapshot, l4, &subjects, &pools, &mut holdings, &mut diagnostics);
     let vips = vips(&pools, &holdings, &albs);
     let plan = L4Plan {
-        allocations: allocations(&subjects, holdings.of, &vips),
+        allocations: allocations(&subjects, holdings.of, &vips, previous),
         vips,
         services,
         albs,
@@ -135,14 +136,40 @@ fn vips(pools: &Pools<'_>, holdings: &Holdings, albs: &BTreeMap<AlbKind, Vec<IpA
     addresses.into_iter().filter_map(vip).collect()
 }
 
-fn allocations(subjects: &[Subject<'_>], of: Vec<Vec<IpAddr>>, vips: &[Vip]) -> Allocations {
-    let services = subjects
-        .iter()
-        .zip(of)
-        .filter(|(_, addresses)| !addresses.is_empty())
-        .map(|(subject, addresses)| (subject.name.clone(), addresses))
-        .collect();
-    Allocations { services, vips: vips.to_vec() }
+fn allocations(
+    subjects: &[Subject<'_>],
+    of: Vec<Vec<IpAddr>>,
+    vips: &[Vip],
+    previous: &Allocations,
+) -> Allocations {
+    let mut allocations = Allocations { vips: vips.to_vec(), ..Allocations::default() };
+    for (subject, addresses) in subjects.iter().zip(of) {
+        if addresses.is_empty() {
+            continue;
+        }
+        let asked = match subject.exposure {
+            Some(exposure) => Asked::of(exposure),
+            None => previous.asked.get(&subject.name).cloned().unwrap_or_default(),
+        };
+        if asked != Asked::default() {
+            allocations.asked.insert(subject.name.clone(), asked);
+        }
+        allocations.services.insert(subject.name.clone(), addresses);
+    }
+    allocations
+}
+
+impl Asked {
+    fn of(exposure: &Exposure) -> Self {
+        let (pool, sharing_key) = (exposure.pool.clone(), exposure.sharing_key.clone());
+        Self { pool, visibility: exposure.visibility, sharing_key }
+    }
+
+    fn is_of(&self, exposure: &Exposure) -> bool {
+        self.pool == exposure.pool
+            && self.visibility == exposure.visibility
+            && self.sharing_key == exposure.sharing_key
+    }
 }
 
 #[cfg(test)]

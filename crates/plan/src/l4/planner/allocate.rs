@@ -7,13 +7,13 @@
 //! a diagnostic says so. Services that want one are served in this order: those that ask for an
 //! address, the older ones, by name; each gets the lowest free address of the first pool by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::Diagnostic;
-use model::snapshot::{Announce, Exposure};
+use model::snapshot::{Announce, Dual, Exposure};
 
-use super::super::{Allocations, Vip};
+use super::super::{Allocations, Asked, Vip};
 use super::pools::{Pools, Withheld};
 use super::sharing::{Obstacle, obstacle, same_key};
 use super::span::{address, family};
@@ -30,7 +30,7 @@ pub(super) struct Holdings {
     pub(super) of: Vec<Vec<IpAddr>>,
     /// Why one has no address, or lacks one.
     pub(super) pending: Vec<Option<String>>,
-    /// Who has an address, the first one first.
+    /// Who has an address, the oldest first.
     pub(super) holders: BTreeMap<IpAddr, Vec<usize>>,
     /// Addresses that are in no pool, as they were when they were.
     pub(super) strays: BTreeMap<IpAddr, Vip>,
@@ -56,15 +56,19 @@ pub(super) fn allocate(
     let mut allocator =
         Allocator { subjects, pools, holdings, cursors, shared: BTreeMap::new(), diagnostics };
     allocator.keep_all(previous);
-    for (index, subject) in subjects.iter().enumerate() {
-        if let Some(exposure) = subject.load_balancer().filter(|wants| !wants.requested.is_empty())
-        {
-            allocator.give_requested(index, subject, exposure);
-        }
-    }
-    for (index, subject) in subjects.iter().enumerate() {
-        if let Some(exposure) = subject.load_balancer().filter(|wants| wants.requested.is_empty()) {
-            allocator.give_free(index, subject, exposure);
+    // Told at the end, when it is settled who has what: the next plan then tells the same.
+    for step in [Step::Requested, Step::Free, Step::Tell] {
+        for (index, subject) in subjects.iter().enumerate() {
+            let Some(exposure) = subject.load_balancer() else { continue };
+            match (step, exposure.requested.is_empty()) {
+                (Step::Requested | Step::Tell, false) => {
+                    allocator.give_requested(index, subject, exposure, step);
+                }
+                (Step::Free | Step::Tell, true) => {
+                    allocator.give_free(index, subject, exposure, step);
+                }
+                _ => {}
+            }
         }
     }
     allocator.tell_who_does_not_share();
@@ -77,6 +81,17 @@ pub(super) fn allocate(
     holdings
 }
 
+/// What is done with the Services, one after the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Those that ask for addresses get them.
+    Requested,
+    /// The others get what is free.
+    Free,
+    /// Whoever lacks one is told why.
+    Tell,
+}
+
 struct Allocator<'a, 'b> {
     subjects: &'a [Subject<'a>],
     pools: &'a Pools<'a>,
@@ -85,32 +100,41 @@ struct Allocator<'a, 'b> {
     /// no address is given back any more.
     cursors: Vec<[(usize, u128); 2]>,
     /// Addresses that can be shared, by namespace and key.
-    shared: BTreeMap<(&'a str, &'a str), Vec<IpAddr>>,
+    shared: BTreeMap<(&'a str, &'a str), BTreeSet<IpAddr>>,
     diagnostics: &'b mut Vec<Diagnostic>,
 }
 
 impl<'a> Allocator<'a, '_> {
     fn keep_all(&mut self, previous: &Allocations) {
+        let usual = Asked::default();
         let strays: BTreeMap<IpAddr, &Vip> =
             previous.vips.iter().map(|vip| (vip.address, vip)).collect();
-        for (index, subject) in self.subjects.iter().enumerate() {
-            let Some(has) = previous.services.get(&subject.name) else { continue };
-            match (subject.exposure, subject.load_balancer()) {
-                (_, Some(exposure)) => {
-                    for address in has {
-                        self.keep(index, subject, exposure, *address, strays.get(address).copied());
+        let before = |subject: &Subject<'_>| {
+            let has = previous.services.get(&subject.name)?;
+            Some((has, previous.asked.get(&subject.name).unwrap_or(&usual)))
+        };
+        // Of two who no longer share, it moves who asks for something else now.
+        let (same, other): (Vec<usize>, Vec<usize>) = (0..self.subjects.len()).partition(|index| {
+            let subject = self.subjects.get(*index);
+            subject.is_none_or(|subject| match (before(subject), subject.exposure) {
+                (Some((_, asked)), Some(exposure)) => asked.is_of(exposure),
+                _ => true,
+            })
+        });
+        for index in same.into_iter().chain(other) {
+            let Some(subject) = self.subjects.get(index) else { continue };
+            let Some((has, asked)) = before(subject) else { continue };
+            for &address in has {
+                let last = strays.get(&address).copied();
+                match (subject.exposure, subject.load_balancer()) {
+                    (_, Some(exposure)) => self.keep(index, exposure, address, Some(asked), last),
+                    // It is broken, and nobody knows what it wants: it has what it had.
+                    (None, None) => {
+                        let vip = self.stray(address, None, last);
+                        self.give(index, address, vip);
                     }
+                    _ => {}
                 }
-                // It is broken, and nobody knows what it wants: it has what it had.
-                (None, None) => {
-                    for &address in has {
-                        if !self.holdings.holders.contains_key(&address) {
-                            let vip = self.stray(address, None, strays.get(&address).copied());
-                            self.give(index, address, vip);
-                        }
-                    }
-                }
-                (Some(_), None) => {}
             }
         }
         for (index, subject) in self.subjects.iter().enumerate() {
@@ -118,42 +142,33 @@ impl<'a> Allocator<'a, '_> {
             for &address in &exposure.held {
                 let usable = self.pools.of(address).and_then(|at| self.pools.get(at));
                 if usable.is_some_and(|pool| self.pools.withheld(pool, address).is_none()) {
-                    self.keep(index, subject, exposure, address, None);
+                    self.keep(index, exposure, address, None, None);
                 }
             }
         }
     }
 
     /// Lets a Service keep an address, unless it wants another one or somebody else has it.
+    /// `asked` is what it asked for when it was last planned, `last` what the address was then.
     fn keep(
         &mut self,
         index: usize,
-        subject: &Subject<'a>,
         exposure: &Exposure,
         address: IpAddr,
+        asked: Option<&Asked>,
         last: Option<&Vip>,
     ) {
+        let Some(subject) = self.subjects.get(index) else { return };
         let has = self.has(index);
         let wanted = Wanted::of(exposure);
-        let asked = exposure.requested.is_empty()
+        let requested = exposure.requested.is_empty()
             || exposure.requested.iter().any(|requested| requested.address == address);
-        if !asked || !wanted.takes(address.is_ipv6(), has) {
+        if !requested || !wanted.takes(address.is_ipv6(), has) {
             return;
         }
-        let pool = self.pools.of(address).and_then(|at| self.pools.get(at));
-        let (name, visibility) = match (pool, last) {
-            (Some(pool), _) => (Some(pool.name), Some(pool.object.visibility)),
-            (None, Some(last)) => (Some(last.pool.as_str()), Some(last.visibility)),
-            (None, None) => (None, None),
-        };
-        let other_pool = match &exposure.pool {
-            Some(wanted) => name.is_some_and(|name| !name.is_empty() && name != wanted),
-            None => {
-                exposure.requested.is_empty()
-                    && visibility.is_some_and(|visibility| visibility != exposure.visibility)
-            }
-        };
-        if other_pool {
+        // What the pools have become is nothing that the Service asked for.
+        if asked.is_none_or(|asked| *asked != Asked::of(exposure)) && !self.fits(exposure, address)
+        {
             return;
         }
         let holders = self.holdings.holders.get(&address).into_iter().flatten();
@@ -165,6 +180,15 @@ impl<'a> Allocator<'a, '_> {
         self.warn_of_keeping(subject, exposure, address);
         let vip = self.stray(address, Some(exposure), last);
         self.give(index, address, vip);
+    }
+
+    /// Whether an address is of a pool that the Service asks for.
+    fn fits(&self, exposure: &Exposure, address: IpAddr) -> bool {
+        let pool = self.pools.of(address).and_then(|at| self.pools.get(at));
+        pool.is_some_and(|pool| match &exposure.pool {
+            Some(wanted) => pool.name == wanted,
+            None => !exposure.requested.is_empty() || pool.object.visibility == exposure.visibility,
+        })
     }
 
     /// What an address is that no pool has; none if one has it.
@@ -196,6 +220,9 @@ impl<'a> Allocator<'a, '_> {
                 }
                 None if !pool.selects(exposure) => {
                     format!("is of AddressPool {}, whose selectors no longer match", pool.name)
+                }
+                None if !self.fits(exposure, address) => {
+                    format!("is now of AddressPool {} ({})", pool.name, pool.object.visibility)
                 }
                 None => return,
             },
@@ -229,7 +256,8 @@ impl<'a> Allocator<'a, '_> {
                 *used += 1;
             }
         }
-        holders.push(index);
+        let at = holders.partition_point(|holder| *holder < index);
+        holders.insert(at, index);
         if let Some(stray) = stray {
             self.holdings.strays.entry(address).or_insert(stray);
         }
@@ -240,15 +268,18 @@ impl<'a> Allocator<'a, '_> {
         let key =
             subject.and_then(|subject| Some((subject, subject.exposure?.sharing_key.as_ref()?)));
         if let Some((subject, key)) = key {
-            let addresses = self.shared.entry((&subject.key.namespace, key)).or_default();
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
+            self.shared.entry((&subject.key.namespace, key)).or_default().insert(address);
         }
     }
 
     /// Finds addresses for a Service that asks for none in particular.
-    fn give_free(&mut self, index: usize, subject: &Subject<'a>, exposure: &'a Exposure) {
+    fn give_free(
+        &mut self,
+        index: usize,
+        subject: &Subject<'a>,
+        exposure: &'a Exposure,
+        step: Step,
+    ) {
         let wanted = Wanted::of(exposure);
         if self.has(index).len() >= wanted.most {
             return;
@@ -256,10 +287,9 @@ impl<'a> Allocator<'a, '_> {
         let pools = match self.candidates(subject, exposure) {
             Ok(pools) => pools,
             Err(finding) => {
-                if let Some(pending) = self.holdings.pending.get_mut(index) {
-                    *pending = Some(finding.reason.clone());
+                if step == Step::Tell && self.has(index).len() < wanted.least {
+                    self.tell(index, *finding);
                 }
-                self.diagnostics.push(*finding);
                 return;
             }
         };
@@ -275,13 +305,16 @@ impl<'a> Allocator<'a, '_> {
                 None => lacking.push(v6),
             }
         }
-        if self.has(index).len() + found.len() >= wanted.least {
-            for address in found {
-                self.give(index, address, None);
+        let enough = self.has(index).len() + found.len() >= wanted.least;
+        match step {
+            Step::Tell if !enough => self.tell_lack(index, subject, exposure, &pools, &lacking),
+            Step::Free if enough => {
+                for address in found {
+                    self.give(index, address, None);
+                }
             }
-            return;
+            _ => {}
         }
-        self.tell_lack(index, subject, &wanted, &pools, &lacking);
     }
 
     /// The pools that a Service may take from.
@@ -327,7 +360,10 @@ impl<'a> Allocator<'a, '_> {
             let shared = self.shared.get(&(subject.key.namespace.as_str(), key.as_str()));
             let found = shared.into_iter().flatten().take(SHARED_ADDRESSES_TRIED).find(|address| {
                 address.is_ipv6() == v6
-                    && self.pools.of(**address).is_some_and(|at| pools.contains(&at))
+                    && self.pools.of(**address).is_some_and(|at| {
+                        let pool = self.pools.get(at).filter(|_| pools.contains(&at));
+                        pool.is_some_and(|pool| self.pools.withheld(pool, **address).is_none())
+                    })
                     && self.obstacle(subject, **address).is_none()
             });
             if let Some(address) = found {
@@ -373,51 +409,60 @@ impl<'a> Allocator<'a, '_> {
         })
     }
 
+    /// A Service lacks an address, and this is why.
+    fn tell(&mut self, index: usize, finding: Diagnostic) {
+        if let Some(pending) = self.holdings.pending.get_mut(index) {
+            *pending = Some(finding.reason.clone());
+        }
+        self.diagnostics.push(finding);
+    }
+
     fn tell_lack(
         &mut self,
         index: usize,
         subject: &Subject<'_>,
-        wanted: &Wanted,
+        exposure: &Exposure,
         pools: &[usize],
         lacking: &[bool],
     ) {
-        let family = match lacking {
+        let lack = match lacking {
             [one] => format!("no {} address", family(*one)),
             _ => "no address".to_owned(),
         };
-        let exposure = subject.exposure;
-        let visibility = exposure.map(|exposure| exposure.visibility).unwrap_or_default();
         let pools: Vec<String> = pools
             .iter()
             .filter_map(|&at| {
                 let (pool, used) = (self.pools.get(at)?, self.holdings.used.get(at)?);
-                let of = lacking.iter().any(|&v6| !pool.usable(v6).is_empty());
-                let none = if of { "" } else { ", none of that family" };
-                Some(format!("{} ({used} of {} in use{none})", pool.name, pool.capacity))
+                Some(match lacking.iter().any(|&v6| !pool.usable(v6).is_empty()) {
+                    true => format!("{} ({used} of {} in use)", pool.name, pool.capacity),
+                    false => format!("{} (has none of that family)", pool.name),
+                })
             })
             .collect();
-        let both = if wanted.least > 1 { ", and both families are required" } else { "" };
+        let visibility = exposure.visibility;
+        let both = match exposure.families.dual {
+            Dual::Require => ", and both families are required",
+            _ => "",
+        };
         let (reason, remedy) = match pools.as_slice() {
             [] => (
-                format!("{family}: no {visibility} AddressPool that assigns addresses selects it"),
+                format!("{lack}: no {visibility} AddressPool that assigns addresses selects it"),
                 format!(
-                    "make an AddressPool with visibility {visibility}, or name one in tidegate.io/pool"
+                    "make an AddressPool with visibility {visibility}, or name one in \
+                     tidegate.io/pool"
                 ),
             ),
             [pool] => (
-                format!("{family} is free in AddressPool {pool}{both}"),
+                format!("{lack} is free in AddressPool {pool}{both}"),
                 "give the pool more addresses, or delete a Service that holds one".to_owned(),
             ),
             several => (
-                format!("{family} is free in AddressPools {}{both}", several.join(", ")),
+                format!("{lack} is free in AddressPools {}{both}", several.join(", ")),
                 "give one of them more addresses, or delete a Service that holds one".to_owned(),
             ),
         };
-        if let Some(pending) = self.holdings.pending.get_mut(index) {
-            *pending = Some(reason.clone());
-        }
-        self.diagnostics
-            .push(subject.warning("spec.type", reason).value("LoadBalancer").remedy(remedy));
+        let finding = subject.warning("spec.type", reason).value("LoadBalancer").remedy(remedy);
+        self.tell(index, finding);
     }
 
     /// Sharing is allowed, not promised: who has an address of its own for want of room is told why.

@@ -64,33 +64,38 @@ pub(super) fn plan<'a>(
 /// The endpoints that take new connections, and whether it is only their being elsewhere that
 /// leaves none.
 fn choose(all: &[Endpoint], local_only: bool) -> (Arc<[Endpoint]>, bool) {
-    let of = |terminating: bool| -> Arc<[Endpoint]> {
-        all.iter()
-            .filter(|endpoint| endpoint.local || !local_only)
-            .filter(|endpoint| endpoint.terminating == terminating)
-            .cloned()
-            .collect()
+    let chosen = |terminating: bool| -> Arc<[Endpoint]> {
+        let takes = |endpoint: &Endpoint| {
+            (endpoint.local || !local_only) && endpoint.terminating == terminating
+        };
+        // The usual case, without a detour over a vector.
+        if all.iter().all(takes) {
+            return all.into();
+        }
+        all.iter().filter(|endpoint| takes(endpoint)).cloned().collect()
     };
-    let ready = of(false);
-    let chosen = if ready.is_empty() { of(true) } else { ready };
+    let ready = chosen(false);
+    let chosen = if ready.is_empty() { chosen(true) } else { ready };
     let only_remote = chosen.is_empty() && !all.is_empty();
     (chosen, only_remote)
 }
 
 /// How many addresses are local and ready, over all ports.
 fn local_endpoints(ports: &[ServicePort]) -> usize {
-    let of = |port: &ServicePort| {
-        let all = port.endpoints.clone().into_iter();
-        all.filter(|endpoint| endpoint.local && !endpoint.terminating)
-            .map(|endpoint| endpoint.address.ip())
-            .collect::<Vec<_>>()
-    };
-    if let [port] = ports {
-        let mut addresses = of(port);
-        addresses.dedup();
-        return addresses.len();
+    match ports {
+        // They are sorted by address.
+        [port] => {
+            let mut last = None;
+            serving(port).filter(|address| last.replace(*address) != Some(*address)).count()
+        }
+        _ => ports.iter().flat_map(serving).collect::<BTreeSet<_>>().len(),
     }
-    ports.iter().flat_map(of).collect::<BTreeSet<_>>().len()
+}
+
+/// The addresses of a port's endpoints that are local and ready.
+fn serving(port: &ServicePort) -> impl Iterator<Item = IpAddr> {
+    let all = port.endpoints.iter().filter(|endpoint| endpoint.local && !endpoint.terminating);
+    all.map(|endpoint| endpoint.address.ip())
 }
 
 /// The client's address is kept where a policy keeps connections on the node for its sake.

@@ -13,7 +13,11 @@ use model::{
 
 use super::super::{Allocations, L4Plan, ServicePlan};
 
+mod allocation;
 mod pools;
+mod property;
+mod services;
+mod sharing;
 
 /// A snapshot that is planned again and again, each time with the last allocations.
 #[derive(Default)]

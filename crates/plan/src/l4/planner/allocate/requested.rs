@@ -2,19 +2,22 @@
 
 use std::net::IpAddr;
 
+use model::Diagnostic;
 use model::snapshot::{Exposure, Requested};
 
 use super::super::pools::Withheld;
 use super::super::span::family;
 use super::super::subject::{Subject, Wanted};
-use super::Allocator;
+use super::{Allocator, Step};
 
 impl<'a> Allocator<'a, '_> {
+    /// Gives a Service what it asks for, or tells why it doesn't get it.
     pub(super) fn give_requested(
         &mut self,
         index: usize,
         subject: &Subject<'a>,
         exposure: &'a Exposure,
+        step: Step,
     ) {
         let wanted = Wanted::of(exposure);
         let mut found: Vec<IpAddr> = Vec::new();
@@ -26,36 +29,47 @@ impl<'a> Allocator<'a, '_> {
             }
             match self.check(subject, exposure, &wanted, requested, &has) {
                 Ok(()) => found.push(requested.address),
-                Err((reason, remedy)) => {
-                    self.diagnostics.push(
-                        subject
-                            .error(&requested.field, reason.clone())
-                            .value(requested.address.to_string())
-                            .remedy(remedy),
-                    );
-                    refusals.push(format!("{} {reason}", requested.address));
-                }
+                Err((reason, remedy)) => refusals.push(
+                    subject
+                        .error(&requested.field, reason)
+                        .value(requested.address.to_string())
+                        .remedy(remedy),
+                ),
             }
         }
         let count = self.has(index).len() + found.len();
         if count < wanted.least && refusals.is_empty() {
-            let reason = "addresses of both families are required, and only one is asked for";
             let field = exposure.requested.first().map_or("", |requested| requested.field.as_str());
-            self.diagnostics.push(subject.error(field, reason.to_owned()).remedy(
-                "ask for one of each family, or set spec.ipFamilyPolicy to PreferDualStack",
-            ));
-            refusals.push(reason.to_owned());
+            let reason = "addresses of both families are required, and only one is asked for";
+            let remedy = "ask for one of each family, or set spec.ipFamilyPolicy: PreferDualStack";
+            refusals.push(subject.error(field, reason.to_owned()).remedy(remedy));
         }
-        if let Some(pending) = self.holdings.pending.get_mut(index)
-            && !refusals.is_empty()
-        {
-            *pending = Some(refusals.join("; "));
-        }
-        if count >= wanted.least {
-            for address in found {
-                self.give(index, address, None);
+        match step {
+            Step::Tell => self.tell_refusals(index, refusals),
+            _ if count >= wanted.least => {
+                for address in found {
+                    self.give(index, address, None);
+                }
             }
+            _ => {}
         }
+    }
+
+    fn tell_refusals(&mut self, index: usize, refusals: Vec<Diagnostic>) {
+        if refusals.is_empty() {
+            return;
+        }
+        let reasons: Vec<String> = refusals
+            .iter()
+            .map(|refusal| match &refusal.value {
+                Some(address) => format!("{address} {}", refusal.reason),
+                None => refusal.reason.clone(),
+            })
+            .collect();
+        if let Some(pending) = self.holdings.pending.get_mut(index) {
+            *pending = Some(reasons.join("; "));
+        }
+        self.diagnostics.extend(refusals);
     }
 
     /// Whether a Service can have an address; if not, why not and what to do.
