@@ -14,3 +14,4 @@ pub mod dns;
 pub mod l7;
 pub mod metrics;
 pub mod source;
+pub mod stream;
