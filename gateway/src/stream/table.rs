@@ -192,11 +192,9 @@ impl Builder {
             // A pair that can't be used is reported each time.
             Some(known) if known.made == made && !known.port.is_broken() => return known,
             Some(known) => (known.endpoints, known.affinity, Arc::clone(&known.port.counters)),
-            None => (
-                HashMap::default(),
-                Arc::default(),
-                Arc::new(StreamCounters::new(self.workers)),
-            ),
+            None => {
+                (HashMap::default(), Arc::default(), Arc::new(StreamCounters::new(self.workers)))
+            }
         };
         let mut endpoints = HashMap::default();
         let weighted = made.plan.endpoints.iter().map(|planned| {
@@ -226,12 +224,7 @@ impl Builder {
         Known { made, port: Arc::new(port), endpoints, affinity }
     }
 
-    fn tls_of(
-        &mut self,
-        at: &At<'_>,
-        tls: &StreamTls,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Tls {
+    fn tls_of(&mut self, at: &At<'_>, tls: &StreamTls, diagnostics: &mut Vec<Diagnostic>) -> Tls {
         let (secret, pair) = match tls {
             StreamTls::Off => return Tls::Off,
             StreamTls::Passthrough { hosts } => return Tls::Passthrough(hosts.clone()),
