@@ -23,6 +23,7 @@ mod listeners;
 mod proxy;
 mod tcp;
 mod tls;
+mod udp;
 
 /// An engine, stopped at its end.
 struct Edge(Option<Engine>);

@@ -26,6 +26,7 @@ use crate::l7::worker::socket::{self, Bind};
 use crate::stream::StreamCounters;
 use crate::stream::connection::{self, Common, StreamContext};
 use crate::stream::table::{Builder, Front, Routes, Wanted, WantedSet};
+use crate::stream::udp;
 
 /// How long a listener that comes back waits for the one before to be gone, so that no client ends
 /// up in a socket that is about to close.
@@ -245,9 +246,18 @@ impl Listeners {
                     self.hand_over_tcp(at, socket, &open, address);
                 }
             }
-            Protocol::Udp | Protocol::Sctp => {
-                return Err(io::Error::from(io::ErrorKind::Unsupported));
+            Protocol::Udp => {
+                let bind = Bind { shared_port: true, foreign: true };
+                let sockets: Vec<_> = self
+                    .workers
+                    .iter()
+                    .map(|_| socket::datagrams(address, bind))
+                    .collect::<io::Result<_>>()?;
+                for (at, socket) in sockets.into_iter().enumerate() {
+                    self.hand_over_udp(at, socket, &open);
+                }
             }
+            Protocol::Sctp => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(open)
     }
@@ -287,6 +297,18 @@ impl Listeners {
                 acceptors.spawn_on(holding(alive, accept(socket, close, take)), handle);
             }
         }
+    }
+}
+
+impl Listeners {
+    fn hand_over_udp(&self, at: usize, socket: std::net::UdpSocket, open: &Open) {
+        let What::Stream(front) = &open.what else { return };
+        let Worker { handle, connections, .. } = &self.workers[at];
+        let front = Arc::clone(front);
+        let context = StreamContext { front, common: Arc::clone(&self.common), worker: at };
+        let until = (open.close.clone(), self.stop.clone());
+        let serve = udp::serve(socket, context, until, connections.clone());
+        connections.spawn_on(holding(Arc::clone(&open.alive), serve), handle);
     }
 }
 
