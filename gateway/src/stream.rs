@@ -15,5 +15,6 @@ mod hello;
 pub(crate) mod port;
 mod proxy;
 pub(crate) mod table;
+pub(crate) mod udp;
 
 pub use counters::{StreamCounters, StreamTotals};

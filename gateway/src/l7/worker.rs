@@ -91,12 +91,7 @@ impl AlbListeners {
                 http.into_iter().chain(https)
             })
             .collect();
-        Self {
-            kind,
-            settings: Arc::new(settings(alb, workers)),
-            addresses,
-            pool_ports: POOL_PORTS,
-        }
+        Self { kind, settings: Arc::new(settings(alb, workers)), addresses, pool_ports: POOL_PORTS }
     }
 
     /// With these ports for HTTP and HTTPS on addresses out of pools.
@@ -399,9 +394,15 @@ async fn accept(
             }
         }
     }
-    // Those that the kernel has let in already are still served.
-    while let Some(Ok((stream, peer))) = futures_now(listener.accept()).await {
-        take(stream, peer);
+    // Those that the kernel has let in already are still served. The socket itself is asked: the
+    // event loop may not know of them yet.
+    let Ok(socket) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        let stream =
+            stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            take(stream, peer);
+        }
     }
 }
 
@@ -417,16 +418,4 @@ fn take(
     }
     context.count_accepted();
     connections.spawn(connection::serve(stream, peer, Arc::clone(context)));
-}
-
-/// The future's value if it is ready at once.
-async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match future.as_mut().poll(cx) {
-            std::task::Poll::Ready(value) => Some(value),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
 }

@@ -187,9 +187,8 @@ mod tests {
     use super::*;
 
     fn choice(weights: &[u16], algorithm: Algorithm) -> Choice {
-        let endpoint = |i: usize| {
-            Arc::new(Endpoint::new(([10, 0, 0, i as u8 + 1], 80).into(), i as u64))
-        };
+        let endpoint =
+            |i: usize| Arc::new(Endpoint::new(([10, 0, 0, i as u8 + 1], 80).into(), i as u64));
         let all = weights.iter().enumerate().map(|(i, w)| (endpoint(i), *w)).collect();
         Choice::new(all, algorithm)
     }
@@ -248,7 +247,8 @@ mod tests {
     fn the_least_holds_over_threads() {
         let choice = choice(&[1; 4], Algorithm::LeastConnections);
         let held: Vec<_> = std::thread::scope(|scope| {
-            let pick = |_| scope.spawn(|| (0..1000).map(|i| choice.pick(client(i), &[], 0)).collect());
+            let pick =
+                |_| scope.spawn(|| (0..1000).map(|i| choice.pick(client(i), &[], 0)).collect());
             let threads: Vec<_> = (0..4).map(pick).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<Vec<_>>>()
         });
@@ -268,7 +268,8 @@ mod tests {
         ] {
             let choice = choice(&[1, 1], way);
             let first = choice.endpoints().next().unwrap();
-            let policy = crate::l7::upstream::Ejection { failures: 1, time_ms: 10, max_time_ms: 10 };
+            let policy =
+                crate::l7::upstream::Ejection { failures: 1, time_ms: 10, max_time_ms: 10 };
             first.failed(&policy, 0);
             for i in 0..20 {
                 assert_eq!(choice.pick(client(i), &[], 5).unwrap().0.id, 1, "{way:?}");

@@ -23,7 +23,7 @@ use crate::l7::upstream::{self, Ejection, InFlight, Upstream};
 /// Endpoints that are tried for a connection.
 const TRIES: usize = 3;
 /// An endpoint that refuses so often in a row is left out for a while.
-const EJECTION: Ejection = Ejection { failures: 3, time_ms: 1_000, max_time_ms: 30_000 };
+pub(super) const EJECTION: Ejection = Ejection { failures: 3, time_ms: 1_000, max_time_ms: 30_000 };
 
 /// What all streams share.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ enum Refusal {
 }
 
 /// Counts the connection off when it ends, however it ends.
-struct Open(Arc<Port>, usize);
+pub(super) struct Open(pub(super) Arc<Port>, pub(super) usize);
 
 impl Drop for Open {
     fn drop(&mut self) {

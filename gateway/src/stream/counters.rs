@@ -65,15 +65,19 @@ impl StreamCounters {
         &self.0[worker]
     }
 
+    /// How many are open now, roughly.
+    pub(crate) fn active(&self) -> u64 {
+        let closed: u64 = self.0.iter().map(|shard| shard.closed.get()).sum();
+        let accepted: u64 = self.0.iter().map(|shard| shard.accepted.get()).sum();
+        accepted.saturating_sub(closed)
+    }
+
     /// Everything so far.
     pub fn totals(&self) -> StreamTotals {
         let sum = |of: fn(&StreamShard) -> &Counter| self.0.iter().map(|s| of(s).get()).sum();
-        let closed: u64 = sum(|s| &s.closed);
-        let accepted: u64 = sum(|s| &s.accepted);
         StreamTotals {
-            accepted,
-            // A connection may have ended between the two sums.
-            active: accepted.saturating_sub(closed),
+            accepted: sum(|s| &s.accepted),
+            active: self.active(),
             failed: sum(|s| &s.failed),
             without_endpoint: sum(|s| &s.without_endpoint),
             refused: sum(|s| &s.refused),

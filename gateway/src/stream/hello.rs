@@ -18,6 +18,9 @@ const HOST_NAME: u8 = 0;
 /// Plaintext of a record (RFC 8446, 5.1).
 const RECORD_MOST: usize = 1 << 14;
 
+/// A piece, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// What the bytes hold so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hello {
@@ -46,8 +49,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Hello, HelloError> {
     // Nearly always it is one record, and nothing is copied.
     let mut message: Vec<u8> = Vec::new();
     let mut rest = bytes;
-    loop {
-        let Some((payload, after)) = record(rest)? else { break };
+    while let Some((payload, after)) = record(rest)? {
         if message.is_empty() && whole(payload)?.is_some() {
             return name(payload);
         }
@@ -63,7 +65,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Hello, HelloError> {
 }
 
 /// The first record's payload and what follows; none while it isn't all there.
-fn record(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, HelloError> {
+fn record(bytes: &[u8]) -> Result<Option<Split<'_>>, HelloError> {
     // Refused by the first bytes that are wrong, so that other protocols don't wait.
     if bytes.first().is_some_and(|kind| *kind != HANDSHAKE)
         || bytes.get(1).is_some_and(|major| *major != 3)
@@ -146,7 +148,7 @@ fn host(name: &[u8]) -> Option<String> {
 }
 
 /// A vector behind a length of `N` bytes, and what follows it.
-fn vector<const N: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn vector<const N: usize>(bytes: &[u8]) -> Option<Split<'_>> {
     let (len, rest) = bytes.split_first_chunk::<N>()?;
     let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
     rest.split_at_checked(len)
@@ -245,6 +247,7 @@ mod tests {
             let cut = random.usize(..=bytes.len());
             match read(&bytes[..cut]) {
                 Ok(Hello::More) => {}
+                Err(_) => assert!(whole.is_err(), "{bytes:?} cut at {cut}"),
                 found => assert_eq!(found, whole, "{bytes:?} cut at {cut}"),
             }
         }

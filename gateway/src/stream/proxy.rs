@@ -102,14 +102,12 @@ fn v1(line: &[u8]) -> Option<Option<Ends>> {
         return None;
     }
     let ips: (IpAddr, IpAddr) = match family {
-        "TCP4" => (
-            source.parse::<Ipv4Addr>().ok()?.into(),
-            destination.parse::<Ipv4Addr>().ok()?.into(),
-        ),
-        "TCP6" => (
-            source.parse::<Ipv6Addr>().ok()?.into(),
-            destination.parse::<Ipv6Addr>().ok()?.into(),
-        ),
+        "TCP4" => {
+            (source.parse::<Ipv4Addr>().ok()?.into(), destination.parse::<Ipv4Addr>().ok()?.into())
+        }
+        "TCP6" => {
+            (source.parse::<Ipv6Addr>().ok()?.into(), destination.parse::<Ipv6Addr>().ok()?.into())
+        }
         _ => return None,
     };
     Some(Some(Ends {
@@ -136,9 +134,6 @@ fn early_v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
 fn v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
     let [command, kind, high, low] = [bytes[12], bytes[13], bytes[14], bytes[15]];
     let len = usize::from(u16::from_be_bytes([high, low]));
-    if len > V2_MOST {
-        return Err(ProxyError::Length);
-    }
     let local = match command {
         0x20 => true,
         0x21 => false,
@@ -152,7 +147,7 @@ fn v2(bytes: &[u8]) -> Result<Option<Header>, ProxyError> {
         0x31 | 0x32 => 216,
         _ => return Err(ProxyError::Kind),
     };
-    if len < needed && !local {
+    if len > V2_MOST || len < needed && !local {
         return Err(ProxyError::Length);
     }
     let Some(body) = bytes.get(V2_FIXED..V2_FIXED + len) else { return Ok(None) };

@@ -33,6 +33,8 @@ pub(crate) struct Front {
     pub(crate) routes: ArcSwap<Routes>,
 }
 
+type Names = HashMap<String, Arc<Port>>;
+
 /// Where connections go.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
@@ -40,7 +42,7 @@ pub(crate) struct Routes {
     /// the name is known are counted there.
     pub(crate) first: Option<Arc<Port>>,
     /// By SNI, if it is shared or asks for names: names, and wildcards' suffixes.
-    names: Option<(HashMap<String, Arc<Port>>, HashMap<String, Arc<Port>>)>,
+    names: Option<(Names, Names)>,
     /// Addresses of the machine that are not meant, although the listener takes them: VIPs, on a
     /// NodePort.
     pub(crate) except: Option<Arc<HashSet<IpAddr>>>,
@@ -60,7 +62,7 @@ impl Routes {
 
     /// Of the ports that share a listener.
     pub(crate) fn new(ports: &[Arc<Port>], except: Option<Arc<HashSet<IpAddr>>>) -> Self {
-        let mut names = (HashMap::default(), HashMap::default());
+        let mut names = (Names::default(), Names::default());
         for port in ports {
             let Tls::Passthrough(hosts) = &port.tls else { continue };
             for host in hosts {
@@ -192,11 +194,9 @@ impl Builder {
             // A pair that can't be used is reported each time.
             Some(known) if known.made == made && !known.port.is_broken() => return known,
             Some(known) => (known.endpoints, known.affinity, Arc::clone(&known.port.counters)),
-            None => (
-                HashMap::default(),
-                Arc::default(),
-                Arc::new(StreamCounters::new(self.workers)),
-            ),
+            None => {
+                (HashMap::default(), Arc::default(), Arc::new(StreamCounters::new(self.workers)))
+            }
         };
         let mut endpoints = HashMap::default();
         let weighted = made.plan.endpoints.iter().map(|planned| {
@@ -226,12 +226,7 @@ impl Builder {
         Known { made, port: Arc::new(port), endpoints, affinity }
     }
 
-    fn tls_of(
-        &mut self,
-        at: &At<'_>,
-        tls: &StreamTls,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Tls {
+    fn tls_of(&mut self, at: &At<'_>, tls: &StreamTls, diagnostics: &mut Vec<Diagnostic>) -> Tls {
         let (secret, pair) = match tls {
             StreamTls::Off => return Tls::Off,
             StreamTls::Passthrough { hosts } => return Tls::Passthrough(hosts.clone()),

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foldhash::HashSet;
@@ -25,6 +26,11 @@ use crate::l7::worker::socket::{self, Bind};
 use crate::stream::StreamCounters;
 use crate::stream::connection::{self, Common, StreamContext};
 use crate::stream::table::{Builder, Front, Routes, Wanted, WantedSet};
+use crate::stream::udp;
+
+/// How long a listener that comes back waits for the one before to be gone, so that no client ends
+/// up in a socket that is about to close.
+const GONE: Duration = Duration::from_millis(200);
 
 /// What is known of a worker from outside.
 #[derive(Debug)]
@@ -136,9 +142,12 @@ impl Listeners {
                     What::Stream(Arc::new(Front { routes }))
                 }
             };
-            let exclusive = !state.has_port(key) && !self.fixed.iter().any(|fixed| {
-                key.0 == Protocol::Tcp && fixed.port() == key.1.port()
-            });
+            state.await_closed(key);
+            let exclusive = !state.has_port(key)
+                && !self
+                    .fixed
+                    .iter()
+                    .any(|fixed| key.0 == Protocol::Tcp && fixed.port() == key.1.port());
             match self.open(key, what, exclusive) {
                 Ok(open) => {
                     tracing::info!(protocol = %key.0, address = %key.1, "listening");
@@ -217,12 +226,7 @@ impl Listeners {
     }
 
     /// Opens one on all workers, or on none.
-    fn open(
-        &self,
-        key: (Protocol, SocketAddr),
-        what: What,
-        exclusive: bool,
-    ) -> io::Result<Open> {
+    fn open(&self, key: (Protocol, SocketAddr), what: What, exclusive: bool) -> io::Result<Open> {
         let (protocol, address) = key;
         // Shared ports would also let another process in unnoticed; an exclusive socket finds
         // that out first.
@@ -233,15 +237,27 @@ impl Listeners {
         match protocol {
             Protocol::Tcp => {
                 let bind = Bind { shared_port: true, foreign: true };
-                let sockets: Vec<_> =
-                    self.workers.iter().map(|_| socket::listen(address, bind)).collect::<io::Result<_>>()?;
+                let sockets: Vec<_> = self
+                    .workers
+                    .iter()
+                    .map(|_| socket::listen(address, bind))
+                    .collect::<io::Result<_>>()?;
                 for (at, socket) in sockets.into_iter().enumerate() {
                     self.hand_over_tcp(at, socket, &open, address);
                 }
             }
-            Protocol::Udp | Protocol::Sctp => {
-                return Err(io::Error::from(io::ErrorKind::Unsupported));
+            Protocol::Udp => {
+                let bind = Bind { shared_port: true, foreign: true };
+                let sockets: Vec<_> = self
+                    .workers
+                    .iter()
+                    .map(|_| socket::datagrams(address, bind))
+                    .collect::<io::Result<_>>()?;
+                for (at, socket) in sockets.into_iter().enumerate() {
+                    self.hand_over_udp(at, socket, &open);
+                }
             }
+            Protocol::Sctp => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(open)
     }
@@ -284,6 +300,18 @@ impl Listeners {
     }
 }
 
+impl Listeners {
+    fn hand_over_udp(&self, at: usize, socket: std::net::UdpSocket, open: &Open) {
+        let What::Stream(front) = &open.what else { return };
+        let Worker { handle, connections, .. } = &self.workers[at];
+        let front = Arc::clone(front);
+        let context = StreamContext { front, common: Arc::clone(&self.common), worker: at };
+        let until = (open.close.clone(), self.stop.clone());
+        let serve = udp::serve(socket, context, until, connections.clone());
+        connections.spawn_on(holding(Arc::clone(&open.alive), serve), handle);
+    }
+}
+
 /// The future, with something that lives as long as it does.
 async fn holding<T>(alive: Arc<()>, future: impl Future<Output = T>) {
     future.await;
@@ -307,6 +335,16 @@ impl State {
             }
             stays
         });
+    }
+
+    /// Waits a little for the listener with this address that was told to close.
+    fn await_closed(&self, key: (Protocol, SocketAddr)) {
+        let end = Instant::now() + GONE;
+        let is_there =
+            || self.closing.iter().any(|(k, alive)| *k == key && alive.strong_count() > 0);
+        while is_there() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether a socket of our own has the port already, on whichever address.

@@ -1,14 +1,17 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::l7::upstream::UNSENT;
+use crate::stream::udp::packet;
 
 /// Connections that may wait to be accepted, per listener.
 const BACKLOG: i32 = 4096;
+/// Bytes of datagrams that may wait, per UDP socket.
+const UDP_BUFFER: usize = 4 << 20;
 
 /// How an address is bound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +27,18 @@ pub(super) fn listen(address: SocketAddr, bind: Bind) -> io::Result<TcpListener>
     let socket = bound(address, Type::STREAM, bind, true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A UDP socket; one on a wildcard tells which address each datagram was for.
+pub(super) fn datagrams(address: SocketAddr, bind: Bind) -> io::Result<UdpSocket> {
+    let socket = bound(address, Type::DGRAM, bind, false)?;
+    // As much as the system allows: bursts wait here.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let socket = socket.into();
+    if address.ip().is_unspecified() {
+        packet::tell_addresses(&socket, address.is_ipv6())?;
+    }
+    Ok(socket)
 }
 
 /// Whether nobody else has the address and port.

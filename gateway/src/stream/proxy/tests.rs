@@ -44,8 +44,7 @@ fn the_first_version_is_a_line_that_anyone_can_read() {
 
 #[test]
 fn ends_of_two_families_are_written_as_ipv6() {
-    let bytes =
-        written(ProxyVersion::V1, &ends("[::ffff:192.0.2.1]:40000", "[2001:db8::2]:443"));
+    let bytes = written(ProxyVersion::V1, &ends("[::ffff:192.0.2.1]:40000", "[2001:db8::2]:443"));
     assert_eq!(bytes, b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 40000 443\r\n");
 }
 
@@ -65,7 +64,8 @@ fn a_proxy_that_speaks_for_itself_names_no_ends() {
 
 #[test]
 fn extensions_behind_the_addresses_are_read_past() {
-    let body = [&[192, 0, 2, 1, 203, 0, 113, 10, 0x9c, 0x40, 0x01, 0xbb][..], &[4, 0, 1, 0]].concat();
+    let body =
+        [&[192, 0, 2, 1, 203, 0, 113, 10, 0x9c, 0x40, 0x01, 0xbb][..], &[4, 0, 1, 0]].concat();
     let header = parse(&v2_of(0x21, 0x11, 16, &body)).unwrap().unwrap();
     assert_eq!(header.ends, Some(ends("192.0.2.1:40000", "203.0.113.10:443")));
     assert_eq!(header.len, 32);
@@ -142,6 +142,7 @@ fn no_bytes_make_it_fail_and_more_bytes_never_change_what_was_found() {
         let cut = random.usize(..=bytes.len());
         match parse(&bytes[..cut]) {
             Ok(None) => {}
+            Err(_) => assert!(whole.is_err(), "{bytes:?} cut at {cut}"),
             found => assert_eq!(found, whole, "{bytes:?} cut at {cut}"),
         }
     }
