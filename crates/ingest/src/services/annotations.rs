@@ -312,7 +312,7 @@ impl Reader<'_, '_, '_> {
             ports.iter().any(|port| port.protocol == Protocol::Tcp && port.number == number)
         };
         if let Some((full, text)) = written(TLS_PORTS) {
-            if stream.tls_secret.is_none() {
+            if written(TLS_SECRET).is_none() && !stream.tls_ports.is_empty() {
                 let reason = "has no effect without tidegate.io/tls-secret";
                 self.warning(field(&full), shown(&text), reason, "write both or none");
             } else if let Some(number) = stream.tls_ports.iter().find(|number| !tcp(**number)) {
