@@ -27,6 +27,7 @@ mod flow;
 mod namespace;
 mod sctp;
 mod server;
+mod tls_server;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -37,6 +38,7 @@ pub use flow::{Answer, Datagrams, Flow};
 pub use namespace::Namespace;
 pub use sctp::{SctpInit, SctpListener};
 pub use server::Server;
+pub use tls_server::TlsServer;
 
 use crate::gateway::{Gateway, GatewayBuilder};
 

@@ -27,6 +27,8 @@ pub struct Server {
 struct Shared {
     name: String,
     stopping: AtomicBool,
+    /// No connection is accepted any more.
+    closed: AtomicBool,
     accepted: AtomicUsize,
     open: AtomicUsize,
     prefaces: Mutex<Vec<Vec<u8>>>,
@@ -40,6 +42,7 @@ impl Server {
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             stopping: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             prefaces: Mutex::default(),
@@ -77,6 +80,15 @@ impl Server {
         &self.shared.name
     }
 
+    /// Stops accepting, as a pod does that is told to end; connections go on.
+    #[track_caller]
+    pub fn stop_accepting(&self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        eventually("it accepts no more", || {
+            (self.running.load(Ordering::SeqCst) < 2).then_some(())
+        });
+    }
+
     /// How many TCP connections it has accepted.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
@@ -105,7 +117,8 @@ impl Drop for Server {
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     // A time-out for reading holds for accepting too.
     socket2::SockRef::from(listener).set_read_timeout(Some(TICK)).unwrap();
-    while !shared.stopping.load(Ordering::SeqCst) {
+    let ended = || shared.stopping.load(Ordering::SeqCst) || shared.closed.load(Ordering::SeqCst);
+    while !ended() {
         let Ok((stream, client)) = listener.accept() else { continue };
         shared.accepted.fetch_add(1, Ordering::SeqCst);
         shared.open.fetch_add(1, Ordering::SeqCst);
