@@ -143,7 +143,7 @@ impl Nft {
 }
 
 /// What the gateway uses, each with a text that needs it.
-const PROBES: [(&str, &str); 7] = [
+const PROBES: [(&str, &str); 10] = [
     ("nf_tables", "table inet tidegate_probe {\n}\n"),
     (
         "nf_tables' filter chains of the inet family",
@@ -169,6 +169,20 @@ const PROBES: [(&str, &str); 7] = [
         "random numbers and hashes in rules (nft_numgen, nft_hash)",
         "table inet tidegate_probe {\n chain c {\n  meta mark set numgen random mod 2\n  meta mark \
          set jhash ip saddr mod 2\n }\n}\n",
+    ),
+    (
+        "looking up routes in rules (nft_fib_inet)",
+        "table inet tidegate_probe {\n chain c {\n  type filter hook prerouting priority -150; \
+         policy accept;\n  fib daddr type local accept\n }\n}\n",
+    ),
+    (
+        "sets that packets add to, with time-outs",
+        "table inet tidegate_probe {\n set s {\n  type ipv4_addr\n  flags dynamic,timeout\n  \
+         timeout 1s\n }\n chain c {\n  update @s { ip saddr }\n }\n}\n",
+    ),
+    (
+        "logging (nft_log)",
+        "table inet tidegate_probe {\n chain c {\n  log prefix \"probe\"\n }\n}\n",
     ),
     (
         "rejecting (nft_reject_inet)",

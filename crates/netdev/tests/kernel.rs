@@ -1,4 +1,5 @@
-//! The crate against the kernel, in network namespaces. Needs root, iproute2 and nft.
+//! The crate against the kernel, in network namespaces. Needs root, iproute2, nft, and util-linux' and
+//! procps' tools.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 

@@ -193,3 +193,52 @@ fn on_line(line: &Option<Line>) -> String {
 fn list(folders: &[PathBuf]) -> String {
     folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_reasons_are_told_apart() {
+        let input = "table inet a {\n flowtable f\n}\n";
+        let said = |reason: &str| {
+            let text = format!(
+                "/dev/stdin:2:2-10: Error: Could not process rule: {reason}\n flowtable f\n ^^^^^\n"
+            );
+            read(&text, input)
+        };
+        assert!(matches!(said("Operation not permitted"), NftError::Permission { .. }));
+        let lacking = said("Operation not supported").to_string();
+        assert!(lacking.contains("line 2") && lacking.contains("flowtable f"), "{lacking}");
+        let gone = said("No such file or directory");
+        assert!(gone.is_not_there() && gone.to_string().contains("load it whole"), "{gone}");
+        assert!(said("File exists").to_string().contains("there already"));
+        assert!(said("Message too long").to_string().contains("net.core.wmem_max"));
+    }
+
+    #[test]
+    fn words_without_a_place_are_kept() {
+        let error = read("netlink: Error: cache initialization failed: Bad address\n", "");
+        let NftError::Refused { line: None, message, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(message, "cache initialization failed: Bad address");
+        assert!(read("", "").to_string().contains("without a word"));
+        assert!(read("Killed\n", "").to_string().contains("Killed"));
+    }
+
+    #[test]
+    fn what_is_long_is_cut() {
+        let text = format!("{}: {}", "/dev/stdin:1:1-1", "Error: é".repeat(2_000));
+        let NftError::Refused { line: Some(line), message, .. } = read(&text, &"ü".repeat(500))
+        else {
+            panic!("{text}");
+        };
+        assert_eq!((line.text.chars().count(), message.chars().count()), (201, 1_001));
+    }
+
+    #[test]
+    fn a_missing_program_says_what_to_install() {
+        let error = NftError::Missing { folders: vec!["/usr/bin".into(), "/usr/sbin".into()] };
+        let text = error.to_string();
+        assert!(text.contains("/usr/bin, /usr/sbin") && text.contains("`nftables`"), "{text}");
+    }
+}

@@ -15,6 +15,7 @@ const RULES: &str = "table inet nat {
     ip daddr 192.0.2.9 udp dport 53 dnat ip to 127.0.0.2:5353
     ip daddr 192.0.2.8 udp dport 53 dnat ip to 127.0.0.2:5353
     ip6 daddr 2001:db8::9 udp dport 53 dnat ip6 to [::1]:5353
+    ip daddr 192.0.2.9 sctp dport 36412 dnat ip to 127.0.0.2:3868
     ip daddr 192.0.2.9 tcp dport 80 dnat ip to 127.0.0.2:8080
   }
 }
@@ -133,6 +134,27 @@ fn the_entries_of_a_vip_go() {
         };
         assert_eq!(delete(&filter).unwrap(), 3);
         assert_eq!(fronts(&Filter::all()), ["17 127.0.0.2:5353", "17 192.0.2.8:53"]);
+    });
+}
+
+#[test]
+fn entries_of_sctp_go_by_their_endpoint() {
+    alone(|| {
+        let _sockets = traffic();
+        // An INIT chunk (RFC 9260, 3.3.2) that nobody answers.
+        let mut packet = vec![0; 32];
+        packet[..4].copy_from_slice(&[0x13, 0x88, 0x8e, 0x3c]);
+        packet[12..20].copy_from_slice(&[1, 0, 0, 20, 0, 0, 0, 1]);
+        packet[20..].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]);
+        let raw = Socket::new(Domain::IPV4, Type::RAW, Some(socket2::Protocol::SCTP)).unwrap();
+        raw.send_to(&packet, &socket("192.0.2.9:0").into()).unwrap();
+        let endpoint = |protocol| Filter {
+            endpoints: [(protocol, socket("127.0.0.2:3868"))].into(),
+            ..Filter::default()
+        };
+        assert_eq!(fronts(&endpoint(Protocol::Sctp)), ["132 192.0.2.9:36412"]);
+        assert_eq!(delete(&endpoint(Protocol::Udp)).unwrap(), 0);
+        assert_eq!(delete(&endpoint(Protocol::Sctp)).unwrap(), 1);
     });
 }
 
