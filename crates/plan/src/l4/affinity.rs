@@ -12,17 +12,20 @@ use crate::nft::{Carried, id};
 use super::hash::jhash_mod;
 use super::slots::slots;
 use super::table::{SEED, numbered};
-use super::traffic::Listing;
+use super::traffic::{Listing, Scalar};
 use super::{L4Plan, Path};
 
 /// The maps that hold it: `nft -j list map inet tidegate NAME` of each.
 pub const MAPS: [&str; 2] = ["affinity4", "affinity6"];
 
 /// One client's endpoint of one Service port, as the kernel remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Affinity {
-    /// The client.
-    pub client: IpAddr,
+    /// Whether it came by IPv6.
+    pub v6: bool,
+    /// Who it is: the address, or of IPv6 a hash of it, since rules have no room for more. Clients
+    /// that share one share an endpoint.
+    pub client: String,
     /// The number of the Service's port ([`super::table::numbered`]).
     pub port: u32,
     /// The number of the endpoint.
@@ -49,13 +52,18 @@ pub fn endpoint_id(port: u32, endpoint: SocketAddr) -> u32 {
 /// What the kernel remembers, out of the listings of [`MAPS`].
 pub fn read(listing: &Listing) -> Vec<Affinity> {
     let maps = listing.sets().filter(|set| MAPS.contains(&set.name.as_str()));
-    let items = maps.flat_map(|map| &map.elem);
+    let items = maps.flat_map(|map| map.elem.iter().map(|item| (map.name.ends_with('6'), item)));
     items
-        .filter_map(|item| {
+        .filter_map(|(v6, item)| {
             let (element, value) = item.parts()?;
-            let [client, port] = element.val.concat.as_slice() else { return None };
+            let [port, client] = element.val.concat.as_slice() else { return None };
+            let client = match client {
+                Scalar::Number(hash) => hash.to_string(),
+                Scalar::Text(address) => address.clone(),
+            };
             Some(Affinity {
-                client: client.text()?.parse().ok()?,
+                v6,
+                client,
                 port: number(port.text()?)?,
                 endpoint: number(value?.text()?)?,
                 timeout: element.timeout?,
@@ -67,7 +75,7 @@ pub fn read(listing: &Listing) -> Vec<Affinity> {
 
 /// Which entries still hold, and which lead nowhere: to an endpoint that is gone or takes no new
 /// connections, or of a port that has no affinity any more.
-pub fn split(plan: &L4Plan, entries: &[Affinity]) -> (Vec<Affinity>, Vec<Affinity>) {
+pub fn split<'a>(plan: &L4Plan, entries: &'a [Affinity]) -> (Vec<&'a Affinity>, Vec<&'a Affinity>) {
     let mut serving = BTreeSet::new();
     for (service, port, number) in numbered(plan) {
         if service.affinity.is_none() || port.path != Path::Kernel {
@@ -78,9 +86,7 @@ pub fn split(plan: &L4Plan, entries: &[Affinity]) -> (Vec<Affinity>, Vec<Affinit
             serving.extend(endpoints.map(|endpoint| (number, v6, endpoint_id(number, endpoint))));
         }
     }
-    entries
-        .iter()
-        .partition(|entry| serving.contains(&(entry.port, entry.client.is_ipv6(), entry.endpoint)))
+    entries.iter().partition(|entry| serving.contains(&(entry.port, entry.v6, entry.endpoint)))
 }
 
 /// What of the kernel's entries a table that is loaded anew begins with.
@@ -92,7 +98,7 @@ pub fn carried(plan: &L4Plan, entries: &[Affinity]) -> Carried {
         carried
             .entry(map_of(entry).to_owned())
             .or_default()
-            .push(format!("{client} . {port} timeout {timeout}s expires {expires}s : {endpoint}"));
+            .push(format!("{port} . {client} timeout {timeout}s expires {expires}s : {endpoint}"));
     }
     carried
 }
@@ -106,14 +112,14 @@ pub fn stale(plan: &L4Plan, entries: &[Affinity]) -> Vec<String> {
     stale
         .iter()
         .map(|entry| {
-            let (map, client, port) = (map_of(entry), entry.client, id(entry.port));
-            format!("delete element {table} {map} {{ {client} . {port} }}")
+            let (map, client, port) = (map_of(entry), &entry.client, id(entry.port));
+            format!("delete element {table} {map} {{ {port} . {client} }}")
         })
         .collect()
 }
 
 fn map_of(entry: &Affinity) -> &'static str {
-    if entry.client.is_ipv6() { "affinity6" } else { "affinity4" }
+    if entry.v6 { "affinity6" } else { "affinity4" }
 }
 
 /// A number of nft's type `classid`: `8000:1f`.
@@ -137,10 +143,11 @@ mod tests {
 
     #[test]
     fn entries_are_read_from_nft_s_json() {
-        let text = r#"{"nftables": [{"map": {"family": "inet", "name": "affinity4", "table": "tidegate", "type": ["ipv4_addr", "classid"], "handle": 17, "map": "classid", "size": 65536, "flags": ["timeout"], "elem": [[{"elem": {"val": {"concat": ["10.0.0.2", "8000:7"]}, "timeout": 60, "expires": 58}}, "8a05:cf32"]]}}]}"#;
+        let text = r#"{"nftables": [{"map": {"family": "inet", "name": "affinity4", "table": "tidegate", "type": ["classid", "ipv4_addr"], "handle": 17, "map": "classid", "size": 65536, "flags": ["timeout"], "elem": [[{"elem": {"val": {"concat": ["8000:7", "10.0.0.2"]}, "timeout": 60, "expires": 58}}, "8a05:cf32"]]}}]}"#;
         let listing: Listing = serde_json::from_str(text).unwrap();
         let expected = Affinity {
-            client: "10.0.0.2".parse().unwrap(),
+            v6: false,
+            client: "10.0.0.2".to_owned(),
             port: 0x8000_0007,
             endpoint: 0x8a05_cf32,
             timeout: 60,

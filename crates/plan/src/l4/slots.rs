@@ -3,12 +3,13 @@
 //! The kernel draws a slot's number, by chance, in turn or by a hash, and the slot holds an
 //! endpoint. Shares are thus exact to the number of slots.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use model::snapshot::{Algorithm, Endpoint};
 
 use super::PortPlan;
-use super::hash::fnv;
+use super::hash::{fnv, jhash_mod};
+use super::table::SEED;
 
 /// The most slots of a port that isn't hashed, unless it has more endpoints than that.
 pub const MAX_SLOTS: usize = 256;
@@ -30,6 +31,27 @@ pub fn slots(port: &PortPlan, v6: bool) -> Vec<SocketAddr> {
         Algorithm::RoundRobin => interleaved(&endpoints),
         Algorithm::SourceHash | Algorithm::Maglev => maglev(&endpoints),
     }
+}
+
+/// The endpoint that a client is sent to, where a hash decides; none if it is chance, turns, or
+/// there is no endpoint.
+pub fn chosen(port: &PortPlan, client: SocketAddr) -> Option<SocketAddr> {
+    let mut key = match client.ip() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    match port.algorithm {
+        Algorithm::SourceHash => {}
+        Algorithm::Maglev => {
+            key.extend(client.port().to_be_bytes());
+            // Each field of the kernel's key begins with a new word.
+            key.extend([0, 0]);
+        }
+        Algorithm::Random | Algorithm::RoundRobin | Algorithm::LeastConnections => return None,
+    }
+    let slots = slots(port, client.is_ipv6());
+    let slot = jhash_mod(&key, u32::try_from(slots.len()).ok()?, SEED);
+    slots.get(slot as usize).copied()
 }
 
 /// How many slots each endpoint gets, in their order.

@@ -83,13 +83,13 @@ pub(super) fn translate(protocol: Protocol, v6: bool, draw: &str) -> String {
 pub(super) fn stick(protocol: Protocol, v6: bool, otherwise: &str) -> Chain {
     let (p, ip, d) = (protocol.lower(), ip(v6), digit(v6));
     chain([
-        format!("meta priority set {ip} saddr . meta priority map @affinity{d}"),
+        format!("meta priority set meta priority . {} map @affinity{d}", client(v6)),
         format!("meta l4proto {p} dnat {ip} to meta priority map @endpoints{d}_{p}"),
         // It has none, or that endpoint is gone: the priority may be that endpoint's number now.
         "meta priority set meta l4proto . th dport map @sticky_ports".to_owned(),
         format!("meta priority set {ip} daddr . meta l4proto . th dport map @sticky{d}"),
         // `update` alone would leave the old endpoint in.
-        format!("delete @affinity{d} {{ {ip} saddr . meta priority : meta priority }}"),
+        format!("delete @affinity{d} {{ meta priority . {} : meta priority }}", client(v6)),
         format!("goto {otherwise}"),
     ])
 }
@@ -98,9 +98,19 @@ pub(super) fn stick(protocol: Protocol, v6: bool, otherwise: &str) -> Chain {
 pub(super) fn remember(v6: bool, seconds: u32) -> Chain {
     let (ip, d) = (ip(v6), digit(v6));
     chain([format!(
-        "update @affinity{d} {{ {ip} saddr . meta priority timeout {seconds}s : \
-         jhash {ip} daddr . th dport . meta priority mod 0xffffffff seed {SEED:#x} }}"
+        "update @affinity{d} {{ meta priority . {} timeout {seconds}s : \
+         jhash {ip} daddr . th dport . meta priority mod 0xffffffff seed {SEED:#x} }}",
+        client(v6)
     )])
+}
+
+/// What affinity knows a client by. An IPv6 address leaves no register for the rest.
+fn client(v6: bool) -> String {
+    if v6 {
+        format!("jhash ip6 saddr mod 0xffffffff seed {SEED:#x}")
+    } else {
+        "ip saddr".to_owned()
+    }
 }
 
 /// All that doesn't depend on the plan but for the NodePorts' range.
@@ -251,7 +261,13 @@ fn dynamic_sets(table: &mut Table, v6: bool) {
         table.sets.insert(format!("{name}{d}"), set);
     };
     let flags = "flags dynamic,timeout;";
-    add("affinity", true, format!("type {addr} . classid : classid; size 1048576; {flags}"));
+    // By `numgen`, numbers get their type; `jhash` there makes nft 1.0.6 crash when it lists.
+    let key = if v6 {
+        "typeof meta priority . numgen random mod 2 : meta priority"
+    } else {
+        "type classid . ipv4_addr : classid"
+    };
+    add("affinity", true, format!("{key}; size 1048576; {flags}"));
     add("themselves", false, format!("type {addr} . {addr}; size 65536; {flags}"));
 }
 
