@@ -170,7 +170,7 @@ fn assert_counted(
 
 fn reversed(packet: &Packet) -> Packet {
     Packet {
-        source: packet.destination,
+        source: packet.translated.map_or(packet.destination, |to| to.address),
         destination: packet.source,
         source_port: packet.destination_port,
         destination_port: packet.source_port,

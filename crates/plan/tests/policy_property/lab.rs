@@ -14,6 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub(crate) const INTERFACES: [&str; 3] = ["eth0", "eth1", "eth2"];
 pub(crate) const LOCAL: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// Destinations that are translated, and to which.
+pub(crate) const TRANSLATED: [[&str; 2]; 2] =
+    [["192.0.2.10", "10.1.0.8"], ["2001:db8::10", "2001:db8:1::8"]];
 
 /// What is after the policies at each hook, and notes the packets that come so far by the 16 bits
 /// in which they carry their number.
@@ -34,6 +37,11 @@ table inet probe {
         ct state invalid counter comment \"so that connections are tracked\"
         ip ttl 77 add @pre4 { ip id }
         ip6 hoplimit 77 add @pre6 { ip6 flowlabel }
+    }
+    chain translate {
+        type nat hook prerouting priority -100; policy accept;
+        ip daddr 192.0.2.10 meta l4proto { 6, 17, 132 } dnat ip to 10.1.0.8
+        ip6 daddr 2001:db8::10 meta l4proto { 6, 17, 132 } dnat ip6 to 2001:db8:1::8
     }
     chain end {
         ip ttl { 76, 77 } add @end4 { ip id }
