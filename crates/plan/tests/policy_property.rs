@@ -22,7 +22,7 @@ mod wire;
 use lab::Lab;
 use random::Chance;
 
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 45;
 const PACKETS: u16 = 250;
 
 #[test]

@@ -38,10 +38,17 @@ table inet probe {
         ip ttl 77 add @pre4 { ip id }
         ip6 hoplimit 77 add @pre6 { ip6 flowlabel }
     }
-    chain translate {
+    chain translate_incoming {
         type nat hook prerouting priority -100; policy accept;
+        goto translate
+    }
+    chain translate {
         ip daddr 192.0.2.10 meta l4proto { 6, 17, 132 } dnat ip to 10.1.0.8
         ip6 daddr 2001:db8::10 meta l4proto { 6, 17, 132 } dnat ip6 to 2001:db8:1::8
+    }
+    chain translate_local {
+        type nat hook output priority -100; policy accept;
+        goto translate
     }
     chain end {
         ip ttl { 76, 77 } add @end4 { ip id }
@@ -49,7 +56,11 @@ table inet probe {
     }
     chain input { type filter hook input priority 0; policy accept; jump end; }
     chain forward { type filter hook forward priority 0; policy accept; jump end; }
-    chain output { type filter hook output priority 0; policy accept; jump end; }
+    chain output {
+        type filter hook postrouting priority 0; policy accept;
+        ip ttl 77 jump end
+        ip6 hoplimit 77 jump end
+    }
 }
 ";
 

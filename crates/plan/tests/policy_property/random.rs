@@ -286,7 +286,7 @@ pub(crate) fn packet(chance: &mut Chance, number: u16) -> Packet {
         state,
         translated: None,
     };
-    if matches!(packet.path, Path::Forward { .. })
+    if !matches!(packet.path, Path::Input { .. })
         && [6, 17, 132].contains(&protocol)
         && ![State::Reply, State::Invalid].contains(&state)
         && chance.once_in(3)
@@ -296,8 +296,12 @@ pub(crate) fn packet(chance: &mut Chance, number: u16) -> Packet {
         packet.translated = Some(Translated { address: after.parse().unwrap(), port });
         packet.destination = before.parse().unwrap();
         packet.source_port = Some(33000 + number);
-        let Path::Forward { from, .. } = packet.path else { panic!("{packet:?}") };
-        packet.path = Path::Forward { from, to: "eth1".to_owned() };
+        if matches!(packet.path, Path::Output { .. }) {
+            packet.source = LOCAL[usize::from(v6)].parse().unwrap();
+        }
+        if let Path::Forward { to, .. } | Path::Output { to } = &mut packet.path {
+            *to = "eth1".to_owned();
+        }
     }
     packet
 }
