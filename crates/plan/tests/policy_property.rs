@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ingest::ObjectSet;
 use model::settings::FailSafe;
 use model::snapshot::policy::{Action, Policies};
-use model::{HostAddress, L4Settings, PortRange, Protocol};
+use model::{HostAddress, L4Settings, PortRange, Protocol, Settings};
 use plan::policy::{self, Counted, Counter, Packet, Path, Reason, Stage, State, Verdict};
 
 #[path = "policy_property/lab.rs"]
@@ -31,7 +32,7 @@ fn kernel_and_model_agree_on_policies_and_packets_by_chance() {
         |_| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() * ROUNDS,
         |text| text.parse().unwrap(),
     );
-    let lab = Lab::new();
+    let lab = Lab::new("p");
     let (settings, host) = (settings(), host());
     let mut tally = Tally::default();
     // Numbers are never used twice, so that no connection is another round's.
@@ -45,6 +46,64 @@ fn kernel_and_model_agree_on_policies_and_packets_by_chance() {
         assert!(share > 100, "{tally:?}");
     }
     assert!(tally.ended > 0, "{tally:?}");
+}
+
+#[test]
+fn the_samples_close_what_they_say_in_the_kernel() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/samples-l4/policies");
+    let mut set = ObjectSet::default();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let parsed = ingest::manifest::parse(&path.display().to_string(), &text);
+        assert_eq!(parsed.diagnostics, []);
+        parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
+    }
+    let all = Settings { l4: Some(settings()), ..Settings::default() };
+    let (snapshot, diagnostics) = ingest::ingest(&set, &all);
+    assert_eq!(diagnostics, []);
+    let (compiled, diagnostics) = policy::compile(&snapshot.policies, &settings(), &host());
+    assert_eq!(diagnostics, []);
+    let lab = Lab::new("s");
+    lab.load(&compiled.table);
+    lab.forget();
+    let cases = [
+        // NodePorts of the public interface, and the office.
+        (6, "198.51.100.200", "192.0.2.1", 30080, "eth0", false),
+        (17, "198.51.100.200", "192.0.2.1", 32767, "eth0", false),
+        (6, "203.0.113.9", "192.0.2.1", 30080, "eth0", true),
+        (6, "203.0.113.9", "192.0.2.1", 30081, "eth0", false),
+        (6, "2001:db8:77::9", "2001:db8::1", 30080, "eth0", true),
+        (6, "198.51.100.200", "192.0.2.1", 30080, "eth1", true),
+        // Ports of the edge itself.
+        (6, "198.51.100.200", "192.0.2.1", 22, "eth0", true),
+        (6, "198.51.100.200", "192.0.2.1", 52311, "eth0", true),
+        (6, "198.51.100.200", "192.0.2.1", 80, "eth0", false),
+        (6, "198.51.100.7", "192.0.2.1", 48001, "eth0", true),
+        // The VIP, which is forwarded to eth1: only what is on its list.
+        (6, "203.0.113.7", "192.0.2.10", 443, "eth0", true),
+        (6, "203.0.113.8", "192.0.2.10", 443, "eth0", false),
+    ];
+    let mut expected = BTreeSet::new();
+    for (number, (protocol, source, destination, port, from, passes)) in (1..).zip(cases) {
+        let packet = Packet {
+            path: Path::Input { from: from.into() },
+            protocol,
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            source_port: Some(40000 + number),
+            destination_port: Some(port),
+            icmp: None,
+            state: State::New,
+            translated: None,
+        };
+        lab.send(Some(from), &wire::bytes(&packet, number), packet.destination);
+        if passes {
+            expected.insert(number);
+        }
+    }
+    lab.wait_for(cases.len() as u64);
+    assert_eq!(lab.noted("end"), expected);
 }
 
 #[derive(Debug, Default)]

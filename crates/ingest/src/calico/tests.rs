@@ -155,6 +155,13 @@ fn what_calico_refuses_as_a_whole_is_not_in_force() {
 }
 
 #[test]
+fn fields_without_effect_are_named() {
+    let (policy, found) = policy("performanceHints: [AssumeNeededOnEveryNode], stagedAction: Set");
+    assert!(policy.is_some());
+    assert_eq!(found, ["spec.performanceHints", "spec.stagedAction"]);
+}
+
+#[test]
 fn an_unhonoured_match_leaves_an_allow_out_and_widens_a_deny() {
     for (field, fields) in [
         ("source.services", "source: {services: {name: a}, nets: [10.0.0.0/8]}"),

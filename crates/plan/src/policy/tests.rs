@@ -359,7 +359,11 @@ fn an_edited_network_set_changes_elements_only() {
 fn nothing_stands_in_the_table_without_an_endpoint_of_this_machine() {
     let other = PUBLIC.replace("node: edge-1", "node: edge-2");
     let text = [other, ordinary("one", "", "{action: Deny}")].concat();
-    assert_eq!(compiled(&text), Compiled::default());
+    let (policies, _) = policies(&text);
+    let (compiled, diagnostics) = compile(&policies, &settings(), &host());
+    assert_eq!(compiled, Compiled::default());
+    let fields: Vec<&str> = diagnostics.iter().map(|one| one.field.as_str()).collect();
+    assert_eq!(fields, ["nodeName"]);
 }
 
 #[test]

@@ -75,8 +75,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    pub(crate) fn new() -> Self {
-        let id = std::process::id();
+    pub(crate) fn new(tag: &str) -> Self {
+        let id = format!("{tag}{}", std::process::id());
         let (edge, outside) = (format!("polprop-e-{id}"), format!("polprop-o-{id}"));
         let namespaces = Namespaces([edge.clone(), outside.clone()]);
         for name in &namespaces.0 {
