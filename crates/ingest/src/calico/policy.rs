@@ -22,6 +22,7 @@ pub(super) fn policy(
         report.push(refusal);
         return None;
     }
+    without_effect(&reference, spec, report);
     let (ingress, egress) = types(&reference, spec, report);
     if selects_pods_only(&reference, spec, report) {
         return None;
@@ -68,6 +69,25 @@ pub(super) fn policy(
         end_connections: end_connections(&reference, object, report),
         location: report.location(&reference),
     })
+}
+
+/// Fields that change nothing here.
+fn without_effect(reference: &ObjectRef, spec: &PolicySpec, report: &mut Report<'_>) {
+    let fields = [
+        (
+            "spec.performanceHints",
+            spec.performance_hints.as_ref().is_some_and(|all| !all.is_empty()),
+        ),
+        ("spec.stagedAction", spec.staged_action.is_some()),
+    ];
+    for (field, there) in fields {
+        if there {
+            report.push(
+                Diagnostic::warning(reference.clone(), field, "has no effect here")
+                    .remedy("remove it"),
+            );
+        }
+    }
 }
 
 /// Why the policy can't be in force as a whole.

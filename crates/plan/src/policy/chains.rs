@@ -104,6 +104,10 @@ impl<'s, 'a> Builder<'s, 'a, '_> {
     fn local(&mut self, stage: Stage, marked: bool) {
         let (interface, name) = words(stage);
         let mut rules = vec![format!("{interface} \"lo\" accept")];
+        if stage == Stage::Output {
+            self.output_translated();
+            rules.insert(0, "ct status dnat accept".to_owned());
+        }
         self.before_dispatch(stage, &mut rules);
         if marked {
             rules.push(format!("meta mark & {MARK_ACCEPTED:#x} != 0 accept"));
@@ -111,6 +115,23 @@ impl<'s, 'a> Builder<'s, 'a, '_> {
         rules.extend(self.dispatch(stage, Of::New, ""));
         let hook = format!("type filter hook {name} priority -10");
         self.base(&format!("policy_{name}"), &hook, rules);
+    }
+
+    /// What local processes send to a destination that is translated is asked about at the end,
+    /// once it is known where it goes.
+    fn output_translated(&mut self) {
+        let mut rules = vec!["oifname \"lo\" accept".to_owned()];
+        self.before_dispatch(Stage::Output, &mut rules);
+        rules.extend(self.dispatch(Stage::Output, Of::New, ""));
+        rules.push("accept".to_owned());
+        let name = "policy_out_translated";
+        self.chain(name, rules);
+        let way = format!("ct status dnat fib saddr type local goto {name}");
+        let mut rules = vec![way];
+        if !self.any_ends(Stage::Output) {
+            rules.insert(0, ESTABLISHED.to_owned());
+        }
+        self.base("policy_postrouting", "type filter hook postrouting priority -10", rules);
     }
 
     fn forward(&mut self, marked: bool) {

@@ -100,6 +100,18 @@ impl<'a> Scope<'a> {
                 scope.take(interface, name, object, diagnostics);
             }
         }
+        if scope.endpoints().next().is_none() && !policies.policies.is_empty() {
+            let reason = "no HostEndpoint of this machine is there, so no policy is in force on it";
+            diagnostics.push(
+                Diagnostic::warning(
+                    ObjectRef::cluster("GatewayConfig", "gateway"),
+                    "nodeName",
+                    reason,
+                )
+                .value(&settings.node_name)
+                .remedy("write a HostEndpoint with this name as spec.node, or correct the name"),
+            );
+        }
         scope
     }
 

@@ -14,6 +14,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub(crate) const INTERFACES: [&str; 3] = ["eth0", "eth1", "eth2"];
 pub(crate) const LOCAL: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// Destinations that are translated, and to which.
+pub(crate) const TRANSLATED: [[&str; 2]; 2] =
+    [["192.0.2.10", "10.1.0.8"], ["2001:db8::10", "2001:db8:1::8"]];
 
 /// What is after the policies at each hook, and notes the packets that come so far by the 16 bits
 /// in which they carry their number.
@@ -35,13 +38,29 @@ table inet probe {
         ip ttl 77 add @pre4 { ip id }
         ip6 hoplimit 77 add @pre6 { ip6 flowlabel }
     }
+    chain translate_incoming {
+        type nat hook prerouting priority -100; policy accept;
+        goto translate
+    }
+    chain translate {
+        ip daddr 192.0.2.10 meta l4proto { 6, 17, 132 } dnat ip to 10.1.0.8
+        ip6 daddr 2001:db8::10 meta l4proto { 6, 17, 132 } dnat ip6 to 2001:db8:1::8
+    }
+    chain translate_local {
+        type nat hook output priority -100; policy accept;
+        goto translate
+    }
     chain end {
         ip ttl { 76, 77 } add @end4 { ip id }
         ip6 hoplimit { 76, 77 } add @end6 { ip6 flowlabel }
     }
     chain input { type filter hook input priority 0; policy accept; jump end; }
     chain forward { type filter hook forward priority 0; policy accept; jump end; }
-    chain output { type filter hook output priority 0; policy accept; jump end; }
+    chain output {
+        type filter hook postrouting priority 0; policy accept;
+        ip ttl 77 jump end
+        ip6 hoplimit 77 jump end
+    }
 }
 ";
 
@@ -56,8 +75,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    pub(crate) fn new() -> Self {
-        let id = std::process::id();
+    pub(crate) fn new(tag: &str) -> Self {
+        let id = format!("{tag}{}", std::process::id());
         let (edge, outside) = (format!("polprop-e-{id}"), format!("polprop-o-{id}"));
         let namespaces = Namespaces([edge.clone(), outside.clone()]);
         for name in &namespaces.0 {

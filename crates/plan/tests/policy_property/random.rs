@@ -9,9 +9,9 @@ use model::snapshot::policy::{
     Policy, Port, Reach, Rule, Selector,
 };
 use model::{PortRange, Protocol};
-use plan::policy::{Packet, Path, State};
+use plan::policy::{Packet, Path, State, Translated};
 
-use super::lab::{INTERFACES, LOCAL};
+use super::lab::{INTERFACES, LOCAL, TRANSLATED};
 
 /// xorshift64*
 pub(crate) struct Chance(u64);
@@ -60,7 +60,9 @@ const SOURCES: [&str; 6] = [
 ];
 const BEHIND: [&str; 6] =
     ["10.1.0.7", "10.1.0.8", "10.2.3.4", "2001:db8:1::7", "2001:db8:1::8", "2001:db8:2::4"];
-const NETS: [&str; 16] = [
+const NETS: [&str; 18] = [
+    "192.0.2.10/32",
+    "2001:db8::10/128",
     "198.51.100.0/24",
     "198.51.100.0/25",
     "203.0.113.9/32",
@@ -272,7 +274,7 @@ pub(crate) fn packet(chance: &mut Chance, number: u16) -> Packet {
         _ => State::New,
     };
     let under_way = matches!(state, State::Established | State::Reply);
-    Packet {
+    let mut packet = Packet {
         path,
         protocol,
         source,
@@ -283,5 +285,23 @@ pub(crate) fn packet(chance: &mut Chance, number: u16) -> Packet {
         icmp,
         state,
         translated: None,
+    };
+    if !matches!(packet.path, Path::Input { .. })
+        && [6, 17, 132].contains(&protocol)
+        && ![State::Reply, State::Invalid].contains(&state)
+        && chance.once_in(3)
+    {
+        let [before, after] = TRANSLATED[usize::from(v6)];
+        let port = packet.destination_port;
+        packet.translated = Some(Translated { address: after.parse().unwrap(), port });
+        packet.destination = before.parse().unwrap();
+        packet.source_port = Some(33000 + number);
+        if matches!(packet.path, Path::Output { .. }) {
+            packet.source = LOCAL[usize::from(v6)].parse().unwrap();
+        }
+        if let Path::Forward { to, .. } | Path::Output { to } = &mut packet.path {
+            *to = "eth1".to_owned();
+        }
     }
+    packet
 }
