@@ -148,8 +148,8 @@ fn allocations(
             continue;
         }
         let asked = match subject.exposure {
-            Some(exposure) => Asked::of(exposure),
-            None => previous.asked.get(&subject.name).cloned().unwrap_or_default(),
+            Some(exposure) if !subject.is_unclear() => Asked::of(exposure),
+            _ => previous.asked.get(&subject.name).cloned().unwrap_or_default(),
         };
         if asked != Asked::default() {
             allocations.asked.insert(subject.name.clone(), asked);

@@ -117,7 +117,7 @@ impl<'a> Allocator<'a, '_> {
         let (same, other): (Vec<usize>, Vec<usize>) = (0..self.subjects.len()).partition(|index| {
             let subject = self.subjects.get(*index);
             subject.is_none_or(|subject| match (before(subject), subject.exposure) {
-                (Some((_, asked)), Some(exposure)) => asked.is_of(exposure),
+                (Some((_, asked)), Some(exposure)) => subject.is_unclear() || asked.is_of(exposure),
                 _ => true,
             })
         });
@@ -126,14 +126,11 @@ impl<'a> Allocator<'a, '_> {
             let Some((has, asked)) = before(subject) else { continue };
             for &address in has {
                 let last = strays.get(&address).copied();
-                match (subject.exposure, subject.load_balancer()) {
-                    (_, Some(exposure)) => self.keep(index, exposure, address, Some(asked), last),
-                    // It is broken, and nobody knows what it wants: it has what it had.
-                    (None, None) => {
-                        let vip = self.stray(address, None, last);
-                        self.give(index, address, vip);
-                    }
-                    _ => {}
+                if let Some(exposure) = subject.load_balancer() {
+                    self.keep(index, exposure, address, Some(asked), last);
+                } else if subject.is_unclear() {
+                    let vip = self.stray(address, subject.exposure, last);
+                    self.give(index, address, vip);
                 }
             }
         }

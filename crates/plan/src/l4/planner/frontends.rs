@@ -1,6 +1,7 @@
 //! Who gets which frontend: no two Services have the same one, unless TLS names tell them apart.
+//! (NodePorts were settled by `ingest`.)
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use foldhash::fast::FixedState;
@@ -16,7 +17,6 @@ use super::subject::Subject;
 pub(super) struct Frontends<'a, 'b> {
     pools: &'b Pools<'a>,
     sockets: HashMap<(Protocol, SocketAddr), Owners<'a>, FixedState>,
-    node_ports: BTreeMap<(Protocol, u16), (&'a ObjectKey, &'static str)>,
 }
 
 /// Those who have a socket: one, or several with TLS names of their own.
@@ -34,7 +34,7 @@ struct Owner<'a> {
 impl<'a, 'b> Frontends<'a, 'b> {
     pub(super) fn new(pools: &'b Pools<'a>, expected: usize) -> Self {
         let sockets = HashMap::with_capacity_and_hasher(expected, FixedState::default());
-        Self { pools, sockets, node_ports: BTreeMap::new() }
+        Self { pools, sockets }
     }
 
     /// The frontends of one port, sorted.
@@ -75,41 +75,9 @@ impl<'a, 'b> Frontends<'a, 'b> {
                 ),
             }
         }
-        if let Some(number) = port.node_port {
-            match self.take_node_port(subject, (port.protocol, number), "its NodePort") {
-                Ok(()) => frontends.push(Frontend::NodePort(number)),
-                Err(reason) => diagnostics.push(
-                    subject
-                        .error(&format!("spec.ports[{index}].nodePort"), reason)
-                        .value(number.to_string())
-                        .remedy("choose another one that is free"),
-                ),
-            }
-        }
+        frontends.extend(port.node_port.map(Frontend::NodePort));
         frontends.sort_unstable();
         frontends
-    }
-
-    /// The port that answers whether there are local endpoints, if it is free.
-    pub(super) fn health_port(
-        &mut self,
-        subject: &Subject<'a>,
-        exposure: &Exposure,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> Option<u16> {
-        let number = exposure.health_check_node_port?;
-        match self.take_node_port(subject, (Protocol::Tcp, number), "its health check port") {
-            Ok(()) => Some(number),
-            Err(reason) => {
-                diagnostics.push(
-                    subject
-                        .error("spec.healthCheckNodePort", reason)
-                        .value(number.to_string())
-                        .remedy("choose another one that is free"),
-                );
-                None
-            }
-        }
     }
 
     /// Tells of external addresses that a pool has: they are given by allocation alone.
@@ -165,7 +133,7 @@ impl<'a, 'b> Frontends<'a, 'b> {
         socket: SocketAddr,
     ) -> Result<(), String> {
         let (protocol, number) = (port.protocol, port.number);
-        let owner = Owner { service: subject.key, hosts: subject.sni_hosts(protocol, number) };
+        let owner = Owner { service: subject.key, hosts: subject.sni_hosts(protocol) };
         let Some(owners) = self.sockets.get_mut(&(protocol, socket)) else {
             self.sockets.insert((protocol, socket), Owners { first: owner, others: Vec::new() });
             return Ok(());
@@ -182,25 +150,5 @@ impl<'a, 'b> Frontends<'a, 'b> {
         }
         owners.others.push(owner);
         Ok(())
-    }
-
-    fn take_node_port(
-        &mut self,
-        subject: &Subject<'a>,
-        port: (Protocol, u16),
-        what: &'static str,
-    ) -> Result<(), String> {
-        match self.node_ports.get(&port) {
-            Some((service, what)) if *service == subject.key => {
-                Err(format!("the Service has {} port {} as {what} already", port.0, port.1))
-            }
-            Some((service, what)) => {
-                Err(format!("Service {service} has {} port {} as {what}", port.0, port.1))
-            }
-            None => {
-                self.node_ports.insert(port, (subject.key, what));
-                Ok(())
-            }
-        }
     }
 }

@@ -22,6 +22,7 @@ pub(super) fn plan<'a>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> ServicePlan {
     let ways = Ways { subject, exposure, snapshot };
+    let served = if exposure.refused.is_some() { &[] } else { addresses };
     ways.diagnose(diagnostics);
     let ports = subject
         .service
@@ -35,7 +36,7 @@ pub(super) fn plan<'a>(
                 name: port.name.clone(),
                 protocol: port.protocol,
                 number: port.number,
-                frontends: frontends.of_port(subject, exposure, addresses, index, diagnostics),
+                frontends: frontends.of_port(subject, exposure, served, index, diagnostics),
                 endpoints,
                 only_remote,
                 algorithm: match (&path, exposure.algorithm) {
@@ -48,15 +49,15 @@ pub(super) fn plan<'a>(
         .collect();
     ServicePlan {
         service: subject.key.clone(),
-        load_balancer: exposure.load_balancer,
+        load_balancer: exposure.load_balancer || exposure.refused.is_some(),
         addresses: addresses.to_vec(),
-        pending,
+        pending: exposure.refused.clone().or(pending),
         ports,
         source_ranges: exposure.source_ranges.clone(),
         affinity: exposure.affinity,
         snat: snat(subject, exposure, settings, diagnostics),
         local_only: exposure.local_only,
-        health_check_node_port: frontends.health_port(subject, exposure, diagnostics),
+        health_check_node_port: exposure.health_check_node_port,
         local_endpoints: local_endpoints(&subject.service.ports),
     }
 }
@@ -147,113 +148,47 @@ impl Ways<'_> {
         if !user_space {
             return Path::Kernel;
         }
+        let tcp = port.protocol == Protocol::Tcp;
         Path::UserSpace(Box::new(Stream {
             tls,
-            accept_proxy: options.accept_proxy && port.protocol == Protocol::Tcp,
-            send_proxy: options.send_proxy,
+            accept_proxy: options.accept_proxy && tcp,
+            send_proxy: options.send_proxy.filter(|_| tcp),
             idle_ms: options.idle_ms,
         }))
     }
 
     fn tls(&self, port: &ServicePort) -> StreamTls {
         let options = &self.exposure.stream;
-        let chosen = options.tls_ports.is_empty() || options.tls_ports.contains(&port.number);
-        if port.protocol != Protocol::Tcp || !chosen {
-            return StreamTls::Off;
-        }
-        if let Some(secret) = &options.tls_secret {
-            let pair = self.snapshot.certificates.get(secret).cloned();
-            return StreamTls::Terminate { secret: secret.clone(), pair };
-        }
-        match options.sni_hosts.as_slice() {
-            [] => StreamTls::Off,
-            hosts => StreamTls::Passthrough { hosts: hosts.to_vec() },
+        let named = options.tls_ports.is_empty() || options.tls_ports.contains(&port.number);
+        match &options.tls_secret {
+            Some(secret) if named && port.protocol == Protocol::Tcp => {
+                let pair = self.snapshot.certificates.get(secret).cloned();
+                StreamTls::Terminate { secret: secret.clone(), pair }
+            }
+            _ => match self.subject.sni_hosts(port.protocol) {
+                [] => StreamTls::Off,
+                hosts => StreamTls::Passthrough { hosts: hosts.to_vec() },
+            },
         }
     }
 
-    /// Tells what of the wishes can't be had.
+    /// Tells of what `ingest` couldn't know of.
     fn diagnose(&self, diagnostics: &mut Vec<Diagnostic>) {
-        let (subject, options) = (self.subject, &self.exposure.stream);
-        if let Some(secret) = &options.tls_secret {
-            if !self.snapshot.certificates.contains_key(secret) {
-                diagnostics.push(
-                    subject
-                        .error(
-                            &annotation("tls-secret"),
-                            "the Secret is missing or broken: TLS connections are refused"
-                                .to_owned(),
-                        )
-                        .value(secret.to_string())
-                        .remedy("make a Secret of type kubernetes.io/tls with this name"),
-                );
-            }
-            if !options.sni_hosts.is_empty() {
-                diagnostics.push(
-                    subject
-                        .warning(
-                            &annotation("sni-hosts"),
-                            "TLS ends at the edge (tidegate.io/tls-secret), so nothing passes \
-                             through"
-                                .to_owned(),
-                        )
-                        .value(options.sni_hosts.join(","))
-                        .remedy("remove one of the two annotations"),
-                );
-            }
+        if self.exposure.algorithm != Algorithm::LeastConnections || self.exposure.stream.forced {
+            return;
         }
-        for port in &subject.service.ports {
-            self.diagnose_port(port, diagnostics);
-        }
-    }
-
-    fn diagnose_port(&self, port: &ServicePort, diagnostics: &mut Vec<Diagnostic>) {
-        let options = &self.exposure.stream;
-        let least = self.exposure.algorithm == Algorithm::LeastConnections;
-        let (protocol, number) = (port.protocol, port.number);
-        let sctp = protocol == Protocol::Sctp;
-        let in_kernel = protocol != Protocol::Tcp && (sctp || !options.forced);
-        let mut warn = |name: &str, value: &str, reason: String, remedy: &str| {
-            let finding = self.subject.warning(&annotation(name), reason);
-            diagnostics.push(finding.value(value).remedy(remedy));
-        };
-        if least && in_kernel {
-            warn(
-                "algorithm",
-                "least-connections",
-                format!(
-                    "connections of {protocol} port {number} aren't counted: the choice is random"
-                ),
-                match sctp {
-                    true => "choose another algorithm",
-                    false => "choose another algorithm, or set tidegate.io/user-space: \"true\"",
-                },
+        let ports = self.subject.service.ports.iter();
+        for port in ports.filter(|port| port.protocol == Protocol::Udp) {
+            let reason = format!(
+                "packets to UDP port {} go through the kernel, which counts no connections: the \
+                 choice is random",
+                port.number
             );
-        }
-        if options.forced && sctp {
-            warn(
-                "user-space",
-                "true",
-                format!("{protocol} port {number} goes through the kernel all the same"),
-                "move the port to a Service of its own",
-            );
-        }
-        if options.accept_proxy && protocol != Protocol::Tcp {
-            warn(
-                "accept-proxy-protocol",
-                "true",
-                format!("it isn't read on {protocol} port {number}"),
-                "move the port to a Service of its own",
-            );
-        }
-        if options.send_proxy.is_some() && in_kernel {
-            warn(
-                "send-proxy-protocol",
-                match options.send_proxy {
-                    Some(model::snapshot::ProxyVersion::V1) => "v1",
-                    _ => "v2",
-                },
-                format!("it isn't sent on {protocol} port {number}"),
-                "move the port to a Service of its own",
+            diagnostics.push(
+                self.subject
+                    .warning(&annotation("algorithm"), reason)
+                    .value("least-connections")
+                    .remedy("choose another algorithm, or set tidegate.io/user-space: \"true\""),
             );
         }
     }

@@ -33,8 +33,8 @@ pub(super) fn obstacle(subject: &Subject<'_>, other: &Subject<'_>) -> Option<Obs
         let (protocol, number) = (port.protocol, port.number);
         let mut others = other.service.ports.iter();
         others.find(|other| (other.protocol, other.number) == (protocol, number))?;
-        let theirs = other.sni_hosts(protocol, number);
-        port_clash(index, (protocol, number), subject.sni_hosts(protocol, number), theirs)
+        let theirs = other.sni_hosts(protocol);
+        port_clash(index, (protocol, number), subject.sni_hosts(protocol), theirs)
     })
 }
 

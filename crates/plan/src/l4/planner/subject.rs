@@ -36,6 +36,11 @@ impl<'a> Subject<'a> {
         all
     }
 
+    /// Whether nobody knows which addresses it wants, since it is broken: it has what it had.
+    pub(super) fn is_unclear(&self) -> bool {
+        self.exposure.is_none_or(|exposure| exposure.refused.is_some())
+    }
+
     /// How it is reached, if it gets VIPs.
     pub(super) fn load_balancer(&self) -> Option<&'a Exposure> {
         self.exposure.filter(|exposure| exposure.load_balancer)
@@ -57,16 +62,11 @@ impl<'a> Subject<'a> {
         self.exposure.and_then(|exposure| exposure.location.clone())
     }
 
-    /// The names for which TLS passes through on a port; none where any connection is taken.
-    pub(super) fn sni_hosts(&self, protocol: Protocol, number: u16) -> &'a [String] {
+    /// The names for which TLS passes through on ports of a protocol; none where any connection is
+    /// taken.
+    pub(super) fn sni_hosts(&self, protocol: Protocol) -> &'a [String] {
         match self.exposure {
-            Some(Exposure { stream, .. })
-                if protocol == Protocol::Tcp
-                    && stream.tls_secret.is_none()
-                    && (stream.tls_ports.is_empty() || stream.tls_ports.contains(&number)) =>
-            {
-                &stream.sni_hosts
-            }
+            Some(exposure) if protocol == Protocol::Tcp => &exposure.stream.sni_hosts,
             _ => &[],
         }
     }

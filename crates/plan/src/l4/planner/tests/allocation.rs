@@ -110,6 +110,26 @@ fn a_broken_service_keeps_its_address() {
 }
 
 #[test]
+fn a_refused_service_keeps_its_address_and_is_not_served() {
+    let mut world = World::with_pool(&["192.0.2.0/29"]);
+    world.exposure("a").pool = Some("public".into());
+    world.plan();
+    let exposure = world.exposure("a");
+    (exposure.load_balancer, exposure.pool) = (false, None);
+    exposure.refused = Some("the annotation tidegate.io/pool can't be honoured".into());
+    let (service, diagnostics) = world.planned("a");
+    assert_eq!(service.addresses, [ip("192.0.2.0")]);
+    assert_eq!(service.ports[0].frontends, []);
+    assert!(service.load_balancer && service.pending.unwrap().contains("can't be honoured"));
+    assert_eq!(diagnostics, [] as [String; 0]);
+    let exposure = world.exposure("a");
+    (exposure.load_balancer, exposure.refused) = (true, None);
+    exposure.pool = Some("public".into());
+    world.snapshot.pools.clear();
+    assert_eq!(world.planned("a").0.ports[0].frontends.len(), 1);
+}
+
+#[test]
 fn requests_that_cannot_be_met_are_refused_at_their_field() {
     let mut world = World::with_pool(&["192.0.2.0/28", "2001:db8::/120"]);
     let public = world.pool("public");
