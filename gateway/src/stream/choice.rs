@@ -1,6 +1,6 @@
 //! Choice of an endpoint for a new connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,7 +28,7 @@ struct Candidate {
 enum Way {
     Random,
     RoundRobin { next: AtomicUsize, schedule: Vec<u32> },
-    SourceHash,
+    Hash { with_port: bool },
     LeastConnections,
 }
 
@@ -43,7 +43,8 @@ impl Choice {
                 Way::RoundRobin { next, schedule: schedule(&weights) }
             }
             // Rendezvous hashing is as consistent, and the same on every edge.
-            Algorithm::SourceHash | Algorithm::Maglev => Way::SourceHash,
+            Algorithm::SourceHash => Way::Hash { with_port: false },
+            Algorithm::Maglev => Way::Hash { with_port: true },
             Algorithm::LeastConnections => Way::LeastConnections,
         };
         let endpoints = endpoints
@@ -81,7 +82,7 @@ impl Choice {
     /// been tried; none where all have. It counts one more.
     pub(crate) fn pick(
         &self,
-        client: IpAddr,
+        client: SocketAddr,
         tried: &[u64],
         now_ms: u64,
     ) -> Option<(Arc<Endpoint>, InFlight)> {
@@ -92,7 +93,7 @@ impl Choice {
 
     fn draw(
         &self,
-        client: IpAddr,
+        client: SocketAddr,
         fit: impl Fn(&Endpoint) -> bool,
     ) -> Option<(Arc<Endpoint>, InFlight)> {
         let fitting = || self.endpoints.iter().filter(|one| fit(&one.endpoint));
@@ -116,8 +117,9 @@ impl Choice {
                 let mut turns = (first..first.wrapping_add(schedule.len())).filter_map(at);
                 turns.find(|one| fit(&one.endpoint)).map(enter)
             }
-            Way::SourceHash => {
-                let client = hash_ip(client);
+            Way::Hash { with_port } => {
+                let port = if *with_port { u64::from(client.port()) } else { 0 };
+                let client = mix(hash_ip(client.ip()) ^ port);
                 let score = |one: &Candidate| score(mix(client ^ one.hash), one.weight);
                 fitting().max_by(|a, b| score(a).total_cmp(&score(b))).map(enter)
             }
@@ -193,8 +195,8 @@ mod tests {
         Choice::new(all, algorithm)
     }
 
-    fn client(i: u32) -> IpAddr {
-        std::net::Ipv4Addr::from(0xc000_0200 + i).into()
+    fn client(i: u32) -> SocketAddr {
+        (std::net::Ipv4Addr::from(0xc000_0200 + i), 40_000).into()
     }
 
     /// How many of so many clients each endpoint gets.
@@ -210,7 +212,9 @@ mod tests {
     #[test]
     fn each_way_but_the_least_keeps_to_the_weights() {
         fastrand::seed(7);
-        for way in [Algorithm::Random, Algorithm::RoundRobin, Algorithm::SourceHash] {
+        for way in
+            [Algorithm::Random, Algorithm::RoundRobin, Algorithm::SourceHash, Algorithm::Maglev]
+        {
             let shares = shares(&choice(&[1, 2, 5], way), 8000);
             for (id, expected) in [(0, 1000), (1, 2000), (2, 5000)] {
                 let share = shares[&id];
@@ -224,11 +228,21 @@ mod tests {
         let three = choice(&[1, 1, 1], Algorithm::SourceHash);
         for i in 0..1000 {
             let (first, _) = three.pick(client(i), &[], 0).unwrap();
-            let (again, _) = three.pick(client(i), &[], 0).unwrap();
+            let from_elsewhere = SocketAddr::new(client(i).ip(), 50_000);
+            let (again, _) = three.pick(from_elsewhere, &[], 0).unwrap();
             assert_eq!(first.id, again.id);
             let (without, _) = three.pick(client(i), &[2], 0).unwrap();
             assert_eq!(without.id == first.id, first.id != 2);
         }
+    }
+
+    #[test]
+    fn maglev_looks_at_the_clients_port_too() {
+        let three = choice(&[1, 1, 1], Algorithm::Maglev);
+        let at = |port| SocketAddr::new(client(0).ip(), port);
+        let chosen = |port| three.pick(at(port), &[], 0).unwrap().0.id;
+        assert!((1..100).any(|port| chosen(port) != chosen(0)));
+        assert!((0..100).all(|port| chosen(port) == chosen(port)));
     }
 
     #[test]

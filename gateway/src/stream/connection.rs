@@ -87,13 +87,25 @@ impl Drop for Open {
 /// Serves a client until it or its endpoint closes.
 pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<StreamContext>) {
     let timer = timer().await;
-    let mut tcp = tcp;
+    // What is only needed until both ends are there takes no memory afterwards.
+    if let Some(passage) = Box::pin(begin(tcp, peer, &context, &timer)).await {
+        passage.pass(&context, &timer).await;
+    }
+}
+
+/// All that comes before bytes pass.
+async fn begin(
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    context: &StreamContext,
+    timer: &Timer,
+) -> Option<Passage> {
     let mut inbound = Buf::default();
     let routes = context.front.routes.load_full();
     let local = tcp.local_addr().unwrap_or(peer);
     let mut ends = Ends { source: peer, destination: local };
-    let found = find(&mut tcp, &mut inbound, &routes, &timer, context.common.head, &mut ends);
-    let port = match Box::pin(found).await {
+    let limit = context.common.head;
+    let port = match find(&mut tcp, &mut inbound, &routes, timer, limit, &mut ends).await {
         Ok(port) => port,
         Err(refusal) => {
             tracing::debug!(%peer, %local, %refusal, "stream refused");
@@ -101,27 +113,33 @@ pub(crate) async fn serve(tcp: TcpStream, peer: SocketAddr, context: Arc<StreamC
                 let shard = first.shard(context.worker);
                 shard.accepted.increment();
                 shard.closed.increment();
-                match refusal {
-                    Refusal::NoEndpoint => shard.without_endpoint.increment(),
-                    _ => shard.refused.increment(),
-                }
+                shard.refused.increment();
             }
             match refusal {
-                Refusal::Name(_) => Box::pin(unrecognized(tcp, &timer)).await,
+                Refusal::Name(_) => unrecognized(tcp, timer).await,
                 _ => reset(&tcp),
             }
-            return;
+            return None;
         }
     };
-    drop(routes);
     port.shard(context.worker).accepted.increment();
-    let _open = Open(Arc::clone(&port), context.worker);
-    let stream = Connected { port: &port, context: &context, timer: &timer, ends };
-    match stream.begin(tcp, &mut inbound).await {
-        Ok((client, upstream)) => stream.pass(client, inbound, upstream).await,
-        Err(refusal) => tracing::debug!(
-            %peer, %local, service = %port.service, port = port.number, %refusal, "stream refused"
-        ),
+    let open = Open(Arc::clone(&port), context.worker);
+    let connected = Connected { port: &port, context, timer, ends };
+    match connected.begin(tcp, &mut inbound).await {
+        Ok((client, (upstream, in_flight))) => {
+            let mut first = Buf::default();
+            if let Some(version) = port.send_proxy {
+                proxy::write(version, &ends, &mut first);
+            }
+            Some(Passage { client, inbound, first, upstream, _in_flight: in_flight, open })
+        }
+        Err(refusal) => {
+            tracing::debug!(
+                %peer, %local, service = %port.service, port = port.number, %refusal,
+                "stream refused"
+            );
+            None
+        }
     }
 }
 
@@ -237,7 +255,7 @@ impl Connected<'_> {
                 Client::Tls(Box::new(stream))
             }
         };
-        match Box::pin(self.connect()).await {
+        match self.connect().await {
             Ok(upstream) => Ok((client, upstream)),
             Err(refusal) => {
                 shard.failed.increment();
@@ -251,7 +269,7 @@ impl Connected<'_> {
     async fn connect(&self) -> Result<(Upstream, InFlight), Refusal> {
         let mut tried = Vec::with_capacity(TRIES);
         let mut last = io::Error::from(io::ErrorKind::NotConnected);
-        let client = self.ends.source.ip();
+        let client = self.ends.source;
         while tried.len() < TRIES {
             let now_ms = self.context.common.now_ms();
             let Some((endpoint, guard)) = self.port.pick(client, &tried, now_ms) else { break };
@@ -271,25 +289,32 @@ impl Connected<'_> {
         }
         Err(Refusal::Unreachable(last))
     }
+}
 
+/// Both ends, connected.
+struct Passage {
+    client: Client,
+    /// What was read from the client already.
+    inbound: Buf,
+    /// What the endpoint is sent before that.
+    first: Buf,
+    upstream: Upstream,
+    _in_flight: InFlight,
+    open: Open,
+}
+
+impl Passage {
     /// Passes bytes both ways until both ends have closed. A reset of one becomes one of the
     /// other.
-    async fn pass(
-        &self,
-        mut client: Client,
-        mut inbound: Buf,
-        (mut upstream, _in_flight): (Upstream, InFlight),
-    ) {
-        let mut first = Buf::default();
-        if let Some(version) = self.port.send_proxy {
-            proxy::write(version, &self.ends, &mut first);
-        }
+    async fn pass(mut self, context: &StreamContext, timer: &Timer) {
         let mut outbound = Buf::default();
-        let mut up = End::new(&mut client, &mut inbound, first);
-        let mut down = End::new(&mut upstream.stream, &mut outbound, Buf::default());
-        let shard = self.port.shard(self.context.worker);
+        let first = std::mem::take(&mut self.first);
+        let mut up = End::new(&mut self.client, &mut self.inbound, first);
+        let mut down = End::new(&mut self.upstream.stream, &mut outbound, Buf::default());
+        let port = &self.open.0;
+        let shard = port.shard(context.worker);
         let mut counted = (0, 0);
-        let result = relay(&mut up, &mut down, self.timer, self.port.idle, |received, sent| {
+        let result = relay(&mut up, &mut down, timer, port.idle, |received, sent| {
             shard.received.add(received - counted.0);
             shard.sent.add(sent - counted.1);
             counted = (received, sent);
@@ -297,11 +322,11 @@ impl Connected<'_> {
         .await;
         if let Err(error) = result {
             tracing::debug!(
-                client = %self.ends.source, service = %self.port.service,
-                endpoint = %upstream.endpoint.address, ?error, "stream broke"
+                service = %port.service, endpoint = %self.upstream.endpoint.address, ?error,
+                "stream broke"
             );
-            reset(client.socket());
-            reset(&upstream.stream);
+            reset(self.client.socket());
+            reset(&self.upstream.stream);
         }
     }
 }
@@ -323,4 +348,18 @@ async fn unrecognized(mut tcp: TcpStream, timer: &Timer) {
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection holds its task's whole future, so its size is memory per connection.
+    #[test]
+    fn a_streams_future_stays_small() {
+        fn size<F>(_: fn(TcpStream, SocketAddr, Arc<StreamContext>) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(serve) <= 1300, "{}", size(serve));
+    }
 }

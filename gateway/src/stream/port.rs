@@ -1,6 +1,6 @@
 //! One port of a Service as connections need it.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,14 +49,14 @@ impl Port {
     /// An endpoint for the client's new connection, not one of those that were `tried`.
     pub(crate) fn pick(
         &self,
-        client: IpAddr,
+        client: SocketAddr,
         tried: &[u64],
         now_ms: u64,
     ) -> Option<(Arc<Endpoint>, InFlight)> {
         let Some((timeout_ms, affinity)) = &self.affinity else {
             return self.choice.pick(client, tried, now_ms);
         };
-        affinity.stay(client, (now_ms, *timeout_ms), |last| {
+        affinity.stay(client.ip().to_canonical(), (now_ms, *timeout_ms), |last| {
             let chosen = last
                 .and_then(|id| self.choice.again(id, tried, now_ms))
                 .or_else(|| self.choice.pick(client, tried, now_ms))?;

@@ -179,7 +179,7 @@ impl Listener {
             shard.dropped.increment();
             return None;
         }
-        let Some((endpoint, in_flight)) = port.pick(path.client.ip(), &[], common.now_ms()) else {
+        let Some((endpoint, in_flight)) = port.pick(path.client, &[], common.now_ms()) else {
             shard.without_endpoint.increment();
             shard.dropped.increment();
             return None;

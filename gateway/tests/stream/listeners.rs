@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use gateway::config::Config;
-use gateway::l7::AlbListeners;
 use model::AlbKind;
 use model::net::Visibility;
 use model::snapshot::Announce;
@@ -14,7 +12,7 @@ use plan::l4::{Frontend, L4Plan, Vip};
 use testkit::eventually;
 
 use crate::backend::{Server, connect, echoes, read};
-use crate::{Edge, address, on_vip, plan, service};
+use crate::{Edge, address, alb, on_vip, plan, service};
 
 fn is_refused(to: SocketAddr) -> bool {
     matches!(TcpStream::connect(to), Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused)
@@ -155,14 +153,7 @@ fn a_node_port_is_on_every_address_but_vips() {
 
 #[test]
 fn an_alb_listens_on_its_addresses_out_of_pools() {
-    let own = testkit::unique_address();
-    let text = format!(
-        "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\nsource: {{manifests: .}}\n\
-         alb: {{public: {{enabled: true, listen: {{addresses: [\"{own}\"], http: 0}}}}}}\n"
-    );
-    let config = Config::parse("config.yaml", &text, std::path::Path::new(".")).unwrap();
-    let alb =
-        AlbListeners::new(AlbKind::Public, &config.alb.public, 2).with_pool_ports(Some(7080), None);
+    let alb = alb("").with_pool_ports(Some(7080), None);
     let edge = Edge::with(&[alb]);
     let pool = testkit::unique_address();
     let with = |addresses: &[IpAddr]| L4Plan {

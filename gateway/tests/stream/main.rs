@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gateway::access_log::AccessLog;
+use gateway::config::Config;
 use gateway::l7::table::{Shared, Table};
 use gateway::l7::{AlbListeners, Engine};
 use gateway::metrics::Metrics;
 use gateway::stream::StreamTotals;
 use model::net::Protocol;
 use model::snapshot::{Algorithm, Endpoint};
-use model::{Diagnostic, ObjectKey};
+use model::{AlbKind, Diagnostic, ObjectKey};
 use plan::l4::{Frontend, L4Plan, Path, PortPlan, ServicePlan, Stream};
 use testkit::unique_address;
 
@@ -75,6 +76,17 @@ impl Drop for Edge {
             engine.drain(Duration::ZERO);
         }
     }
+}
+
+/// A public ALB on an address of its own, with more of its configuration.
+fn alb(more: &str) -> AlbListeners {
+    let text = format!(
+        "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\nsource: {{manifests: .}}\nalb: \
+         {{public: {{enabled: true, listen: {{addresses: [\"{}\"], http: 0}}{more}}}}}\n",
+        unique_address()
+    );
+    let config = Config::parse("config.yaml", &text, std::path::Path::new(".")).unwrap();
+    AlbListeners::new(AlbKind::Public, &config.alb.public, 2)
 }
 
 /// An address that nobody listens on.

@@ -59,3 +59,17 @@ fn a_client_without_a_header_is_cut() {
     assert_eq!(edge.totals("app").refused, 1);
     assert_eq!(server.accepted(), 0);
 }
+
+#[test]
+fn a_client_that_is_slow_to_say_who_it_is_is_cut() {
+    let edge = Edge::with(&[crate::alb(", timeouts: {head: 300ms}")]);
+    let (server, vip) = (Server::echo(), address(7000));
+    let stream = Stream { accept_proxy: true, ..Stream::default() };
+    edge.apply(plan([on_vip("app", vip, &[server.address]).stream(stream)]));
+    let mut client = connect(vip);
+    client.write_all(b"PROXY TCP4 192.0.2.1 ").unwrap();
+    let begun = Instant::now();
+    assert!(is_reset(&mut client));
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    assert_eq!(edge.totals("app").refused, 1);
+}

@@ -149,3 +149,21 @@ fn names_that_nobody_serves_are_told_so_in_tls() {
     assert!(is_reset(&mut client));
     assert_eq!(server.accepted(), 0);
 }
+
+#[test]
+fn a_handshake_that_is_not_finished_in_time_is_cut() {
+    let edge = Edge::with(&[crate::alb(", timeouts: {head: 300ms}")]);
+    let (server, passing, ending) = (Server::echo(), address(7000), address(7000));
+    let pair = Authority::new().issue(&["one.test"]);
+    let mut app = terminated(ending, &server, Some(&pair));
+    app.service.name = "ending".to_owned();
+    edge.apply(plan([passed("passing", passing, &server, &["one.test"]), app]));
+    for vip in [passing, ending] {
+        let mut client = connect(vip);
+        client.write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{vip}");
+    }
+    assert_eq!((edge.totals("passing").refused, edge.totals("ending").refused), (1, 1));
+}
