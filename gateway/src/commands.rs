@@ -16,6 +16,7 @@ use crate::config::{self, Config};
 use crate::source::{Delivery, directory};
 
 pub mod check;
+pub mod crds;
 pub mod explain;
 pub mod plan;
 pub mod schema;
