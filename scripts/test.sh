@@ -46,6 +46,13 @@ if ! gateway schema | diff configs/schema.json -; then
     exit 1
 fi
 
+step "custom resource definitions"
+if ! gateway crds | diff helm/tidegate/crds/addresspools.yaml -; then
+    echo "helm/tidegate/crds/addresspools.yaml has drifted; write it anew:" >&2
+    echo "  cargo run -p gateway -- crds > helm/tidegate/crds/addresspools.yaml" >&2
+    exit 1
+fi
+
 step "sample configurations"
 for config in configs/gateway.yaml configs/samples.yaml configs/quickstart/gateway.yaml; do
     echo "-- $config"

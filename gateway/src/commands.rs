@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::source::{Delivery, directory};
 
 pub mod check;
+pub mod crds;
 pub mod explain;
 mod machine;
 pub mod plan;

@@ -5,6 +5,7 @@
 //! read spoils its object, so that a source can keep the last good one in force.
 
 pub mod address_pool;
+pub mod definition;
 pub mod label_selector;
 pub mod span;
 

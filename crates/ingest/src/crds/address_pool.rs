@@ -15,6 +15,16 @@ use super::label_selector::LabelSelector;
 use super::span::Span;
 use super::{API_VERSION, GROUP, VERSION};
 
+// What the API server refuses at once, in CEL with Kubernetes' library of IP functions (1.31).
+const ADDRESSES: &str = "self.all(a, isIP(a) || isCIDR(a) || (a.split('-').size() == 2 && \
+                         a.split('-').all(b, isIP(b.trim()))))";
+const NETWORKS: &str = "self.all(a, !isCIDR(a) || cidr(a) == cidr(a).masked())";
+const FAMILIES: &str = "self.all(a, a.split('-').size() != 2 || !a.split('-').all(b, \
+                        isIP(b.trim())) || ip(a.split('-')[0].trim()).family() == \
+                        ip(a.split('-')[1].trim()).family())";
+const WRITE: &str = "each is an address, a range such as 198.51.100.18-198.51.100.22, or a \
+                     network such as 198.51.100.16/29";
+
 /// An AddressPool object.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,24 +47,30 @@ pub struct AddressPoolSpec {
     /// Networks (198.51.100.16/29), ranges (198.51.100.18-198.51.100.22) and single addresses,
     /// IPv4 and IPv6. All addresses of a network are given away but those that are reserved.
     #[schemars(length(min = 1, max = 256), inner(length(min = 2, max = 91)))]
+    #[schemars(extend("x-kubernetes-validations" = [
+        {"rule": ADDRESSES, "message": WRITE},
+        {"rule": NETWORKS, "message": "a network has no bits set behind its prefix"},
+        {"rule": FAMILIES, "message": "a range begins and ends in one family"},
+    ]))]
     pub addresses: Vec<String>,
     /// The side that the addresses face: public or private. A Service takes from public pools
     /// unless its annotation tidegate.io/visibility says private.
-    #[schemars(with = "String", extend("enum" = ["public", "private"], "default" = "public"))]
+    #[schemars(with = "Option<String>", extend("enum" = ["public", "private"], "default" = "public"))]
     pub visibility: Option<Visibility>,
     /// Addresses that are never given away, such as the network's own, the router's and the
     /// broadcast address: written as addresses are.
     #[schemars(length(max = 256))]
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": ADDRESSES, "message": WRITE}]))]
     pub reserved: Option<Vec<Span>>,
     /// The address that the ALB of this visibility takes, or a list of one for each family.
-    #[schemars(with = "()", extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(with = "Option<serde_json::Value>", extend("x-kubernetes-preserve-unknown-fields" = true))]
     pub alb: Option<Addresses>,
     /// Whether Services that ask for no pool and no address may be given one of these.
-    #[schemars(with = "bool", extend("default" = true))]
+    #[schemars(with = "Option<bool>", extend("default" = true))]
     pub auto_assign: Option<bool>,
     /// How the network learns where an address is: l2 for ARP and neighbour discovery, bgp, or
     /// none where the addresses are routed to the edge.
-    #[schemars(with = "String", extend("enum" = ["l2", "bgp", "none"], "default" = "l2"))]
+    #[schemars(with = "Option<String>", extend("enum" = ["l2", "bgp", "none"], "default" = "l2"))]
     pub announce: Option<Announce>,
     /// The Services that may take from the pool; without it, all.
     pub service_selector: Option<LabelSelector>,

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+const VALUES: &str = "(self.operator in ['In', 'NotIn']) == (has(self.values) && \
+                      self.values.size() > 0)";
+const WRITE: &str = "In and NotIn have values, Exists and DoesNotExist have none";
+
 /// Selects by labels. All of it must hold; an empty one selects everything.
 // A restriction: a field that isn't known must not be passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -13,12 +17,14 @@ pub struct LabelSelector {
     /// These labels have these values.
     pub match_labels: Option<BTreeMap<String, String>>,
     /// These requirements hold.
+    #[schemars(length(max = 32))]
     pub match_expressions: Option<Vec<LabelRequirement>>,
 }
 
 /// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": VALUES, "message": WRITE}]))]
 pub struct LabelRequirement {
     /// The label.
     pub key: String,
