@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,12 +15,15 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Diagnostic;
+use plan::l4::L4Plan;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::l4::view::View;
+use crate::l7::Listeners;
 use crate::l7::table::Shared;
 use crate::metrics::render;
 
@@ -40,6 +43,30 @@ pub struct State {
     pub diagnostics: ArcSwap<Vec<Diagnostic>>,
     /// The first objects are in force, and the gateway isn't going down.
     pub ready: AtomicBool,
+    /// What the L4 plane is to do.
+    pub l4_plan: ArcSwap<L4Plan>,
+    /// What it does; none where there is none.
+    view: Option<watch::Receiver<Arc<View>>>,
+    streams: OnceLock<Arc<Listeners>>,
+}
+
+impl State {
+    /// Before the first objects.
+    pub fn new(shared: Arc<Shared>, view: Option<watch::Receiver<Arc<View>>>) -> Self {
+        Self {
+            shared,
+            diagnostics: ArcSwap::default(),
+            ready: AtomicBool::new(false),
+            l4_plan: ArcSwap::default(),
+            view,
+            streams: OnceLock::new(),
+        }
+    }
+
+    /// Where connections that go through user space are counted.
+    pub fn streams(&self, listeners: &Arc<Listeners>) {
+        let _ = self.streams.set(Arc::clone(listeners));
+    }
 }
 
 /// Opens the listener.
