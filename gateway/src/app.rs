@@ -52,8 +52,13 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         table: ArcSwap::from_pointee(Table::default()),
         metrics: Arc::clone(&metrics),
     });
-    let albs: Vec<AlbListeners> =
-        config.enabled_albs().map(|(kind, alb)| AlbListeners::new(kind, alb, workers)).collect();
+    let albs: Vec<AlbListeners> = config
+        .enabled_albs()
+        .map(|(kind, alb)| {
+            AlbListeners::new(kind, alb, workers)
+                .with_pool_ports(alb.listen.pool_http, alb.listen.pool_https)
+        })
+        .collect();
     if albs.is_empty() && config.l4.is_none() {
         bail!(
             "nothing is enabled: set alb.public.enabled, alb.private.enabled or l4.enabled to true"
@@ -64,8 +69,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     let (plane, found) = reconcile::start_l4(&config, &metrics)?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let view = plane.as_ref().map(crate::l4::Plane::view);
-    let state = Arc::new(admin::State::new(Arc::clone(&shared), view));
+    let state = Arc::new(admin::State::new(Arc::clone(&shared), plane.as_ref()));
     if let Some(address) = config.admin.listen {
         let listener = admin::bind(address).await.with_context(|| {
             format!(

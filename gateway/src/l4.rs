@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use plan::l4::Allocations;
+use plan::l4::{AlbPorts, Allocations};
 use tokio::sync::watch;
 
 mod drain;
@@ -25,6 +25,7 @@ pub mod mailbox;
 mod retry;
 mod rules;
 pub mod state;
+pub mod traffic;
 pub mod view;
 mod vips;
 
@@ -33,6 +34,7 @@ use kernel::Fault;
 use linux::Linux;
 use mailbox::{Desired, Mailbox};
 use state::{State, StateError};
+use traffic::Traffic;
 use view::View;
 
 use crate::config::{L4, OnStop};
@@ -54,6 +56,7 @@ pub enum StartError {
 pub struct Plane {
     mailbox: Arc<Mailbox>,
     view: watch::Receiver<Arc<View>>,
+    traffic: Arc<Traffic>,
     thread: JoinHandle<()>,
     on_stop: OnStop,
     remembered: Allocations,
@@ -65,14 +68,21 @@ impl Plane {
     ///
     /// # Errors
     /// [`StartError`]
-    pub fn start(config: &L4, state: &Path, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+    pub fn start(
+        config: &L4,
+        alb_ports: AlbPorts,
+        state: &Path,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         let mailbox = Arc::new(Mailbox::new().map_err(Fault::of)?);
         let kernel = Linux::open(Arc::clone(&mailbox))?;
+        let traffic = Arc::new(Traffic::new(kernel.nft()));
         let state = State::open(state)?;
         let remembered = state.saved().allocations.clone();
         let (driver, view) = Driver::new(
             kernel,
             config.settings.clone(),
+            alb_ports,
             state,
             Arc::clone(&mailbox),
             Arc::clone(metrics),
@@ -81,7 +91,7 @@ impl Plane {
             .name("l4".to_owned())
             .spawn(move || driver.run())
             .map_err(|error| Fault(format!("no thread can be started: {error}")))?;
-        Ok(Self { mailbox, view, thread, on_stop: config.on_stop, remembered })
+        Ok(Self { mailbox, view, traffic, thread, on_stop: config.on_stop, remembered })
     }
 
     /// Which Service had which address before the start.
@@ -92,6 +102,11 @@ impl Plane {
     /// What is in force, now and later.
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.clone()
+    }
+
+    /// What the kernel has counted.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
     }
 
     /// Brings a plan into force. Of several that come at once only the last one is.

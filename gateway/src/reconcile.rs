@@ -214,7 +214,7 @@ impl Reconciler {
         if let (Some(l4), Some((plan, policy))) = (&mut self.l4, planned.l4) {
             l4.generation += 1;
             l4.desired = Arc::clone(&plan);
-            self.state.l4_plan.store(Arc::clone(&plan));
+            self.state.l4_planned(Arc::clone(&plan), Arc::clone(&policy));
             l4.plane.apply(Desired { generation: l4.generation, plan, policy });
         }
         self.findings.planned = planned.diagnostics;
@@ -317,9 +317,8 @@ impl Reconciler {
                 Severity::Warning => tracing::warn!("{finding}"),
             }
         }
-        let count = |severity| {
-            all.iter().filter(|finding| finding.severity == severity).count() as u64
-        };
+        let count =
+            |severity| all.iter().filter(|finding| finding.severity == severity).count() as u64;
         let control = &self.shared.metrics.control;
         control.errors.set(count(Severity::Error));
         control.warnings.set(count(Severity::Warning));
@@ -353,12 +352,18 @@ pub fn start_l4(
     metrics: &Arc<crate::metrics::Metrics>,
 ) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
     let Some(l4) = &config.l4 else { return Ok((None, Vec::new())) };
-    let error: l4::StartError = match Plane::start(l4, &config.state, metrics) {
+    let ports = |alb: &crate::config::Alb| {
+        let listen = &alb.listen;
+        listen.pool_http.into_iter().chain(listen.pool_https).collect()
+    };
+    let alb_ports = config.enabled_albs().map(|(kind, alb)| (kind, ports(alb))).collect();
+    let error: l4::StartError = match Plane::start(l4, alb_ports, &config.state, metrics) {
         Ok(plane) => return Ok((Some(plane), Vec::new())),
         Err(error) => error,
     };
     if config.enabled_albs().next().is_none() {
-        return Err(anyhow::Error::new(error).context("the L4 plane can't be started, and no ALB is enabled"));
+        return Err(anyhow::Error::new(error)
+            .context("the L4 plane can't be started, and no ALB is enabled"));
     }
     let object = model::ObjectRef::cluster("GatewayConfig", "gateway");
     let finding = Diagnostic::error(object, "l4.enabled", format!("the L4 plane is off: {error}"))

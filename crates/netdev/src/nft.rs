@@ -97,6 +97,17 @@ impl Nft {
             .map_err(|source| NftError::Output { args: args.join(" "), source })
     }
 
+    /// What `nft -j -t list table …` prints: all but the elements of sets.
+    ///
+    /// # Errors
+    /// As [`Nft::list_json`].
+    pub fn list_rules(&self, family: &str, table: &str) -> Result<Value, NftError> {
+        let args = ["-j", "-t", "list", "table", family, table];
+        let output = self.run(&args, "")?;
+        serde_json::from_slice(&output)
+            .map_err(|source| NftError::Output { args: args.join(" "), source })
+    }
+
     /// What `nft list …` prints, as text.
     ///
     /// # Errors

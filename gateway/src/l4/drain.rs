@@ -10,16 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use model::net::Protocol;
 use plan::l4::{Frontend, L4Plan, Path};
 
-/// A tracked connection, as far as this depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Its protocol.
-    pub protocol: Protocol,
-    /// Where the client sends to.
-    pub destination: SocketAddr,
-    /// Who answers: the destination itself, or the endpoint that it was translated to.
-    pub answers: SocketAddr,
-}
+use super::kernel::Entry;
 
 /// Who may answer behind a frontend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +23,11 @@ enum Answers {
 
 /// Where UDP's and SCTP's connections may lead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flows(BTreeMap<(Protocol, Frontend), Answers>);
+pub(super) struct Flows(BTreeMap<(Protocol, Frontend), Answers>);
 
 impl Flows {
     /// Those of a plan.
-    pub fn of(plan: &L4Plan) -> Self {
+    pub(super) fn of(plan: &L4Plan) -> Self {
         let ports = plan.services.iter().flat_map(|service| &service.ports);
         let mut flows = BTreeMap::new();
         for port in ports.filter(|port| port.protocol != Protocol::Tcp) {
@@ -55,7 +46,12 @@ impl Flows {
 
     /// Whether the entry leads elsewhere than these do, and is one of theirs or was one of
     /// `before`'s. `is_local` tells the machine's own addresses, VIPs not among them.
-    pub fn is_stale(&self, before: &Self, is_local: impl Fn(IpAddr) -> bool, entry: &Entry) -> bool {
+    pub(super) fn is_stale(
+        &self,
+        before: &Self,
+        is_local: impl Fn(IpAddr) -> bool,
+        entry: &Entry,
+    ) -> bool {
         let (protocol, destination) = (entry.protocol, entry.destination);
         let frontends = [
             Some(Frontend::Vip(destination)),

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{Diagnostic, L4Settings, ObjectRef};
-use plan::l4::{L4Plan, ServicePlan};
+use plan::l4::{AlbPorts, L4Plan, ServicePlan};
 use plan::nft::Table;
+use plan::policy;
 use tokio::sync::watch;
 
 use super::drain::Flows;
@@ -31,10 +32,11 @@ use crate::metrics::Metrics;
 const REST: Duration = Duration::from_millis(10);
 
 /// The thread's state.
-pub struct Driver<K> {
+pub(super) struct Driver<K> {
     /// The kernel.
     pub(super) kernel: K,
     settings: L4Settings,
+    alb_ports: AlbPorts,
     state: State,
     mailbox: Arc<Mailbox>,
     view: watch::Sender<Arc<View>>,
@@ -60,7 +62,7 @@ pub struct Driver<K> {
 
 struct Compiled {
     whole: Arc<L4Plan>,
-    policy: Arc<Table>,
+    policy: Arc<policy::Compiled>,
     held: Held,
     plan: Arc<L4Plan>,
     table: Arc<Table>,
@@ -71,9 +73,10 @@ impl<K: Kernel> Driver<K> {
     ///
     /// # Errors
     /// The interfaces can't be seen.
-    pub fn new(
+    pub(super) fn new(
         mut kernel: K,
         settings: L4Settings,
+        alb_ports: AlbPorts,
         state: State,
         mailbox: Arc<Mailbox>,
         metrics: Arc<Metrics>,
@@ -85,6 +88,7 @@ impl<K: Kernel> Driver<K> {
         let driver = Self {
             kernel,
             settings,
+            alb_ports,
             state,
             mailbox,
             view,
@@ -108,7 +112,7 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// Works until it is told to stop.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         let mut rested = Instant::now();
         loop {
             let events = self.kernel.wait(self.next());
@@ -129,7 +133,7 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// Does what is to be done.
-    pub fn handle(&mut self, mail: Mail, events: Events, now: Instant) {
+    pub(super) fn handle(&mut self, mail: Mail, events: Events, now: Instant) {
         if events.links || self.host_fault.is_some() && self.host.is_due(now) {
             self.look(now);
         }
@@ -153,7 +157,7 @@ impl<K: Kernel> Driver<K> {
     }
 
     /// When something is to be done next, if nothing happens.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let save = self.save_fault.as_ref().and_then(|_| self.save.next());
         let host = self.host_fault.as_ref().and_then(|_| self.host.next());
         let drain = self.is_drain_due.then(|| self.drain.next()).flatten();
@@ -202,7 +206,7 @@ impl<K: Kernel> Driver<K> {
         let metrics = Arc::clone(&self.metrics);
         let metrics = &metrics.l4;
         let failures = || metrics.apply_failures.increment();
-        let applied = self.rules.apply(now, &table, &mut self.kernel, failures);
+        let applied = self.rules.apply(now, &plan, &table, &mut self.kernel, failures);
         if matches!(applied, Applied::Changed | Applied::Unchanged) {
             if applied == Applied::Changed && mending && !self.rules.is_foreign() {
                 metrics.drift_repairs.increment();
@@ -251,8 +255,8 @@ impl<K: Kernel> Driver<K> {
             return (Arc::clone(&compiled.plan), Arc::clone(&compiled.table));
         }
         let plan = held.apply(&desired.plan);
-        let mut table = table(&plan, &self.settings);
-        table.merge(Table::clone(&desired.policy));
+        let mut table = plan::l4::table(&plan, &self.settings, &self.alb_ports);
+        table.merge(desired.policy.table.clone());
         let table = Arc::new(table);
         self.compiled = Some(Compiled {
             whole: Arc::clone(&desired.plan),
@@ -357,7 +361,8 @@ impl<K: Kernel> Driver<K> {
         let gateway = || ObjectRef::cluster("GatewayConfig", "gateway");
         let mut found = Vec::new();
         if let Some(fault) = self.rules.fault() {
-            let reason = format!("the rules are not in force, those before them still are: {fault}");
+            let reason =
+                format!("the rules are not in force, those before them still are: {fault}");
             found.push(
                 Diagnostic::error(gateway(), "l4", reason)
                     .remedy("look at the log; it is tried again every few seconds"),
@@ -387,7 +392,9 @@ impl<K: Kernel> Driver<K> {
                     "take it off that machine, or put it under spec.reserved of the pool",
                 ),
                 Stage::Failed(fault) => (
-                    format!("{address} of AddressPool {pool} can't be taken on {interface}: {fault}"),
+                    format!(
+                        "{address} of AddressPool {pool} can't be taken on {interface}: {fault}"
+                    ),
                     "look at the interface; it is tried again every few seconds",
                 ),
                 Stage::Homeless(reason) => (
@@ -428,10 +435,6 @@ impl<K: Kernel> Driver<K> {
 
 fn users(plan: &L4Plan, address: IpAddr) -> impl Iterator<Item = &ServicePlan> {
     plan.services.iter().filter(move |service| service.addresses.contains(&address))
-}
-
-fn table(_plan: &L4Plan, _settings: &L4Settings) -> Table {
-    Table::default()
 }
 
 #[cfg(test)]

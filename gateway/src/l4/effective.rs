@@ -8,17 +8,17 @@ use plan::l4::{Allocations, Frontend, L4Plan};
 
 /// The VIPs of a plan that must not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub(super) struct Held {
     /// For nobody: another machine has them, or they aren't on an interface.
-    pub addresses: BTreeSet<IpAddr>,
+    pub(super) addresses: BTreeSet<IpAddr>,
     /// For these Services, as `namespace/name`: they have been given them, but that isn't on the
     /// disk.
-    pub services: BTreeSet<(String, IpAddr)>,
+    pub(super) services: BTreeSet<(String, IpAddr)>,
 }
 
 impl Held {
     /// The addresses that a plan gives to Services without the disk knowing.
-    pub fn unsaved(plan: &L4Plan, saved: &Allocations) -> BTreeSet<(String, IpAddr)> {
+    pub(super) fn unsaved(plan: &L4Plan, saved: &Allocations) -> BTreeSet<(String, IpAddr)> {
         let known = |service: &str, address| {
             saved.services.get(service).is_some_and(|addresses| addresses.contains(address))
         };
@@ -32,7 +32,7 @@ impl Held {
     }
 
     /// The plan without what must not be used.
-    pub fn apply(&self, plan: &Arc<L4Plan>) -> Arc<L4Plan> {
+    pub(super) fn apply(&self, plan: &Arc<L4Plan>) -> Arc<L4Plan> {
         if self.addresses.is_empty() && self.services.is_empty() {
             return Arc::clone(plan);
         }

@@ -10,7 +10,7 @@ use super::retry::Retry;
 
 /// Of each family, IPv4 first, whether it has been seen to, and what was wrong with that.
 #[derive(Debug, Default)]
-pub struct Forwarding {
+pub(super) struct Forwarding {
     done: [bool; 2],
     faults: [Option<Fault>; 2],
     retry: [Retry; 2],
@@ -18,7 +18,7 @@ pub struct Forwarding {
 
 impl Forwarding {
     /// Turns it on for the families that have endpoints to forward to.
-    pub fn ensure(&mut self, now: Instant, plan: &L4Plan, kernel: &mut impl Kernel) {
+    pub(super) fn ensure(&mut self, now: Instant, plan: &L4Plan, kernel: &mut impl Kernel) {
         for (at, ipv6) in [false, true].into_iter().enumerate() {
             if self.done[at] || !self.retry[at].is_due(now) || !needs(plan, ipv6) {
                 continue;
@@ -39,18 +39,17 @@ impl Forwarding {
     }
 
     /// When it is to be tried again.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let failed = self.faults.iter().zip(&self.retry).filter(|(fault, _)| fault.is_some());
         failed.filter_map(|(_, retry)| retry.next()).min()
     }
 
     /// What is wrong.
-    pub fn diagnostics(&self) -> impl Iterator<Item = Diagnostic> {
+    pub(super) fn diagnostics(&self) -> impl Iterator<Item = Diagnostic> {
         let faults = self.faults.iter().zip([false, true]);
         faults.filter_map(|(fault, ipv6)| Some((fault.as_ref()?, ipv6))).map(|(fault, ipv6)| {
             let reason = format!("{} packets are not forwarded to endpoints: {fault}", name(ipv6));
-            let key =
-                if ipv6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
+            let key = if ipv6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
             Diagnostic::error(ObjectRef::cluster("GatewayConfig", "gateway"), "l4", reason)
                 .remedy(format!("set {key} = 1 on the machine"))
         })

@@ -113,13 +113,9 @@ impl HealthPorts {
 }
 
 fn refused(service: &ObjectKey, port: u16, reason: String) -> Diagnostic {
-    Diagnostic::error(
-        ObjectRef::namespaced("Service", service),
-        "spec.healthCheckNodePort",
-        reason,
-    )
-    .value(port.to_string())
-    .remedy("give another port, or stop what listens there")
+    Diagnostic::error(ObjectRef::namespaced("Service", service), "spec.healthCheckNodePort", reason)
+        .value(port.to_string())
+        .remedy("give another port, or stop what listens there")
 }
 
 /// On all addresses of both families, or of IPv4 where the machine has no IPv6.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use model::HostAddress;
+use model::net::Protocol;
+use plan::l4::traffic::Listing;
 
-use super::drain::Entry;
 use super::state::Taken;
 
 /// Why the kernel, or a program that speaks to it, did not do it.
@@ -53,6 +54,17 @@ pub struct Events {
     pub probed: Vec<Probed>,
 }
 
+/// A tracked connection, as far as this depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Where the client sends to.
+    pub destination: SocketAddr,
+    /// Who answers: the destination itself, or the endpoint that it was translated to.
+    pub answers: SocketAddr,
+}
+
 /// The kernel.
 pub trait Kernel {
     /// Waits until something has happened, the mailbox's bell rings, or the time has come.
@@ -88,12 +100,11 @@ pub trait Kernel {
     /// [`Fault`]: then nothing of it is in force.
     fn transaction(&mut self, text: &str) -> Result<(), Fault>;
 
-    /// The elements of a set of the gateway's table, each as nft writes it, with what is left of
-    /// its time; none where there is no such set.
+    /// A set or map of the gateway's table, with its elements; none where there is no such thing.
     ///
     /// # Errors
     /// [`Fault`]
-    fn elements(&mut self, set: &str) -> Result<Vec<String>, Fault>;
+    fn listing(&mut self, kind: &str, name: &str) -> Result<Option<Listing>, Fault>;
 
     /// Deletes tracked connections of UDP and SCTP, and returns how many.
     ///

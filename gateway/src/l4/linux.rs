@@ -11,10 +11,11 @@ use model::net::Protocol;
 use netdev::nft::{self, Nft};
 use netdev::wait::Waker;
 use netdev::{address, conntrack, neighbour, sysctl, wait};
+use plan::l4::traffic::Listing;
 use plan::nft::TABLE;
+use serde::de::DeserializeOwned;
 
-use super::drain::Entry;
-use super::kernel::{Events, Fault, Host, Kernel, Probed};
+use super::kernel::{Entry, Events, Fault, Host, Kernel, Probed};
 use super::mailbox::Mailbox;
 use super::state::Taken;
 
@@ -24,7 +25,7 @@ const PROBE: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(100);
 
 /// The kernel.
-pub struct Linux {
+pub(super) struct Linux {
     nft: Nft,
     tables: nft::Monitor,
     links: address::Monitor,
@@ -38,7 +39,7 @@ impl Linux {
     ///
     /// # Errors
     /// [`Fault`] saying what is missing.
-    pub fn open(mailbox: Arc<Mailbox>) -> Result<Self, Fault> {
+    pub(super) fn open(mailbox: Arc<Mailbox>) -> Result<Self, Fault> {
         let nft = Nft::find().map_err(Fault::of)?;
         nft.probe().map_err(Fault::of)?;
         Ok(Self {
@@ -49,6 +50,11 @@ impl Linux {
             probed: Arc::default(),
             done: Waker::new().map_err(Fault::of)?,
         })
+    }
+
+    /// The program that changes rules, which may also be asked what they count.
+    pub(super) fn nft(&self) -> Nft {
+        self.nft.clone()
     }
 
     /// Who has changed the table.
@@ -91,8 +97,12 @@ impl Linux {
 impl Kernel for Linux {
     fn wait(&mut self, until: Option<Instant>) -> Events {
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let sources =
-            [self.mailbox.bell().as_fd(), self.done.as_fd(), self.tables.as_fd(), self.links.as_fd()];
+        let sources = [
+            self.mailbox.bell().as_fd(),
+            self.done.as_fd(),
+            self.tables.as_fd(),
+            self.links.as_fd(),
+        ];
         let readable = wait::any(&sources, timeout).unwrap_or_else(|error| {
             tracing::error!(%error, "waiting");
             std::thread::sleep(REST);
@@ -129,8 +139,7 @@ impl Kernel for Linux {
                 let (interface, address) = (found.interface.clone(), found.network.addr());
                 host.marked.insert(Taken { interface, address });
             }
-            host.addresses
-                .push(HostAddress { interface: found.interface, network: found.network });
+            host.addresses.push(HostAddress { interface: found.interface, network: found.network });
         }
         host.addresses.sort();
         Ok(host)
@@ -183,14 +192,8 @@ impl Kernel for Linux {
         self.nft.apply(text).map_err(Fault::of)
     }
 
-    fn elements(&mut self, set: &str) -> Result<Vec<String>, Fault> {
-        let (family, table) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
-        // The same command lists sets and maps.
-        match self.nft.list(&["set", family, table, set]) {
-            Ok(text) => Ok(elements(&text)),
-            Err(error) if error.is_not_there() => Ok(Vec::new()),
-            Err(error) => Err(Fault::of(error)),
-        }
+    fn listing(&mut self, kind: &str, name: &str) -> Result<Option<Listing>, Fault> {
+        listing(&self.nft, kind, name)
     }
 
     fn forget(&mut self, stale: &dyn Fn(&Entry) -> bool) -> Result<usize, Fault> {
@@ -231,25 +234,16 @@ fn entry(found: &conntrack::Entry) -> Option<Entry> {
     })
 }
 
-/// What stands between the braces of `elements = { … }` in nft's words, one by one.
-fn elements(text: &str) -> Vec<String> {
-    let Some((_, rest)) = text.split_once("elements = {") else { return Vec::new() };
-    let all = rest.split('}').next().unwrap_or_default();
-    all.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|element| !element.is_empty()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn elements_are_read_from_what_nft_lists() {
-        let text = "table inet t {\n\tmap affinity {\n\t\ttypeof x : y\n\t\tflags dynamic,timeout\n\t\telements = { 192.0.2.1 . 8000:1 timeout 1m expires 30s500ms : 8:1,\n\t\t\t     192.0.2.2 . 8000:1 timeout 1m expires 2s : 8:2 }\n\t}\n}\n";
-        let expected = [
-            "192.0.2.1 . 8000:1 timeout 1m expires 30s500ms : 8:1",
-            "192.0.2.2 . 8000:1 timeout 1m expires 2s : 8:2",
-        ];
-        assert_eq!(elements(text), expected);
-        assert!(elements("table inet t {\n\tset s {\n\t}\n}\n").is_empty());
+/// A set or map of the gateway's table.
+pub(super) fn listing<T: DeserializeOwned>(
+    nft: &Nft,
+    kind: &str,
+    name: &str,
+) -> Result<Option<T>, Fault> {
+    let (family, table) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
+    match nft.list_json(&[kind, family, table, name]) {
+        Ok(value) => serde_json::from_value(value).map(Some).map_err(Fault::of),
+        Err(error) if error.is_not_there() => Ok(None),
+        Err(error) => Err(Fault::of(error)),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use netdev::wait::Waker;
 use plan::l4::L4Plan;
-use plan::nft::Table;
+use plan::policy::Compiled;
 
 /// What is to be in force.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct Desired {
     pub generation: u64,
     /// VIPs and Services.
     pub plan: Arc<L4Plan>,
-    /// The policies' part of the table.
-    pub policy: Arc<Table>,
+    /// The policies.
+    pub policy: Arc<Compiled>,
 }
 
 /// Everything that came since the last look.

@@ -11,7 +11,7 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// One thing that may fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Retry {
+pub(super) struct Retry {
     at: Option<Instant>,
     last: Option<Instant>,
     delay: Duration,
@@ -19,7 +19,7 @@ pub struct Retry {
 
 impl Retry {
     /// It has failed: there is a rest before the next try, longer each time.
-    pub fn failed(&mut self, now: Instant) {
+    pub(super) fn failed(&mut self, now: Instant) {
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > QUIET);
         self.delay = if quiet { FIRST } else { (self.delay * 2).clamp(FIRST, LAST) };
         self.last = Some(now);
@@ -27,7 +27,7 @@ impl Retry {
     }
 
     /// It was undone by somebody: at once the first time, then as after failures.
-    pub fn soon(&mut self, now: Instant) {
+    pub(super) fn soon(&mut self, now: Instant) {
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > QUIET);
         if quiet {
             (self.last, self.delay, self.at) = (Some(now), FIRST / 2, None);
@@ -37,22 +37,22 @@ impl Retry {
     }
 
     /// To be done after that time.
-    pub fn after(&mut self, now: Instant, delay: Duration) {
+    pub(super) fn after(&mut self, now: Instant, delay: Duration) {
         self.at = Some(now + delay);
     }
 
     /// Whether it may be tried.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| at <= now)
     }
 
     /// When it may be tried, if that was put off.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         self.at
     }
 
     /// Whether it has reached the longest rest.
-    pub fn is_long(&self) -> bool {
+    pub(super) fn is_long(&self) -> bool {
         self.delay >= LAST
     }
 }

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use plan::nft::{Carried, TABLE, Table};
+use plan::l4::{L4Plan, affinity};
+use plan::nft::{TABLE, Table};
 
 use super::kernel::{Fault, Kernel};
 use super::retry::Retry;
 
 /// What became of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
+pub(super) enum Applied {
     /// It was in force already.
     Unchanged,
     /// It is in force.
@@ -24,7 +25,7 @@ pub enum Applied {
 
 /// What is in force.
 #[derive(Debug, Default)]
-pub struct Rules {
+pub(super) struct Rules {
     /// As the kernel has it; none where that isn't known.
     table: Option<Arc<Table>>,
     fault: Option<Fault>,
@@ -38,7 +39,7 @@ pub struct Rules {
 
 impl Rules {
     /// Somebody else has changed the table.
-    pub fn changed_by(&mut self, now: Instant, who: String) {
+    pub(super) fn changed_by(&mut self, now: Instant, who: String) {
         if self.foreign.is_some() {
             return;
         }
@@ -56,14 +57,15 @@ impl Rules {
     }
 
     /// Whether the table is to be mended, as soon as it may be.
-    pub fn is_foreign(&self) -> bool {
+    pub(super) fn is_foreign(&self) -> bool {
         self.foreign.is_some()
     }
 
     /// Puts a table in force. `failures` is told of every transaction that was refused.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         now: Instant,
+        plan: &L4Plan,
         table: &Arc<Table>,
         kernel: &mut impl Kernel,
         mut failures: impl FnMut(),
@@ -90,7 +92,7 @@ impl Rules {
                 }
             }
         }
-        match load(table, kernel) {
+        match load(plan, table, kernel) {
             Ok(()) => {
                 self.done(table);
                 self.foreign = None;
@@ -112,7 +114,7 @@ impl Rules {
     }
 
     /// When something is to be tried again.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let retry = self.fault.as_ref().and_then(|_| self.retry.next());
         let repair = self.foreign.as_ref().and_then(|_| self.repair.next());
         // Both have to be due.
@@ -120,34 +122,33 @@ impl Rules {
     }
 
     /// Why the wanted table isn't in force.
-    pub fn fault(&self) -> Option<&Fault> {
+    pub(super) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 }
 
-/// Brings a table up whole, in place of one that is there, with the elements that the kernel has
-/// put there itself.
-fn load(table: &Table, kernel: &mut impl Kernel) -> Result<(), Fault> {
-    let dynamic = table.sets.iter().filter(|(_, set)| set.dynamic);
-    let mut carried = Carried::new();
-    for (name, _) in dynamic {
-        match kernel.elements(name) {
-            Ok(elements) => drop(carried.insert(name.clone(), elements)),
-            Err(fault) => tracing::debug!(set = name, %fault, "its elements are lost"),
+/// Brings a table up whole, in place of one that is there. Clients stay with their endpoints.
+fn load(plan: &L4Plan, table: &Table, kernel: &mut impl Kernel) -> Result<(), Fault> {
+    let mut clients = Vec::new();
+    for map in affinity::MAPS {
+        match kernel.listing("map", map) {
+            Ok(Some(listing)) => clients.extend(affinity::read(&listing)),
+            Ok(None) => {}
+            Err(fault) => tracing::warn!(map, %fault, "which client had which endpoint is lost"),
         }
     }
+    let carried = affinity::carried(plan, &clients);
     kernel.transaction(&table.load_with(&carried)).or_else(|fault| {
-        if carried.values().all(Vec::is_empty) {
+        if carried.is_empty() {
             return Err(fault);
         }
         // Better all clients chosen for anew than no rules.
-        tracing::warn!(%fault, "the table is loaded without what was learnt of clients");
+        tracing::warn!(%fault, "loaded without the endpoints that clients had");
         kernel.transaction(&table.load())
     })
 }
 
 /// The text that takes the table away, if it is there.
-pub fn unload() -> String {
+pub(super) fn unload() -> String {
     format!("add table {TABLE}\ndelete table {TABLE}\n")
 }
-

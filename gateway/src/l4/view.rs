@@ -8,6 +8,8 @@ use model::{Diagnostic, HostAddress};
 use plan::l4::L4Plan;
 use serde::Serialize;
 
+use super::traffic::Sums;
+
 /// What is in force, and what isn't.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
@@ -40,4 +42,15 @@ pub struct VipState {
     /// More about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// All that is told to people and to Prometheus.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What is to be done.
+    pub plan: Arc<L4Plan>,
+    /// What is done.
+    pub view: Arc<View>,
+    /// What went through.
+    pub sums: Sums,
 }

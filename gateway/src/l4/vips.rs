@@ -30,7 +30,7 @@ const LOOPBACK: &str = "lo";
 
 /// How far a VIP has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// Nothing has been done yet.
     New,
     /// The network is being asked.
@@ -60,7 +60,7 @@ struct Entry {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Vips {
+pub(super) struct Vips {
     entries: BTreeMap<IpAddr, Entry>,
     /// What the gateway has put on interfaces, wanted or not.
     ours: BTreeSet<Taken>,
@@ -69,12 +69,12 @@ pub struct Vips {
 
 impl Vips {
     /// With what the gateway may have put on interfaces before it was started.
-    pub fn new(before: &BTreeSet<Taken>) -> Self {
+    pub(super) fn new(before: &BTreeSet<Taken>) -> Self {
         Self { ours: before.clone(), ..Self::default() }
     }
 
     /// What the machine looks like now. Returns the VIPs that somebody has taken off.
-    pub fn look(&mut self, now: Instant, host: Host) -> Vec<IpAddr> {
+    pub(super) fn look(&mut self, now: Instant, host: Host) -> Vec<IpAddr> {
         self.host = host;
         let (host, ours) = (&self.host, &mut self.ours);
         let mut lost = Vec::new();
@@ -93,7 +93,7 @@ impl Vips {
     }
 
     /// What a plan wants.
-    pub fn want(&mut self, wanted: &[Vip], settings: &L4Settings) {
+    pub(super) fn want(&mut self, wanted: &[Vip], settings: &L4Settings) {
         let addresses: BTreeSet<IpAddr> = wanted.iter().map(|vip| vip.address).collect();
         self.entries.retain(|address, _| addresses.contains(address));
         for vip in wanted {
@@ -102,8 +102,9 @@ impl Vips {
                 Ok(interface) => (interface, Stage::New),
                 Err(reason) => (String::new(), Stage::Homeless(reason)),
             };
-            let is_there = self.ours.contains(&Taken { interface: interface.clone(), address: vip.address })
-                && has(&self.host, &interface, vip.address);
+            let is_there =
+                self.ours.contains(&Taken { interface: interface.clone(), address: vip.address })
+                    && has(&self.host, &interface, vip.address);
             match self.entries.get_mut(&vip.address) {
                 Some(entry) if entry.interface == interface => {
                     entry.vip = vip.clone();
@@ -150,14 +151,14 @@ impl Vips {
     }
 
     /// What has to be on the disk before anything is done: what is wanted, and what is still there.
-    pub fn to_remember(&self) -> BTreeSet<Taken> {
+    pub(super) fn to_remember(&self) -> BTreeSet<Taken> {
         let wanted = self.entries.iter().filter(|(_, entry)| !entry.interface.is_empty());
         let wanted = wanted.map(|(address, entry)| entry.taken(*address));
         self.ours.iter().cloned().chain(wanted).collect()
     }
 
     /// Begins to ask for those that are allowed and not asked for yet.
-    pub fn ask(
+    pub(super) fn ask(
         &mut self,
         now: Instant,
         allowed: impl Fn(&Taken) -> bool,
@@ -190,7 +191,7 @@ impl Vips {
     }
 
     /// Takes note of how a probe has ended.
-    pub fn probed(&mut self, now: Instant, probed: Probed) {
+    pub(super) fn probed(&mut self, now: Instant, probed: Probed) {
         let Probed { taken, found } = probed;
         let Some(entry) = self.entries.get_mut(&taken.address) else { return };
         if !matches!(entry.stage, Stage::Probing | Stage::Duplicate(_))
@@ -212,7 +213,7 @@ impl Vips {
     }
 
     /// Puts those that are free onto their interfaces.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         now: Instant,
         allowed: impl Fn(&Taken) -> bool,
@@ -236,7 +237,7 @@ impl Vips {
     }
 
     /// Takes those that nobody wants off their interfaces.
-    pub fn leave(&mut self, kernel: &mut impl Kernel) {
+    pub(super) fn leave(&mut self, kernel: &mut impl Kernel) {
         let entries = &self.entries;
         self.ours.retain(|taken| {
             let Taken { interface, address } = taken;
@@ -261,7 +262,7 @@ impl Vips {
     }
 
     /// Announces those whose time has come.
-    pub fn announce(&mut self, now: Instant, kernel: &mut impl Kernel) {
+    pub(super) fn announce(&mut self, now: Instant, kernel: &mut impl Kernel) {
         let mut due = Vec::new();
         for (address, entry) in &mut self.entries {
             let Some((since, times)) = entry.announced else { continue };
@@ -281,7 +282,7 @@ impl Vips {
     }
 
     /// Has all announced again.
-    pub fn announce_again(&mut self, now: Instant) {
+    pub(super) fn announce_again(&mut self, now: Instant) {
         for entry in self.entries.values_mut() {
             if entry.stage == Stage::Held && entry.vip.announce == Announce::L2 {
                 entry.announced = Some((now, 0));
@@ -290,32 +291,33 @@ impl Vips {
     }
 
     /// When something is to be done next.
-    pub fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let of = |entry: &Entry| {
             let retry = match entry.stage {
                 Stage::Duplicate(_) | Stage::Failed(_) | Stage::Free => entry.retry.next(),
                 _ => None,
             };
-            let announce = entry.announced.and_then(|(since, times)| Some(since + *ANNOUNCE.get(times)?));
+            let announce =
+                entry.announced.and_then(|(since, times)| Some(since + *ANNOUNCE.get(times)?));
             retry.into_iter().chain(announce).min()
         };
         self.entries.values().filter_map(of).min()
     }
 
     /// The VIPs that another machine has.
-    pub fn duplicates(&self) -> BTreeSet<IpAddr> {
+    pub(super) fn duplicates(&self) -> BTreeSet<IpAddr> {
         let is = |entry: &Entry| matches!(entry.stage, Stage::Duplicate(_));
         self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
     }
 
     /// The VIPs that are not on an interface.
-    pub fn absent(&self) -> BTreeSet<IpAddr> {
+    pub(super) fn absent(&self) -> BTreeSet<IpAddr> {
         let is = |entry: &Entry| entry.stage != Stage::Held;
         self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
     }
 
     /// Whether some are still on their way, or have failed.
-    pub fn is_under_way(&self) -> bool {
+    pub(super) fn is_under_way(&self) -> bool {
         let is = |entry: &Entry| {
             matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free | Stage::Failed(_))
         };
@@ -323,23 +325,18 @@ impl Vips {
     }
 
     /// Whether it isn't known of some yet how they will end.
-    pub fn is_undecided(&self) -> bool {
+    pub(super) fn is_undecided(&self) -> bool {
         let is = |entry: &Entry| matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free);
         self.entries.values().any(is)
     }
 
     /// All, with their interfaces and how far they have come.
-    pub fn all(&self) -> impl Iterator<Item = (&Vip, &str, &Stage)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Vip, &str, &Stage)> {
         self.entries.values().map(|entry| (&entry.vip, entry.interface.as_str(), &entry.stage))
     }
 
-    /// The machine as it was last seen.
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
     /// The addresses that are the machine's own: none that the gateway has put there.
-    pub fn own_addresses(&self) -> Vec<model::HostAddress> {
+    pub(super) fn own_addresses(&self) -> Vec<model::HostAddress> {
         let ours = |own: &&model::HostAddress| {
             let taken = Taken { interface: own.interface.clone(), address: own.network.addr() };
             !(is_single(own) && self.ours.contains(&taken))
@@ -348,7 +345,7 @@ impl Vips {
     }
 
     /// Takes off everything that the gateway has put on interfaces.
-    pub fn give_up(&mut self, kernel: &mut impl Kernel) {
+    pub(super) fn give_up(&mut self, kernel: &mut impl Kernel) {
         self.entries.clear();
         self.leave(kernel);
     }

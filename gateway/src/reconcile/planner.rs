@@ -7,7 +7,7 @@ use ingest::TlsMemo;
 use model::{Diagnostic, HostAddress, Settings};
 use plan::l4::{Allocations, L4Plan};
 use plan::l7::L7Plan;
-use plan::nft;
+use plan::policy;
 
 use crate::source::Delivery;
 
@@ -25,8 +25,8 @@ pub struct Planner {
 pub struct Planned {
     /// For the ALBs.
     pub l7: Arc<L7Plan>,
-    /// For the L4 plane, if there is one, and the policies' part of the table.
-    pub l4: Option<(Arc<L4Plan>, Arc<nft::Table>)>,
+    /// For the L4 plane, if there is one, and the policies.
+    pub l4: Option<(Arc<L4Plan>, Arc<policy::Compiled>)>,
     /// What is wrong with the objects.
     pub diagnostics: Vec<Diagnostic>,
     /// How long all that took.
@@ -55,10 +55,9 @@ impl Planner {
         diagnostics.extend(found);
         self.host = host.to_vec();
         let l4 = self.settings.l4.as_ref().map(|l4| {
-            let (plan, found) =
-                plan::l4::plan(&snapshot, &self.settings, host, &self.allocations);
+            let (plan, found) = plan::l4::plan(&snapshot, &self.settings, host, &self.allocations);
             diagnostics.extend(found);
-            let (policy, found) = policy(&snapshot, l4);
+            let (policy, found) = plan::policy::compile(&snapshot.policies, l4, host);
             diagnostics.extend(found);
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
@@ -67,8 +66,4 @@ impl Planner {
         });
         Planned { l7: Arc::new(l7), l4, diagnostics, took: started.elapsed() }
     }
-}
-
-fn policy(_: &model::Snapshot, _: &model::L4Settings) -> (nft::Table, Vec<Diagnostic>) {
-    Default::default()
 }

@@ -40,7 +40,7 @@ pub(super) fn chains(
     };
     builder.build();
     let Builder { writer, chains, counted, .. } = builder;
-    Compiled { table: Table { sets: writer.sets, chains }, counted }
+    Compiled { table: Table { sets: writer.sets, chains, ..Table::default() }, counted }
 }
 
 struct Builder<'s, 'a, 'd> {

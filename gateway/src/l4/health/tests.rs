@@ -68,7 +68,8 @@ async fn a_port_that_is_taken_is_a_finding_until_it_is_free() {
     ports.apply(&plan);
     let found = ports.diagnostics()[0].to_string();
     assert!(
-        found.contains("Service shop/a: spec.healthCheckNodePort") && found.contains(&port.to_string()),
+        found.contains("Service shop/a: spec.healthCheckNodePort")
+            && found.contains(&port.to_string()),
         "{found}"
     );
     drop(taken);
