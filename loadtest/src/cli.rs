@@ -44,7 +44,7 @@ pub(crate) enum Suite {
     Tls,
     /// Scale of objects, and time for a change to take effect; only if named
     Control,
-    /// TCP and UDP services: comes with the gateway's L4 part
+    /// TCP services through VIPs, in network namespaces: takes root; only if named
     L4,
     /// IPsec and WireGuard tunnels: comes with the gateway's VPN part
     Vpn,
@@ -68,8 +68,7 @@ impl Suite {
     /// What is missing for it, if anything is.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::L7 | Self::Tls | Self::Control => None,
-            Self::L4 => Some("the gateway serves no TCP or UDP services yet"),
+            Self::L7 | Self::Tls | Self::Control | Self::L4 => None,
             Self::Vpn => Some("the gateway has no VPN yet"),
             Self::Overlay => Some("the gateway has no overlay yet"),
         }

@@ -6,6 +6,7 @@
 
 mod choice;
 pub(crate) mod control;
+mod l4;
 mod latency;
 mod passes;
 pub(crate) mod report;
@@ -179,6 +180,9 @@ fn measure(
         let measured = control::measure(lab, scenario, apps, products, settings, passes)?;
         return Ok(measured.unwrap_or_default());
     }
+    if let Measure::L4(what) = scenario.measure {
+        return l4::measure(lab, scenario, what, products, settings, passes);
+    }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {
         return Ok(Default::default());
@@ -222,7 +226,9 @@ fn measure_requests(
             }
             measure_idle(lab, entrants, tls, held, settings, passes)?
         }
-        Measure::Control { .. } => bail!("{}: is not made of requests", scenario.id),
+        Measure::Control { .. } | Measure::L4(_) => {
+            bail!("{}: is not made of requests", scenario.id)
+        }
     };
     let labels: Vec<_> = entrants.iter().map(|entrant| entrant.label.clone()).collect();
     let summaries = summary::summaries(&labels, &trials);

@@ -9,6 +9,8 @@ mod envoy;
 pub(crate) mod estate;
 mod gateway;
 mod haproxy;
+pub(crate) mod l4;
+pub(crate) mod network;
 mod nginx;
 pub(crate) mod peers;
 pub(crate) mod site;
@@ -192,6 +194,11 @@ impl Lab {
     /// Starts another backend; it ends when dropped.
     pub(crate) fn another_backend(&self, name: &str) -> anyhow::Result<(Supervised, SocketAddr)> {
         start_backend(&self.folder, name, self.cores.backend)
+    }
+
+    /// The folder of the run.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The backend's address.

@@ -86,7 +86,7 @@ pub(crate) struct Scenario {
 pub(crate) struct Verdict {
     /// The figure: `cost`, `p99`.
     pub(crate) of: String,
-    /// `ratio` or `kibibytes`, with the most that is allowed.
+    /// `ratio`, `kibibytes` or `milliseconds`, with the most that is allowed.
     pub(crate) goal: BTreeMap<String, f64>,
     /// What was reached.
     pub(crate) figure: f64,
@@ -101,6 +101,7 @@ impl Verdict {
         let goals = self.goal.iter().map(|(kind, limit)| match kind.as_str() {
             "ratio" => format!("at most {limit:.2} times the better"),
             "kibibytes" => format!("at most {limit} KiB"),
+            "milliseconds" => format!("at most {limit} ms"),
             kind => format!("{kind} at most {limit}"),
         });
         format!("{of}{}", goals.collect::<Vec<_>>().join(", "))
