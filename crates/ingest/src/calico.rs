@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 
 use model::snapshot::Policies;
-use model::{Diagnostic, ObjectRef, Settings};
+use model::snapshot::policy::{self as policy_model, Selector};
+use model::{Diagnostic, ObjectRef, Settings, Severity};
 
 use crate::ObjectSet;
 use crate::report::Report;
@@ -177,18 +178,59 @@ pub(crate) fn policies(
         return Policies::default();
     }
     let mut policies = Policies::default();
-    for (name, object) in &calico.policies {
-        let policy = policy::policy(name, object, report);
-        policies.policies.extend(policy.map(|policy| (name.clone(), policy)));
-    }
+    let own = |endpoint: &policy_model::HostEndpoint| {
+        settings.l4.as_ref().is_some_and(|l4| l4.node_name == endpoint.node)
+    };
     for (name, object) in &calico.endpoints {
-        let endpoint = endpoint::endpoint(name, object, report);
+        let mut findings = Report::new(&objects.origins);
+        check_stored(Kind::Endpoint, name, object, &mut findings);
+        let endpoint = endpoint::endpoint(name, object, &mut findings);
+        let concerns = endpoint.as_ref().is_none_or(own);
+        take_over(findings, concerns, report);
         policies.endpoints.extend(endpoint.map(|endpoint| (name.clone(), endpoint)));
     }
+    let own: Vec<&policy_model::HostEndpoint> =
+        policies.endpoints.values().filter(|&one| own(one)).collect();
+    for (name, object) in &calico.policies {
+        let mut findings = Report::new(&objects.origins);
+        check_stored(Kind::Policy, name, object, &mut findings);
+        let policy = policy::policy(name, object, &mut findings);
+        let selector = Selector::parse(object.spec.selector.as_deref().unwrap_or_default());
+        let selects = |selector: &Selector| own.iter().any(|one| selector.matches(&one.labels));
+        let concerns = own.is_empty() || selector.as_ref().map_or(true, selects);
+        take_over(findings, concerns, report);
+        policies.policies.extend(policy.map(|policy| (name.clone(), policy)));
+    }
     for (name, object) in &calico.sets {
+        check_stored(Kind::Set, name, object, report);
         policies.sets.insert(name.clone(), endpoint::set(name, object, report));
     }
     policies
+}
+
+/// Hands findings on. Those about what doesn't concern this machine are no errors here: in a
+/// cluster there are policies of pods, and other machines.
+fn take_over(findings: Report<'_>, concerns: bool, report: &mut Report<'_>) {
+    for mut finding in findings.finish() {
+        if !concerns {
+            finding.severity = Severity::Warning;
+        }
+        report.push(finding);
+    }
+}
+
+/// Reports labels and annotations that are stored and can't be read.
+fn check_stored<S>(kind: Kind, name: &str, object: &objects::Of<S>, report: &mut Report<'_>) {
+    if let Err(reason) = object.stored() {
+        report.push(
+            Diagnostic::error(
+                ObjectRef::cluster(kind.name(), name),
+                format!("metadata.annotations[{:?}]", objects::METADATA),
+                format!("can't be read, so its labels and annotations are missing: {reason}"),
+            )
+            .remedy("store the object again, or remove the annotation and write labels"),
+        );
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Where `crd.projectcalico.org/v1` keeps an object's own labels and annotations, as JSON.
-const METADATA: &str = "projectcalico.org/metadata";
+pub(super) const METADATA: &str = "projectcalico.org/metadata";
 
 /// An object with a specification.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -43,7 +43,7 @@ pub struct Unsupported {
 /// Labels and annotations within [`METADATA`].
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Stored {
+pub(super) struct Stored {
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
 }
@@ -52,19 +52,22 @@ impl<S> Of<S> {
     /// Its labels.
     pub fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.metadata.labels.clone().unwrap_or_default();
-        labels.extend(self.stored().labels.unwrap_or_default());
+        labels.extend(self.stored().unwrap_or_default().labels.unwrap_or_default());
         labels
     }
 
     /// One of its annotations.
     pub fn annotation(&self, name: &str) -> Option<String> {
-        let stored = self.stored().annotations.and_then(|mut all| all.remove(name));
+        let stored = self.stored().unwrap_or_default().annotations;
+        let stored = stored.and_then(|mut all| all.remove(name));
         stored.or_else(|| self.metadata.annotations.as_ref()?.get(name).cloned())
     }
 
-    fn stored(&self) -> Stored {
+    /// What is stored in the annotation; the reason if it can't be read.
+    pub(super) fn stored(&self) -> Result<Stored, String> {
         let text = self.metadata.annotations.as_ref().and_then(|all| all.get(METADATA));
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        let stored = text.map(|text| serde_json::from_str(text)).transpose();
+        stored.map(Option::unwrap_or_default).map_err(|error| error.to_string())
     }
 }
 

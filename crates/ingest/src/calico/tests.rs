@@ -75,6 +75,34 @@ fn labels_stored_in_an_annotation_count() {
 }
 
 #[test]
+fn labels_that_are_stored_and_broken_are_an_error() {
+    let (_, diagnostics) = read(
+        "apiVersion: crd.projectcalico.org/v1\nkind: HostEndpoint\nmetadata:\n  name: e\n  \
+         annotations: {projectcalico.org/metadata: '{'}\n\
+         spec: {node: edge-1, interfaceName: eth0}\n",
+    );
+    assert_eq!(diagnostics[0].field, "metadata.annotations[\"projectcalico.org/metadata\"]");
+    assert_eq!(diagnostics[0].severity, Severity::Error);
+}
+
+#[test]
+fn what_is_wrong_with_pods_policies_and_other_machines_is_no_error_here() {
+    let endpoint = |node: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {{name: {node}}}\n\
+             spec: {{node: {node}, interfaceName: eth0, profiles: [x]}}\n---\n"
+        )
+    };
+    let policy = policy_text("selector: has(app), ingress: [{action: Allow, http: {}}]");
+    let severities =
+        |text: &str| -> Vec<Severity> { read(text).1.iter().map(|one| one.severity).collect() };
+    assert_eq!(severities(&policy), [Severity::Error]);
+    let (other, own) = (endpoint("edge-2"), endpoint("edge-1"));
+    assert_eq!(severities(&format!("{other}{policy}")), [Severity::Error, Severity::Warning]);
+    assert_eq!(severities(&format!("{own}{policy}")), [Severity::Error, Severity::Warning]);
+}
+
+#[test]
 fn every_field_of_a_rule_is_read() {
     let (policy, found) = policy(
         "order: -1.5, selector: has(a), types: [Ingress, Egress], applyOnForward: true,

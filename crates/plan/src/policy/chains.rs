@@ -40,7 +40,10 @@ pub(super) fn chains(
     };
     builder.build();
     let Builder { writer, chains, counted, .. } = builder;
-    Compiled { table: Table { sets: writer.sets, chains, ..Table::default() }, counted }
+    let mut table = Table::default();
+    table.sets.extend(writer.sets);
+    table.chains.extend(chains);
+    Compiled { table, counted }
 }
 
 struct Builder<'s, 'a, 'd> {
