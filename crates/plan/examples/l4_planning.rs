@@ -1,5 +1,5 @@
 //! How long planning the L4 plane takes: `cargo run --profile bench -p tidegate-plan --example
-//! l4_timing`. Prints figures, judges nothing.
+//! l4_planning`. Prints figures, judges nothing.
 #![allow(clippy::print_stdout)]
 
 use std::hint::black_box;
