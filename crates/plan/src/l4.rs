@@ -15,9 +15,16 @@ use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
 use model::{AlbKind, ObjectKey};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub mod affinity;
+pub mod explain;
+pub mod hash;
 mod planner;
+pub mod slots;
+pub mod table;
+pub mod traffic;
 
 pub use planner::plan;
+pub use table::{AlbPorts, table};
 
 /// What the L4 plane is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
