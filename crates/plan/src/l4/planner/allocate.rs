@@ -215,6 +215,9 @@ impl<'a> Allocator<'a, '_> {
                 Some(Withheld::Host(interface)) => {
                     format!("is this machine's own (interface {interface})")
                 }
+                Some(Withheld::Subnet(interface)) => {
+                    format!("is the first or last of the subnet of interface {interface}")
+                }
                 None if !pool.selects(exposure) => {
                     format!("is of AddressPool {}, whose selectors no longer match", pool.name)
                 }

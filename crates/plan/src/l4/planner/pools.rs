@@ -14,7 +14,8 @@ pub(super) struct Pools<'a> {
     pub(super) list: Vec<Pool<'a>>,
     /// Whose each address is. Sorted, without overlaps.
     owners: Vec<(Span, usize)>,
-    host: BTreeMap<IpAddr, &'a str>,
+    /// What of the machine's own subnets is no VIP.
+    host: BTreeMap<IpAddr, Withheld<'a>>,
 }
 
 /// One of them.
@@ -28,11 +29,14 @@ pub(super) struct Pool<'a> {
 }
 
 /// Why an address of a pool is not for Services.
+#[derive(Clone, Copy)]
 pub(super) enum Withheld<'a> {
     Reserved,
     Alb,
     /// It is this machine's own, on this interface.
     Host(&'a str),
+    /// It stands for all hosts of the subnet of this interface, or for the subnet.
+    Subnet(&'a str),
 }
 
 impl<'a> Pools<'a> {
@@ -48,7 +52,16 @@ impl<'a> Pools<'a> {
         // A single address is what a VIP looks like that was put there by the gateway itself.
         let subnets =
             host.iter().filter(|own| own.network.prefix_len() < own.network.max_prefix_len());
-        let own = subnets.clone().map(|own| (own.network.addr(), own.interface.as_str())).collect();
+        let mut own = BTreeMap::new();
+        for HostAddress { interface, network } in subnets.clone() {
+            // RFC 1122, 3.2.1.3; RFC 4291, 2.6.1. Pairs have neither (RFC 3021, RFC 6164).
+            if network.prefix_len() + 1 < network.max_prefix_len() {
+                let both = [network.network(), network.broadcast()];
+                let ends = if network.addr().is_ipv4() { &both[..] } else { &both[..1] };
+                own.extend(ends.iter().map(|end| (*end, Withheld::Subnet(interface))));
+            }
+        }
+        own.extend(subnets.clone().map(|own| (own.network.addr(), Withheld::Host(&own.interface))));
         let mut all = Self { list, owners: Vec::new(), host: own };
         all.divide(diagnostics);
         let subnets: Vec<&HostAddress> = subnets.collect();
@@ -85,7 +98,7 @@ impl<'a> Pools<'a> {
         } else if pool.object.reserved.binary_search(&address).is_ok() {
             Some(Withheld::Reserved)
         } else {
-            self.host.get(&address).map(|interface| Withheld::Host(interface))
+            self.host.get(&address).copied()
         }
     }
 

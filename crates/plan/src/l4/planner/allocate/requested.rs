@@ -124,6 +124,10 @@ impl<'a> Allocator<'a, '_> {
             Some(Withheld::Host(interface)) => {
                 return refuse(format!("is this machine's own (interface {interface})"), free);
             }
+            Some(Withheld::Subnet(interface)) => {
+                let reason = format!("is the first or last of the subnet of interface {interface}");
+                return refuse(reason, free);
+            }
             None => {}
         }
         if !pool.selects(exposure) {

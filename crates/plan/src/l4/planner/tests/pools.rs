@@ -62,13 +62,13 @@ fn of_overlapping_pools_the_older_has_the_addresses() {
 fn pool_in_a_hosts_subnet_is_warned_of_and_own_addresses_are_kept_back() {
     let mut world = World::with_pool(&["203.0.113.0/30"]);
     world.host =
-        vec![own("eth0", "203.0.113.1/24"), own("eth0", "203.0.113.0/32"), own("lo", "::1/128")];
+        vec![own("eth0", "203.0.113.1/24"), own("eth0", "203.0.113.2/32"), own("lo", "::1/128")];
     world.service("a");
     world.service("b");
     let (plan, diagnostics) = world.plan();
-    assert_eq!(plan.allocations.services["shop/a"], [ip("203.0.113.0")], "a VIP of its own");
-    assert_eq!(plan.allocations.services["shop/b"], [ip("203.0.113.2")]);
-    assert_eq!(plan.pools["public"].capacity, 3);
+    assert_eq!(plan.allocations.services["shop/a"], [ip("203.0.113.2")], "a VIP of its own");
+    assert_eq!(plan.allocations.services["shop/b"], [ip("203.0.113.3")]);
+    assert_eq!(plan.pools["public"].capacity, 2, "the first is the subnet's");
     let text = texts(&diagnostics);
     assert_eq!(text.len(), 2, "{text:#?}");
     assert!(text[1].contains("it is in 203.0.113.0/24, the subnet of interface eth0"), "{text:#?}");

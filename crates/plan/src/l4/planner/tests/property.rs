@@ -248,9 +248,12 @@ impl<'a> Checked<'a> {
             having.map(|pool| !pool.reserved.contains(&address) && !pool.alb.contains(&address));
         let host = self.world.host.iter();
         free.any(|free| free)
-            && host
-                .filter(|own| own.network.prefix_len() < own.network.max_prefix_len())
-                .all(|own| own.network.addr() != address)
+            && host.filter(|own| own.network.prefix_len() < own.network.max_prefix_len()).all(
+                |own| {
+                    let ends = [own.network.network(), own.network.broadcast()];
+                    own.network.addr() != address && !ends.contains(&address)
+                },
+            )
     }
 
     fn nobody_waits_while_an_address_is_free(&self) {
