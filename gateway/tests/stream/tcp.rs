@@ -215,3 +215,24 @@ fn a_stop_lets_connections_end_and_cuts_them_at_the_deadline() {
     assert!(is_reset(&mut staying));
     drained.join().unwrap();
 }
+
+#[test]
+fn a_connection_flows_again_after_a_rest() {
+    let (edge, server, vip) = (Edge::start(), Server::echo(), address(7000));
+    edge.apply(plan([on_vip("echo", vip, &[server.address])]));
+    let mut client = connect(vip);
+    let much = "much ".repeat(200_000);
+    let pass = |client: &mut std::net::TcpStream| {
+        let mut writer = client.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| writer.write_all(much.as_bytes()).unwrap());
+            assert_eq!(read(client, much.len()), much);
+        });
+    };
+    pass(&mut client);
+    // Longer than the time after which a quiet connection gives back its pipes.
+    std::thread::sleep(Duration::from_millis(5_500));
+    pass(&mut client);
+    echoes(&mut client, "hello");
+    assert_eq!(server.accepted(), 1);
+}
