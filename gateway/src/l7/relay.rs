@@ -9,11 +9,14 @@ use http1::{Framing, Limits};
 
 use super::buffer::Buf;
 use super::pump::{Pump, PumpError};
-use super::timer::Timer;
+use super::timer::{Timer, are_expired};
 use super::transport::Stream;
 
 /// The pump's limits, which only hold for trailers.
 const NO_HEADS: Limits = Limits { head_bytes: 0, target_bytes: 0, fields: 0 };
+
+/// After so long without a byte, pipes are given back: a quiet relay holds only its two sockets.
+const REST: Duration = Duration::from_secs(5);
 
 /// Why bytes no longer pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,8 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
     idle: Duration,
     mut moved: impl FnMut(u64, u64),
 ) -> Result<(), RelayError> {
-    timer.set(idle);
+    timer.set(idle.min(REST));
+    let mut rests = false;
     let result = poll_fn(|cx| {
         let before = (a.onward.pump.moved, b.onward.pump.moved);
         let polled = poll_both(cx, a, b);
@@ -99,8 +103,19 @@ pub(crate) async fn relay<A: Stream, B: Stream>(
             moved(a.bytes(), b.bytes());
         }
         match polled {
-            Poll::Pending if before != now => timer.set(idle),
-            Poll::Pending if timer.is_elapsed() => return Poll::Ready(Err(RelayError::Idle)),
+            Poll::Pending if before != now => {
+                rests = false;
+                timer.set(idle.min(REST));
+            }
+            Poll::Pending if timer.is_elapsed() => {
+                if rests || idle <= REST || are_expired() {
+                    return Poll::Ready(Err(RelayError::Idle));
+                }
+                rests = true;
+                a.onward.pump.rest();
+                b.onward.pump.rest();
+                timer.set(idle - REST);
+            }
             Poll::Pending => {}
             Poll::Ready(result) => return Poll::Ready(result),
         }

@@ -63,8 +63,10 @@ impl Routes {
     /// Of the ports that share a listener.
     pub(crate) fn new(ports: &[Arc<Port>], except: Option<Arc<HashSet<IpAddr>>>) -> Self {
         let mut names = (Names::default(), Names::default());
+        let mut by_name = false;
         for port in ports {
             let Tls::Passthrough(hosts) = &port.tls else { continue };
+            by_name = true;
             for host in hosts {
                 let (map, name) = match host.strip_prefix("*.") {
                     Some(suffix) => (&mut names.1, suffix),
@@ -73,8 +75,7 @@ impl Routes {
                 map.entry(name.to_owned()).or_insert_with(|| Arc::clone(port));
             }
         }
-        let any = !names.0.is_empty() || !names.1.is_empty();
-        Self { first: ports.first().cloned(), names: any.then_some(names), except }
+        Self { first: ports.first().cloned(), names: by_name.then_some(names), except }
     }
 }
 
@@ -332,12 +333,36 @@ fn add(
         Some(_) => None,
     };
     match refused {
-        None => entry.ports.push(Arc::clone(port)),
+        None => {
+            diagnostics.extend(same_names(&entry.ports, port, address, at));
+            entry.ports.push(Arc::clone(port));
+        }
         Some(reason) => diagnostics.push(at.error(&reason).value(address.to_string()).remedy(
             "give it another port or address, or give both Services tidegate.io/sni-hosts and \
              the same tidegate.io/accept-proxy-protocol",
         )),
     }
+}
+
+/// Names of a port that another one on the same listener has already: the first keeps them.
+fn same_names(
+    others: &[Arc<Port>],
+    port: &Port,
+    address: SocketAddr,
+    at: &At<'_>,
+) -> Vec<Diagnostic> {
+    let Tls::Passthrough(hosts) = &port.tls else { return Vec::new() };
+    let mut found = Vec::new();
+    for other in others {
+        let Tls::Passthrough(theirs) = &other.tls else { continue };
+        found.extend(hosts.iter().filter(|host| theirs.contains(host)).map(|host| {
+            let reason = format!("on {address} this name is Service {}'s already", other.service);
+            Diagnostic::error(at.object(), "metadata.annotations[tidegate.io/sni-hosts]", reason)
+                .value(host.as_str())
+                .remedy("give each Service names of its own, or addresses of their own")
+        }));
+    }
+    found
 }
 
 impl Port {

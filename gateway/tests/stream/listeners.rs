@@ -12,7 +12,7 @@ use plan::l4::{Frontend, L4Plan, Vip};
 use testkit::eventually;
 
 use crate::backend::{Server, connect, echoes, read};
-use crate::{Edge, address, alb, on_vip, plan, service};
+use crate::{Edge, address, alb, on_vip, own_port, plan, service};
 
 fn is_refused(to: SocketAddr) -> bool {
     matches!(TcpStream::connect(to), Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused)
@@ -112,10 +112,10 @@ fn what_cannot_be_bound_is_said_and_tried_again_while_the_rest_serves() {
 #[test]
 fn an_address_that_the_machine_does_not_have_yet_can_be_listened_on() {
     let edge = Edge::start();
-    let vips = ["203.0.113.77:7000", "[2001:db8::77]:7000"];
-    edge.apply(plan(
-        vips.map(|vip| on_vip(&vip[1..5].replace(['.', ':'], "-"), vip.parse().unwrap(), &[])),
-    ));
+    let port = own_port();
+    let v4 = SocketAddr::new("203.0.113.77".parse().unwrap(), port);
+    let v6 = SocketAddr::new("2001:db8::77".parse().unwrap(), port);
+    edge.apply(plan([on_vip("four", v4, &[]), on_vip("six", v6, &[])]));
 }
 
 #[test]
@@ -135,8 +135,7 @@ fn a_node_port_is_on_every_address_but_vips() {
     let (edge, server) = (Edge::start(), Server::echo());
     let ip = testkit::unique_address();
     let vip = testkit::unique_address();
-    // Nobody else's range.
-    let port = 20_000 + (std::process::id() % 10_000) as u16;
+    let port = own_port();
     let mut plan = plan([service("app", &[Frontend::NodePort(port)], &[server.address])]);
     plan.vips = vec![Vip {
         address: vip,

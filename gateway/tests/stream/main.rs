@@ -94,6 +94,11 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::new(unique_address(), port)
 }
 
+/// A port below the ephemeral ones, for addresses that other processes may have too.
+fn own_port() -> u16 {
+    20_000 + (std::process::id() % 10_000) as u16
+}
+
 fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint { address, weight: 1, terminating: false, local: true }
 }

@@ -167,3 +167,21 @@ fn a_handshake_that_is_not_finished_in_time_is_cut() {
     }
     assert_eq!((edge.totals("passing").refused, edge.totals("ending").refused), (1, 1));
 }
+
+#[test]
+fn a_name_that_two_services_claim_stays_with_the_first() {
+    let (edge, vip) = (Edge::start(), address(7000));
+    let [first, second] = [Server::named("one"), Server::named("two")];
+    let found = edge.listen(plan([
+        passed("first", vip, &first, &["a.test"]),
+        passed("second", vip, &second, &["a.test", "b.test"]),
+    ]));
+    assert_eq!(found.len(), 1);
+    let text = found[0].to_string();
+    assert!(text.starts_with("error: Service default/second") && text.contains("a.test"), "{text}");
+    for (name, expected) in [("a.test", "one"), ("b.test", "two")] {
+        let mut client = connect(vip);
+        client.write_all(&hello(&Authority::new().client(), name)).unwrap();
+        assert_eq!(read(&mut client, 3), expected);
+    }
+}

@@ -92,6 +92,20 @@ enum Use {
     Stream(Wanted),
 }
 
+impl Use {
+    /// Whether an address can't be had because the machine speaks no IPv6, and nobody has asked
+    /// for it by name.
+    fn is_optional(&self, address: SocketAddr, error: &io::Error) -> bool {
+        let errno = rustix::io::Errno::from_io_error(error);
+        matches!(self, Self::Stream(wanted) if wanted.node_port)
+            && address.is_ipv6()
+            && matches!(
+                errno,
+                Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL)
+            )
+    }
+}
+
 impl Listeners {
     pub(super) fn new(
         workers: Vec<Worker>,
@@ -152,6 +166,9 @@ impl Listeners {
                 Ok(open) => {
                     tracing::info!(protocol = %key.0, address = %key.1, "listening");
                     state.open.insert(key, open);
+                }
+                Err(error) if usage.is_optional(key.1, &error) => {
+                    tracing::debug!(address = %key.1, %error, "not listened on");
                 }
                 Err(error) => {
                     failed = true;
