@@ -11,7 +11,7 @@ use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services;
 use crate::{ingresses, pools};
 
-/// Parses all objects that the ALBs need. Pure: the same objects and settings always give the
+/// Parses all objects that the ALBs and the L4 plane need. Pure: the same objects and settings always give the
 /// same snapshot and diagnostics.
 ///
 /// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use model::snapshot::{IngressTarget, Service, Snapshot};
 use model::{AlbSettings, Diagnostic, L4Settings, ObjectKey, ObjectRef, Settings};
 
-use crate::report::Report;
+use crate::report::{Report, shown};
 use crate::secrets::Certificates;
 use crate::{ObjectSet, names};
 
@@ -138,23 +138,23 @@ impl Reader<'_, '_, '_> {
     fn error(
         &mut self,
         field: impl Into<String>,
-        value: impl Into<String>,
+        value: impl AsRef<str>,
         reason: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         let diagnostic = Diagnostic::error(self.reference(), field, reason);
-        self.report.push(diagnostic.value(value).remedy(remedy));
+        self.report.push(diagnostic.value(shown(value.as_ref())).remedy(remedy));
     }
 
     fn warning(
         &mut self,
         field: impl Into<String>,
-        value: impl Into<String>,
+        value: impl AsRef<str>,
         reason: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         let diagnostic = Diagnostic::warning(self.reference(), field, reason);
-        self.report.push(diagnostic.value(value).remedy(remedy));
+        self.report.push(diagnostic.value(shown(value.as_ref())).remedy(remedy));
     }
 }
 

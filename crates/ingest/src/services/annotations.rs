@@ -40,6 +40,9 @@ const NAMES: [&str; 13] = [
     "idle-timeout",
 ];
 
+/// Those that are about VIPs alone.
+const OF_VIPS: [&str; 4] = ["visibility", "pool", "addresses", "sharing-key"];
+
 /// What follows from an annotation that can't be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Otherwise {
@@ -82,7 +85,7 @@ impl Reader<'_, '_, '_> {
             if NAMES.contains(&name) {
                 let reason = "has no effect on a Service that isn't reached from outside";
                 let remedy = "write type: LoadBalancer or NodePort, or remove it";
-                self.warning(field(full), shown(text), reason, remedy);
+                self.warning(field(full), text, reason, remedy);
             } else {
                 self.unknown(full, text);
             }
@@ -106,6 +109,12 @@ impl Reader<'_, '_, '_> {
                 self.unknown(full, text);
                 continue;
             }
+            if !exposure.load_balancer && OF_VIPS.contains(&name) {
+                let reason = "has no effect on a Service that gets no VIP from here";
+                let remedy = "write type: LoadBalancer and no other's class, or remove it";
+                self.warning(field(full), text, reason, remedy);
+                continue;
+            }
             found = true;
             if let Err(fault) = self.read(name, text.trim(), exposure, certificates) {
                 self.fault(full, text, fault, &mut worst);
@@ -120,7 +129,7 @@ impl Reader<'_, '_, '_> {
     fn unknown(&mut self, full: &str, text: &str) {
         let remedy = format!("correct its name or remove it; there are {}", NAMES.join(", "));
         let reason = "is no annotation of Services, and has no effect";
-        self.warning(field(full), shown(text), reason, remedy);
+        self.warning(field(full), text, reason, remedy);
     }
 
     fn fault(
@@ -131,12 +140,7 @@ impl Reader<'_, '_, '_> {
         worst: &mut Option<(Otherwise, String)>,
     ) {
         let Fault { reason, remedy, otherwise } = fault;
-        self.error(
-            field(full),
-            shown(text.trim()),
-            format!("{reason}; {}", otherwise.words()),
-            remedy,
-        );
+        self.error(field(full), text.trim(), format!("{reason}; {}", otherwise.words()), remedy);
         if worst.as_ref().is_none_or(|(known, _)| *known < otherwise)
             && otherwise != Otherwise::Without
         {
@@ -314,7 +318,7 @@ impl Reader<'_, '_, '_> {
         if let Some((full, text)) = written(TLS_PORTS) {
             if written(TLS_SECRET).is_none() && !stream.tls_ports.is_empty() {
                 let reason = "has no effect without tidegate.io/tls-secret";
-                self.warning(field(&full), shown(&text), reason, "write both or none");
+                self.warning(field(&full), &text, reason, "write both or none");
             } else if let Some(number) = stream.tls_ports.iter().find(|number| !tcp(**number)) {
                 let reason = format!("{number} is no TCP port of the Service");
                 let remedy = "write numbers from spec.ports";
@@ -338,7 +342,7 @@ impl Reader<'_, '_, '_> {
             for port in ports.iter().filter(|port| port.protocol != Protocol::Tcp) {
                 let reason = format!("doesn't hold for {} of {}", port.number, port.protocol);
                 let remedy = "make a Service of its own of that port, with the same sharing-key";
-                self.warning(field(&full), shown(&text), reason, remedy);
+                self.warning(field(&full), &text, reason, remedy);
             }
         }
         self.sctp_in_user_space(ports, exposure, written);

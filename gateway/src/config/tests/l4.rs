@@ -152,3 +152,17 @@ fn the_l4_plane_alone_is_enough_to_serve() {
         parse(&format!("{SOURCE}nodeName: e\nalb: {{public: {{enabled: false}}}}\nl4: {{{L4}}}\n"));
     assert_eq!(alone.unwrap().enabled_albs().count(), 0);
 }
+
+#[test]
+fn the_sample_with_every_key_states_the_defaults_of_the_l4_plane() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/gateway.yaml");
+    let sample = std::fs::read_to_string(sample).unwrap();
+    let enabled = sample
+        .replace("l4:\n  enabled: false", "l4:\n  enabled: true")
+        .replace("    public: [] ", "    public: [eth0] ")
+        .replace("    private: [] ", "    private: [eth1] ");
+    let name = "nodeName: edge-1\n";
+    let sample = Config::parse("f.yaml", &format!("{enabled}{name}"), Path::new("")).unwrap();
+    assert_eq!(sample.l4, with_l4("").unwrap().l4);
+    assert!(sample.l4.is_some());
+}

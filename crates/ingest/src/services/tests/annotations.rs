@@ -221,3 +221,24 @@ fn annotations_of_a_service_that_nothing_exposes_are_in_vain() {
     assert!(messages[0].contains("has no effect on a Service that isn't reached from outside"));
     assert!(messages[1].contains("tidegate.io/x") && messages.len() == 2, "{messages:?}");
 }
+
+#[test]
+fn annotations_about_vips_are_in_vain_without_any() {
+    for name in ["visibility", "pool", "addresses", "sharing-key"] {
+        let spec = "type: NodePort, ports: [{port: 80, nodePort: 30080}]";
+        let found = l4(&manifest(&format!("tidegate.io/{name}: a b"), spec));
+        let message = found.only();
+        assert!(message.starts_with("warning"), "{message}");
+        assert!(message.contains("has no effect on a Service that gets no VIP"), "{message}");
+        assert_eq!(found.service("web").ports[0].node_port, Some(30080));
+        assert_eq!(exposure(&found).refused, None);
+    }
+}
+
+#[test]
+fn a_long_value_is_shown_in_part() {
+    let found = with("visibility", &"x".repeat(10_000));
+    assert!(found.only().len() < 500 && found.only().contains('…'));
+    let found = balanced("", &format!("loadBalancerSourceRanges: [{}]", "x".repeat(10_000)));
+    assert!(found.only().len() < 500, "{}", found.only().len());
+}
