@@ -24,6 +24,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// A Service's port: protocol and number.
 pub type PortKey = (ObjectKey, Protocol, u16);
 
+/// As the kernel counts.
+type ByFrontend = BTreeMap<(Protocol, Frontend), Counts>;
+
 /// The sums.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
@@ -44,7 +47,7 @@ pub struct Traffic {
 struct State {
     read: Option<Instant>,
     /// As the kernel had it the last time.
-    frontends: BTreeMap<(Protocol, Frontend), Counts>,
+    frontends: ByFrontend,
     rules: BTreeMap<Counted, u64>,
     sums: Sums,
 }
@@ -72,7 +75,7 @@ impl Traffic {
         state.sums.clone()
     }
 
-    fn read(&self) -> Result<(BTreeMap<(Protocol, Frontend), Counts>, policy::Listing), Fault> {
+    fn read(&self) -> Result<(ByFrontend, policy::Listing), Fault> {
         let mut frontends = BTreeMap::new();
         for (kind, name) in COUNTED {
             if let Some(listing) = listing::<Listing>(&self.nft, kind, name)? {
@@ -90,12 +93,7 @@ impl Traffic {
 }
 
 impl State {
-    fn add(
-        &mut self,
-        plan: &L4Plan,
-        frontends: BTreeMap<(Protocol, Frontend), Counts>,
-        rules: BTreeMap<Counted, Counter>,
-    ) {
+    fn add(&mut self, plan: &L4Plan, frontends: ByFrontend, rules: BTreeMap<Counted, Counter>) {
         let mut ports = BTreeMap::new();
         for service in &plan.services {
             for port in &service.ports {

@@ -1,7 +1,7 @@
 use Protocol::{Sctp, Tcp, Udp};
 use model::ObjectKey;
 use model::snapshot::{Algorithm, Endpoint};
-use plan::l4::{PortPlan, ServicePlan, Stream};
+use plan::l4::{PortPlan, ServicePlan};
 
 use super::*;
 
@@ -97,7 +97,7 @@ fn a_frontend_that_is_gone_leaves_nothing() {
 #[test]
 fn entries_follow_the_way_into_user_space_and_back() {
     let kernel = plan(Udp, &["10.1.0.1:53"], Path::Kernel);
-    let user = plan(Udp, &["10.1.0.1:53"], Path::UserSpace(Box::new(Stream::default())));
+    let user = plan(Udp, &["10.1.0.1:53"], Path::UserSpace(Box::default()));
     assert!(stale(&kernel, &user, Udp, "192.0.2.1:53", "10.1.0.1:53"));
     assert!(!stale(&kernel, &user, Udp, "192.0.2.1:53", "192.0.2.1:53"));
     assert!(stale(&user, &kernel, Udp, "192.0.2.1:53", "192.0.2.1:53"));
