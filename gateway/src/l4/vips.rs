@@ -24,7 +24,7 @@ const ANNOUNCE: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 /// How often an address that another machine has is asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// The interface for addresses that nobody asks the network for.
 const LOOPBACK: &str = "lo";
 
