@@ -16,6 +16,7 @@ use model::{AlbKind, ObjectKey};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub mod affinity;
+pub mod explain;
 pub mod hash;
 mod planner;
 pub mod slots;

@@ -310,7 +310,7 @@ impl<K: Kernel> Driver<K> {
             Some(compiled) => {
                 let plan = held.apply(&compiled.plan);
                 // The same plan stays the same in memory, so that it is seen at once.
-                if *plan == *self.published.plan { Arc::clone(&self.published.plan) } else { plan }
+                if plan == self.published.plan { Arc::clone(&self.published.plan) } else { plan }
             }
             None => Arc::default(),
         };

@@ -23,8 +23,10 @@ const ANNOUNCE: [Duration; 5] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
-/// How often an address that another machine has is asked for again.
+/// How soon an address that another machine has is asked for again: twice as late each time,
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// and at most after this.
+const ASK_AGAIN_LAST: Duration = Duration::from_secs(30);
 /// The interface for addresses that nobody asks the network for.
 const LOOPBACK: &str = "lo";
 
@@ -54,6 +56,8 @@ struct Entry {
     stage: Stage,
     /// When something is to be tried again, and how often that was in vain.
     retry: Retry,
+    /// How often in a row another machine had it.
+    conflicts: u32,
     /// When it was taken, and how often it has been announced since.
     announced: Option<(Instant, usize)>,
 }
@@ -119,6 +123,7 @@ impl Vips {
                         interface,
                         stage,
                         retry: Retry::default(),
+                        conflicts: 0,
                         announced: None,
                     };
                     self.entries.insert(vip.address, entry);
@@ -180,7 +185,7 @@ impl Vips {
             }
             match entry.stage {
                 // A duplicate stays one until the contrary is known.
-                Stage::Duplicate(_) => entry.retry.after(now, ASK_AGAIN),
+                Stage::Duplicate(_) => entry.retry.after(now, ASK_AGAIN_LAST),
                 _ => entry.stage = Stage::Probing,
             }
             asked.push(entry.taken(*address));
@@ -203,10 +208,13 @@ impl Vips {
             Ok(None) => {
                 entry.stage = Stage::Free;
                 entry.retry = Retry::default();
+                entry.conflicts = 0;
             }
             Ok(Some(mac)) => {
+                entry.conflicts += 1;
+                let rest = ASK_AGAIN.saturating_mul(2u32.saturating_pow(entry.conflicts - 1));
+                entry.retry.after(now, rest.min(ASK_AGAIN_LAST));
                 entry.stage = Stage::Duplicate(mac);
-                entry.retry.after(now, ASK_AGAIN);
             }
             Err(fault) => entry.fail(now, fault),
         }

@@ -19,6 +19,8 @@ pub struct Planner {
     allocations: Allocations,
     /// The machine's addresses that were planned for.
     host: Vec<HostAddress>,
+    /// The last plan for the L4 plane.
+    l4: (Arc<L4Plan>, Arc<policy::Compiled>),
 }
 
 /// Everything that is to be in force.
@@ -36,7 +38,13 @@ pub struct Planned {
 impl Planner {
     /// Which Service had which address at the last end is remembered elsewhere.
     pub fn new(settings: Settings, allocations: Allocations) -> Self {
-        Self { settings, memo: TlsMemo::default(), allocations, host: Vec::new() }
+        Self {
+            settings,
+            memo: TlsMemo::default(),
+            allocations,
+            host: Vec::new(),
+            l4: Default::default(),
+        }
     }
 
     /// The machine's addresses that were planned for last.
@@ -62,8 +70,15 @@ impl Planner {
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
             self.allocations.clone_from(&plan.allocations);
-            (Arc::new(plan), Arc::new(policy))
+            // What stays the same stays the same in memory: then nobody looks further.
+            let (before, before_policy) = &self.l4;
+            self.l4 = (same_or(before, plan), same_or(before_policy, policy));
+            self.l4.clone()
         });
         Planned { l7: Arc::new(l7), l4, diagnostics, took: started.elapsed() }
     }
+}
+
+fn same_or<T: PartialEq>(before: &Arc<T>, new: T) -> Arc<T> {
+    if **before == new { Arc::clone(before) } else { Arc::new(new) }
 }
