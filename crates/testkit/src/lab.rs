@@ -14,6 +14,8 @@
 //! | edge 1, `priv0` | 10.0.0.1/24 | fd00:10::1/64 |
 //! | backend 1 | 10.0.0.11/32 | fd00:10::11/128 |
 //!
+//! The client's second addresses are used only where a test binds to them.
+//!
 //! 198.51.100.0/24 and 2001:db8:2::/64 are for pools: the client takes them to be on its link, as
 //! a router does with a portable subnet, and asks for them by ARP or neighbour discovery. All
 //! else it sends to the first edge, which does not forward until the gateway makes it to. The
@@ -140,7 +142,7 @@ impl Lab {
 addr add 203.0.113.10/24 dev c0
 addr add 203.0.113.11/24 dev c0
 addr add 2001:db8:1::10/64 dev c0 nodad
-addr add 2001:db8:1::11/64 dev c0 nodad
+addr add 2001:db8:1::11/64 dev c0 nodad preferred_lft 0
 route add 198.51.100.0/24 dev c0 src 203.0.113.10
 route add 2001:db8:2::/64 dev c0 src 2001:db8:1::10
 route add default via 203.0.113.1 src 203.0.113.10

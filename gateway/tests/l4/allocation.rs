@@ -16,8 +16,9 @@ fn small_pool() -> String {
 
 #[test]
 fn exhausted_pool_leaves_a_service_pending_until_an_address_is_free() {
-    let edge = Edge::start(&[service("a", 1)]);
+    let edge = Edge::start(&[]);
     edge.gateway.apply("pool.yaml", small_pool());
+    edge.gateway.apply("all.yaml", service("a", 1));
     edge.client().answer_by(vip(20, 80), |answer| answer.server == "one");
     edge.gateway.apply("b.yaml", service("b", 2));
     edge.diagnostic("b", "", &["portable-public"]);

@@ -32,7 +32,7 @@ fn flushed_ruleset_is_mended_within_a_second() {
 #[test]
 fn deleted_table_is_mended_and_a_foreign_one_left_alone() {
     let edge = served();
-    let foreign = "table inet foreign { chain c { type filter hook input priority 5; counter; } }";
+    let foreign = "table inet foreign { chain c { type filter hook input priority 5; counter; }; }";
     edge.edge().command_with("nft", &["-f", "-"], foreign);
     let list = || edge.edge().command("nft", &["-a", "list", "table", "inet", "foreign"]);
     let handles = |text: &str| -> Vec<String> {
@@ -73,8 +73,9 @@ fn removed_address_comes_back() {
 }
 
 #[test]
-fn forwarding_is_on_while_services_are_served() {
+fn forwarding_is_on_for_the_families_that_are_served() {
     let edge = served();
     assert_eq!(edge.edge().setting("ipv4/ip_forward"), "1");
-    assert_eq!(edge.edge().setting("ipv6/conf/all/forwarding"), "1");
+    // Nothing of IPv6 is served.
+    assert_eq!(edge.edge().setting("ipv6/conf/all/forwarding"), "0");
 }

@@ -89,7 +89,9 @@ fn change_of_policy_is_followed_and_the_health_port_closes() {
 
 #[test]
 fn gateway_that_is_no_node_of_the_cluster_uses_all_endpoints() {
-    let edge = Edge::start(&[local().yaml(), nodes().yaml()]);
+    let (one, two) = (Lab::backend_address(1), Lab::backend_address(2));
+    let slice = web_slice().ready_on(one, "n1").ready_on(two, "n2");
+    let edge = Edge::start(&[local().yaml(), slice.yaml()]);
     edge.client().answer_by(vip(20, 80), |answer| answer.server == "two");
     edge.client().answer_by(vip(20, 80), |answer| answer.server == "one");
 }

@@ -82,11 +82,11 @@ impl Edge {
     fn service(&self, name: &str) -> serde_json::Value {
         let text = self.gateway.admin_get("/api/v1/services").text();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let services = value.get("services").unwrap_or(&value);
-        let found = services.as_array().into_iter().flatten().find(|service| {
-            service.get("service").is_some_and(|key| key.to_string().contains(name))
-        });
-        found.cloned().unwrap_or_default()
+        let services = value.get("services").and_then(|services| services.as_array()).unwrap();
+        let is_it = |service: &&serde_json::Value| {
+            service.pointer("/service/name").is_some_and(|it| it == name)
+        };
+        services.iter().find(is_it).cloned().unwrap_or_default()
     }
 
     /// Waits for the address of a Service, the first if it has several.
