@@ -24,10 +24,15 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A rest where something can't be waited for.
 const REST: Duration = Duration::from_millis(100);
 
+/// Who it was, where notifications were lost.
+const UNKNOWN: &str = "unknown: too many changes at once";
+
 /// The kernel.
 pub(super) struct Linux {
     nft: Nft,
     tables: nft::Monitor,
+    /// Who has changed the table while something was being applied.
+    meanwhile: Option<String>,
     links: address::Monitor,
     mailbox: Arc<Mailbox>,
     probed: Arc<Mutex<Vec<Probed>>>,
@@ -44,6 +49,7 @@ impl Linux {
         nft.probe().map_err(Fault::of)?;
         Ok(Self {
             tables: nft.monitor(TABLE).map_err(Fault::of)?,
+            meanwhile: None,
             links: address::Monitor::open().map_err(Fault::of)?,
             nft,
             mailbox,
@@ -57,22 +63,20 @@ impl Linux {
         self.nft.clone()
     }
 
-    /// Who has changed the table.
-    fn foreign(&mut self) -> Option<String> {
-        let mut who = None;
+    /// Who has changed the table, and whether notifications were lost.
+    fn foreign(&mut self) -> (Option<String>, bool) {
+        let (mut who, mut lost) = (None, false);
         loop {
             match self.tables.wait(Duration::ZERO) {
                 Ok(Some(nft::Event::Changed { by_pid, by_name, .. })) => {
                     who = Some(format!("{by_name} (process {by_pid})"));
                 }
-                Ok(Some(nft::Event::Overrun)) => {
-                    who = who.or(Some("unknown, too much at once".to_owned()));
-                }
-                Ok(None) => return who,
+                Ok(Some(nft::Event::Overrun)) => lost = true,
+                Ok(None) => return (who, lost),
                 Err(error) => {
                     tracing::error!(%error, "changes of nftables by others are not seen");
                     std::thread::sleep(REST);
-                    return who;
+                    return (who, lost);
                 }
             }
         }
@@ -96,7 +100,10 @@ impl Linux {
 
 impl Kernel for Linux {
     fn wait(&mut self, until: Option<Instant>) -> Events {
-        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let mut timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if self.meanwhile.is_some() {
+            timeout = Some(Duration::ZERO);
+        }
         let sources = [
             self.mailbox.bell().as_fd(),
             self.done.as_fd(),
@@ -109,14 +116,16 @@ impl Kernel for Linux {
             vec![true; sources.len()]
         });
         let is = |at: usize| readable.get(at).copied().unwrap_or(false);
-        let mut events = Events::default();
+        let mut events = Events { foreign: self.meanwhile.take(), ..Events::default() };
         if is(1) {
             self.done.clear();
             let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
             events.probed = std::mem::take(&mut *probed);
         }
         if is(2) {
-            events.foreign = self.foreign();
+            let (who, lost) = self.foreign();
+            let unknown = lost.then(|| UNKNOWN.to_owned());
+            events.foreign = who.or(unknown).or(events.foreign);
         }
         if is(3) {
             events.links = self.links();
@@ -189,7 +198,17 @@ impl Kernel for Linux {
     }
 
     fn transaction(&mut self, text: &str) -> Result<(), Fault> {
-        self.nft.apply(text).map_err(Fault::of)
+        let before = nft::current_generation().ok();
+        let applied = self.nft.apply(text).map_err(Fault::of);
+        // A large transaction's own notifications may be too many. Where it was the only one, no
+        // other was among them.
+        let (who, lost) = self.foreign();
+        let alone = before
+            .zip(nft::current_generation().ok())
+            .is_some_and(|(before, after)| after.wrapping_sub(before) <= 1);
+        let unknown = (lost && !alone).then(|| UNKNOWN.to_owned());
+        self.meanwhile = who.or(unknown).or(self.meanwhile.take());
+        applied
     }
 
     fn listing(&mut self, kind: &str, name: &str) -> Result<Option<Listing>, Fault> {

@@ -19,6 +19,7 @@ mod policies;
 mod reach;
 mod replacement;
 mod restart;
+mod running;
 mod user_space;
 
 /// A lab whose first edge runs a gateway. The backends `one`, `two` and `three` serve on 8080.
