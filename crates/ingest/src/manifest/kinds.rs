@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node as ClusterNode, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,6 +11,7 @@ use model::{ObjectKey, ObjectRef};
 use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
+use crate::crds::AddressPool;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
 /// An object of one of the kinds that are read.
@@ -28,6 +29,10 @@ pub enum Object {
     Secret(Box<Secret>),
     /// v1 Namespace
     Namespace(Box<Namespace>),
+    /// v1 Node
+    Node(Box<ClusterNode>),
+    /// tidegate.io/v1alpha1 AddressPool
+    AddressPool(Box<AddressPool>),
 }
 
 impl Object {
@@ -41,6 +46,8 @@ impl Object {
             Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, *object)),
             Self::Secret(object) => drop(set.secrets.insert(key, *object)),
             Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
+            Self::Node(object) => drop(set.nodes.insert(name, *object)),
+            Self::AddressPool(object) => drop(set.pools.insert(name, *object)),
         }
     }
 }
@@ -54,6 +61,8 @@ pub(super) enum Kind {
     EndpointSlice,
     Secret,
     Namespace,
+    Node,
+    AddressPool,
 }
 
 /// What an apiVersion and kind mean here.
@@ -68,26 +77,28 @@ pub(super) enum Known {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
         Self::Namespace,
+        Self::Node,
+        Self::AddressPool,
     ];
 
     /// Groups (`v1` is that of no name) that have or had one of these kinds, or that it is easily
     /// taken for. In any other group a kind of the same name is another thing.
-    const GROUPS: [&'static str; 5] =
-        ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io"];
+    const GROUPS: [&'static str; 6] =
+        ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io", "tidegate.io"];
 
     pub(super) fn find(api_version: &str, kind: &str) -> Known {
         let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
             return Known::Other;
         };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        if found.api_version() == api_version {
+        if found.api_versions().contains(&api_version) {
             Known::Read(found)
         } else if Self::GROUPS.contains(&group) {
             Known::WrongVersion(found)
@@ -104,19 +115,31 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::AddressPool => "AddressPool",
         }
     }
 
-    pub(super) fn api_version(self) -> &'static str {
+    /// The apiVersions that are read, the usual one first.
+    fn api_versions(self) -> &'static [&'static str] {
         match self {
-            Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::Service | Self::Secret | Self::Namespace => "v1",
+            Self::Ingress | Self::IngressClass => &["networking.k8s.io/v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::Service | Self::Secret | Self::Namespace | Self::Node => &["v1"],
+            Self::AddressPool => &["tidegate.io/v1alpha1"],
         }
+    }
+
+    /// The apiVersion to write.
+    pub(super) fn api_version(self) -> &'static str {
+        self.api_versions().first().copied().unwrap_or_default()
     }
 
     pub(super) fn is_namespaced(self) -> bool {
-        !matches!(self, Self::IngressClass | Self::Namespace)
+        match self {
+            Self::Ingress | Self::Service | Self::EndpointSlice | Self::Secret => true,
+            Self::IngressClass | Self::Namespace | Self::Node | Self::AddressPool => false,
+        }
     }
 
     /// Reads an object of this kind, whose name is known already.
@@ -136,6 +159,8 @@ impl Kind {
             })
             .map_err(without_secrets),
             Self::Namespace => read(node, reference, Object::Namespace),
+            Self::Node => read(node, reference, Object::Node),
+            Self::AddressPool => read(node, reference, Object::AddressPool),
         }
     }
 }
