@@ -33,6 +33,9 @@ pub type AlbPorts = BTreeMap<AlbKind, Vec<u16>>;
 /// The seed of all hashes in the kernel: the same everywhere, so that every edge chooses alike.
 pub const SEED: u32 = 0x7469_6465;
 
+/// Up to how many slots a port's chain is there before it is needed.
+const USUAL_SLOTS: usize = 16;
+
 /// The table that does what the plan says.
 pub fn table(plan: &L4Plan, settings: &L4Settings, alb_ports: &AlbPorts) -> Table {
     let mut table = rules::fixed(settings.node_ports);
@@ -187,9 +190,15 @@ impl Builder {
                 format!("jhash {} saddr . th sport mod {count} seed {SEED:#x}", rules::ip(v6)),
             ),
         };
-        self.chains
-            .entry(name.clone())
-            .or_insert_with(|| rules::chain([rules::translate(port.protocol, v6, &draw)]));
+        let shared = name.starts_with("random");
+        if self
+            .chains
+            .insert(name.clone(), rules::chain([rules::translate(port.protocol, v6, &draw)]))
+            .is_none()
+            && shared
+        {
+            self.usual(port.protocol, v6);
+        }
         let name = match service.affinity {
             None => name,
             Some(seconds) => {
@@ -215,6 +224,18 @@ impl Builder {
         }
         let map = ("slots", Some(v6), Some(port.protocol));
         self.put(map, Key::Id(number), Value::Slots(slots.into()));
+    }
+
+    /// Chains for all usual counts of slots, once one is needed: a new rule takes nft longer than
+    /// all elements of a change.
+    fn usual(&mut self, protocol: Protocol, v6: bool) {
+        for count in 1..=USUAL_SLOTS {
+            let name = format!("random{}_{}_{count}", rules::digit(v6), protocol.lower());
+            let draw = format!("numgen random mod {count}");
+            self.chains
+                .entry(name)
+                .or_insert_with(|| rules::chain([rules::translate(protocol, v6, &draw)]));
+        }
     }
 
     /// The chain that first looks where the client went before.
