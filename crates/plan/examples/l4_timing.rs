@@ -1,118 +1,96 @@
-//! How long the L4 plane's table takes with many Services: making it, its text, a change.
-//!
-//! `cargo run --release -p tidegate-plan --example l4_timing -- [SERVICES] [ENDPOINTS] [kernel]`;
-//! with `kernel`, nft loads it and a change too: run that in a network namespace of its own.
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
+//! How long planning the L4 plane takes: `cargo run --profile bench -p tidegate-plan --example
+//! l4_timing`. Prints figures, judges nothing.
+#![allow(clippy::print_stdout)]
 
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use model::ObjectKey;
-use model::net::{PortRange, Protocol, Visibility};
-use model::settings::{FailSafe, L4Settings};
-use model::snapshot::{Algorithm, Announce, Endpoint};
-use plan::l4::{AlbPorts, Frontend, L4Plan, Path, PortPlan, ServicePlan, Vip, table};
+use model::settings::FailSafe;
+use model::snapshot::{AddressPool, AddressRange, Endpoint, Exposure, Service, ServicePort};
+use model::{L4Settings, ObjectKey, PortRange, Protocol, Settings, Snapshot};
+use plan::l4::{self, Allocations};
+
+const ENDPOINTS: u8 = 10;
+const RUNS: usize = 20;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number =
-        |at: usize, default| arguments.get(at).map_or(default, |text| text.parse().unwrap());
-    let (services, endpoints) = (number(0, 10_000_u32), number(1, 10_u32));
-    let kernel = arguments.get(2).is_some_and(|word| word == "kernel");
-    let settings = L4Settings {
-        node_name: "edge".to_owned(),
-        public: Vec::new(),
-        private: Vec::new(),
-        node_ports: PortRange { first: 30_000, last: 32_767 },
-        snat: false,
-        load_balancer_class: String::new(),
-        default_class: true,
-        fail_safe: FailSafe::default(),
-    };
-    let plan = plan_of(services, endpoints);
-    let mut changed = plan.clone();
-    let port = &mut changed.services[services as usize / 2].ports[0];
-    port.endpoints = port.endpoints.iter().skip(1).cloned().collect();
-    let ports = AlbPorts::new();
-
-    let (old, made) = timed(|| table(&plan, &settings, &ports));
-    let (text, written) = timed(|| old.load());
-    println!("table {made:.1} ms, text {written:.1} ms, {} bytes", text.len());
-    let (new, made) = timed(|| table(&changed, &settings, &ports));
-    let (change, compared) = timed(|| new.change_from(&old).unwrap());
-    println!("one endpoint less: table {made:.1} ms, comparison {compared:.1} ms\n{change}");
-    if kernel {
-        for _ in 0..3 {
-            println!("nft load {:.1} ms", timed(|| nft(&text)).1);
-        }
-        println!("nft change {:.1} ms", timed(|| nft(&change)).1);
-        let back = old.change_from(&new).unwrap();
-        for _ in 0..5 {
-            println!("nft back {:.1} ms", timed(|| nft(&back)).1);
-            println!("nft change {:.1} ms", timed(|| nft(&change)).1);
-        }
+    for services in [10, 1_000, 10_000] {
+        let snapshot = snapshot(services);
+        let settings = Settings { albs: Vec::new(), l4: Some(settings()) };
+        let start = Instant::now();
+        let (plan, diagnostics) = l4::plan(&snapshot, &settings, &[], &Allocations::default());
+        let first = start.elapsed();
+        assert!(diagnostics.is_empty() && plan.vips.len() == services);
+        let mut again: Vec<_> = (0..RUNS)
+            .map(|_| {
+                let start = Instant::now();
+                black_box(l4::plan(black_box(&snapshot), &settings, &[], &plan.allocations));
+                start.elapsed()
+            })
+            .collect();
+        again.sort();
+        let [best, .., worst] = again.as_slice() else { return };
+        println!(
+            "{services:>6} Services x {ENDPOINTS} endpoints: first {first:.1?}, again {best:.1?} \
+             to {worst:.1?}"
+        );
     }
 }
 
-fn timed<T>(action: impl FnOnce() -> T) -> (T, f64) {
-    let start = Instant::now();
-    let result = action();
-    (result, start.elapsed().as_secs_f64() * 1000.0)
+fn settings() -> L4Settings {
+    L4Settings {
+        node_name: "edge".into(),
+        public: vec!["eth0".into()],
+        private: Vec::new(),
+        node_ports: PortRange { first: 30000, last: 32767 },
+        snat: false,
+        load_balancer_class: "tidegate.io/vip".into(),
+        default_class: true,
+        fail_safe: FailSafe::default(),
+    }
 }
 
-fn nft(text: &str) {
-    let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
-}
-
-fn plan_of(services: u32, endpoints: u32) -> L4Plan {
-    let vip = |n: u32| std::net::Ipv4Addr::from_bits(0xcb00_0000 + n).into();
-    let services: Vec<ServicePlan> = (0..services)
-        .map(|n| {
-            let endpoint = |e: u32| Endpoint {
-                address: SocketAddr::new(
-                    std::net::Ipv4Addr::from_bits(0x0a00_0000 + n * endpoints + e).into(),
-                    8080,
-                ),
+fn snapshot(services: usize) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let pool = AddressPool {
+        visibility: Default::default(),
+        ranges: vec![AddressRange {
+            first: IpAddr::V4(Ipv4Addr::new(10, 8, 0, 0)),
+            last: IpAddr::V4(Ipv4Addr::new(10, 8, 255, 255)),
+            index: 0,
+        }],
+        reserved: Vec::new(),
+        alb: Vec::new(),
+        auto_assign: true,
+        announce: Default::default(),
+        service_selector: Default::default(),
+        namespace_selector: Default::default(),
+        created: None,
+        location: None,
+    };
+    snapshot.pools.insert("public".into(), pool);
+    for n in 0..services {
+        let [.., high, low] = n.to_be_bytes();
+        let endpoints = (0..ENDPOINTS)
+            .map(|last| Endpoint {
+                address: ([10, high, low, last], 8080).into(),
                 weight: 1,
                 terminating: false,
                 local: true,
-            };
-            let mut frontends = vec![Frontend::Vip(SocketAddr::new(vip(n), 80))];
-            // There are no more of them.
-            frontends.extend((n < 2768).then(|| Frontend::NodePort(30_000 + n as u16)));
-            ServicePlan {
-                service: ObjectKey::new("default", format!("service-{n}")),
-                load_balancer: true,
-                addresses: vec![vip(n)],
-                pending: None,
-                ports: vec![PortPlan {
-                    name: String::new(),
-                    protocol: Protocol::Tcp,
-                    number: 80,
-                    frontends,
-                    endpoints: (0..endpoints).map(endpoint).collect(),
-                    only_remote: false,
-                    algorithm: Algorithm::Random,
-                    path: Path::Kernel,
-                }],
-                source_ranges: Vec::new(),
-                affinity: None,
-                snat: false,
-                local_only: false,
-                health_check_node_port: None,
-                local_endpoints: 0,
-            }
-        })
-        .collect();
-    let vips = services.iter().map(|service| Vip {
-        address: service.addresses[0],
-        pool: "pool".to_owned(),
-        visibility: Visibility::Public,
-        announce: Announce::L2,
-    });
-    L4Plan { vips: vips.collect(), services, ..L4Plan::default() }
+            })
+            .collect();
+        let port = ServicePort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            number: 80,
+            node_port: None,
+            endpoints,
+        };
+        let exposure = Exposure { load_balancer: true, ..Exposure::default() };
+        let exposure = Some(Box::new(exposure));
+        let service = Service { ports: vec![port], exposure, ..Service::default() };
+        snapshot.services.insert(ObjectKey::new("shop", format!("web-{n}")), service);
+    }
+    snapshot
 }

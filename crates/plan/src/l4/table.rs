@@ -33,6 +33,9 @@ pub type AlbPorts = BTreeMap<AlbKind, Vec<u16>>;
 /// The seed of all hashes in the kernel: the same everywhere, so that every edge chooses alike.
 pub const SEED: u32 = 0x7469_6465;
 
+/// Up to how many slots a port's chain is there before it is needed.
+const USUAL_SLOTS: usize = 16;
+
 /// The table that does what the plan says.
 pub fn table(plan: &L4Plan, settings: &L4Settings, alb_ports: &AlbPorts) -> Table {
     let mut table = rules::fixed(settings.node_ports);
@@ -77,21 +80,33 @@ pub fn numbered(plan: &L4Plan) -> impl Iterator<Item = (&ServicePlan, &PortPlan,
     })
 }
 
+/// A set's name: the word, the family and the protocol. As text it would be made for each element.
+type SetName = (&'static str, Option<bool>, Option<Protocol>);
+
+fn text_of((word, v6, protocol): SetName) -> String {
+    let mut name = word.to_owned();
+    name.extend(v6.map(rules::digit));
+    if let Some(protocol) = protocol {
+        name = format!("{name}_{}", protocol.lower());
+    }
+    name
+}
+
 /// The table's sets and chains while they are collected.
 #[derive(Default)]
 struct Builder {
-    sets: BTreeMap<String, FlatBuilder>,
+    sets: BTreeMap<SetName, FlatBuilder>,
     chains: BTreeMap<String, Chain>,
     verdicts: BTreeMap<String, Arc<str>>,
 }
 
 impl Builder {
     /// Adds to the set of the address's family.
-    fn add(&mut self, set: &str, family: IpAddr, key: Key, value: Value) {
-        self.put(format!("{set}{}", rules::digit(family.is_ipv6())), key, value);
+    fn add(&mut self, set: &'static str, family: IpAddr, key: Key, value: Value) {
+        self.put((set, Some(family.is_ipv6()), None), key, value);
     }
 
-    fn put(&mut self, set: String, key: Key, value: Value) {
+    fn put(&mut self, set: SetName, key: Key, value: Value) {
         self.sets.entry(set).or_default().add(key, value);
     }
 
@@ -120,13 +135,13 @@ impl Builder {
                 }
                 Frontend::NodePort(at) if families.contains(&true) => {
                     let key = Key::Port(port.protocol, *at);
-                    self.put("node_ports".into(), key.clone(), Value::Id(number));
-                    self.put("traffic_ports".into(), key.clone(), Value::None);
+                    self.put(("node_ports", None, None), key.clone(), Value::Id(number));
+                    self.put(("traffic_ports", None, None), key.clone(), Value::None);
                     if service.affinity.is_some() {
-                        self.put("sticky_ports".into(), key.clone(), Value::Id(number));
+                        self.put(("sticky_ports", None, None), key.clone(), Value::Id(number));
                     }
                     if service.snat {
-                        self.put("snat_ports".into(), key, Value::None);
+                        self.put(("snat_ports", None, None), key, Value::None);
                     }
                 }
                 Frontend::NodePort(_) => {}
@@ -175,9 +190,15 @@ impl Builder {
                 format!("jhash {} saddr . th sport mod {count} seed {SEED:#x}", rules::ip(v6)),
             ),
         };
-        self.chains
-            .entry(name.clone())
-            .or_insert_with(|| rules::chain([rules::translate(port.protocol, v6, &draw)]));
+        let shared = name.starts_with("random");
+        if self
+            .chains
+            .insert(name.clone(), rules::chain([rules::translate(port.protocol, v6, &draw)]))
+            .is_none()
+            && shared
+        {
+            self.usual(port.protocol, v6);
+        }
         let name = match service.affinity {
             None => name,
             Some(seconds) => {
@@ -186,19 +207,35 @@ impl Builder {
                 let endpoints: BTreeSet<&SocketAddr> = slots.iter().collect();
                 for endpoint in endpoints {
                     let key = Key::Id(endpoint_id(number, *endpoint));
-                    let map = format!("endpoints{digit}_{protocol}");
+                    let map = ("endpoints", Some(v6), Some(port.protocol));
                     self.put(map, key, Value::Endpoint(*endpoint));
                 }
                 name
             }
         };
         let verdict = self.verdict(format!("goto {name}"));
-        self.put(format!("services{digit}"), Key::Id(number), verdict);
-        for slot in &slots {
-            let network = Key::Address(pod_network(slot.ip()));
-            self.add("endpoint_nets", slot.ip(), network, Value::None);
+        self.put(("services", Some(v6), None), Key::Id(number), verdict);
+        let mut last = None;
+        for network in slots.iter().map(|slot| pod_network(slot.ip())) {
+            // Neighbours are next to each other.
+            if last.replace(network) != Some(network) {
+                self.add("endpoint_nets", network, Key::Address(network), Value::None);
+            }
         }
-        self.put(format!("slots{digit}_{protocol}"), Key::Id(number), Value::Slots(slots.into()));
+        let map = ("slots", Some(v6), Some(port.protocol));
+        self.put(map, Key::Id(number), Value::Slots(slots.into()));
+    }
+
+    /// Chains for all usual counts of slots, once one is needed: a new rule takes nft longer than
+    /// all elements of a change.
+    fn usual(&mut self, protocol: Protocol, v6: bool) {
+        for count in 1..=USUAL_SLOTS {
+            let name = format!("random{}_{}_{count}", rules::digit(v6), protocol.lower());
+            let draw = format!("numgen random mod {count}");
+            self.chains
+                .entry(name)
+                .or_insert_with(|| rules::chain([rules::translate(protocol, v6, &draw)]));
+        }
     }
 
     /// The chain that first looks where the client went before.
@@ -212,7 +249,7 @@ impl Builder {
     fn remember(&mut self, number: u32, v6: bool, seconds: u32) {
         let name = format!("remember{}_{seconds}", rules::digit(v6));
         let verdict = self.verdict(format!("jump {name}"));
-        self.put(format!("remember{}", rules::digit(v6)), Key::Id(number), verdict);
+        self.put(("remember", Some(v6), None), Key::Id(number), verdict);
         self.chains.entry(name).or_insert_with(|| rules::remember(v6, seconds));
     }
 
@@ -279,20 +316,21 @@ impl Builder {
                     self.add("refused", at.ip(), key, verdict);
                 }
                 Frontend::NodePort(port) => {
-                    self.put("refused_ports".into(), Key::Port(protocol, port), verdict);
+                    self.put(("refused_ports", None, None), Key::Port(protocol, port), verdict);
                 }
             }
         }
     }
 
-    fn finish(mut self, table: &mut Table) {
+    fn finish(self, table: &mut Table) {
+        let mut sets: BTreeMap<String, FlatBuilder> =
+            self.sets.into_iter().map(|(name, builder)| (text_of(name), builder)).collect();
         for (name, head) in rules::heads() {
-            let builder = self.sets.remove(&name).unwrap_or_default();
-            let is_map = head.is_map;
-            table.flat.insert(name, builder.build(is_map, head.text));
+            let builder = sets.remove(&name).unwrap_or_default();
+            table.flat.insert(name, builder.build(head.is_map, head.text));
         }
         // Those that only chains refer to that are there when elements are.
-        for (name, builder) in self.sets {
+        for (name, builder) in sets {
             let head = rules::head_of_endpoints(&name);
             table.flat.insert(name, builder.build(true, head));
         }
