@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -96,7 +97,9 @@ fn address(port: u16) -> SocketAddr {
 
 /// A port below the ephemeral ones, for addresses that other processes may have too.
 fn own_port() -> u16 {
-    20_000 + (std::process::id() % 10_000) as u16
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 8 + NEXT.fetch_add(1, Ordering::Relaxed);
+    20_000 + (number % 10_000) as u16
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {

@@ -138,6 +138,9 @@ impl Listeners {
         let vips: Arc<HashSet<IpAddr>> =
             Arc::new(plan.vips.iter().map(|vip| vip.address.to_canonical()).collect());
         state.close_all_but(&wanted);
+        // Where a socket of our own has the port, on whichever address, nobody can be told apart.
+        let mut own = state.ports();
+        own.extend(self.fixed.iter().map(|fixed| (Protocol::Tcp, fixed.port())));
         let mut failed = false;
         for (key, usage) in wanted {
             let routes = |wanted: &Wanted| {
@@ -157,13 +160,10 @@ impl Listeners {
                 }
             };
             state.await_closed(key);
-            let exclusive = !state.has_port(key)
-                && !self
-                    .fixed
-                    .iter()
-                    .any(|fixed| key.0 == Protocol::Tcp && fixed.port() == key.1.port());
-            match self.open(key, what, exclusive) {
+            let port = (key.0, key.1.port());
+            match self.open(key, what, !own.contains(&port)) {
                 Ok(open) => {
+                    own.insert(port);
                     tracing::info!(protocol = %key.0, address = %key.1, "listening");
                     state.open.insert(key, open);
                 }
@@ -364,12 +364,11 @@ impl State {
         }
     }
 
-    /// Whether a socket of our own has the port already, on whichever address.
-    fn has_port(&self, (protocol, address): (Protocol, SocketAddr)) -> bool {
-        let open = self.open.keys().copied();
+    /// The ports of all sockets that are open.
+    fn ports(&self) -> BTreeSet<(Protocol, u16)> {
+        let open = self.open.keys();
         let closing = self.closing.iter().filter(|(_, alive)| alive.strong_count() > 0);
-        open.chain(closing.map(|(key, _)| *key))
-            .any(|key| key.0 == protocol && key.1.port() == address.port())
+        open.chain(closing.map(|(key, _)| key)).map(|key| (key.0, key.1.port())).collect()
     }
 }
 
