@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use model::snapshot::{IngressTarget, Service, Snapshot};
-use model::{AlbSettings, Diagnostic, L4Settings, ObjectKey, ObjectRef, Settings};
+use model::{AlbSettings, Diagnostic, L4Settings, Location, ObjectKey, ObjectRef, Settings};
 
 use crate::report::{Report, shown};
 use crate::secrets::Certificates;
@@ -29,8 +29,13 @@ pub(crate) fn services(
     let l4 = settings.l4.as_ref();
     let slices = Slices::new(objects, l4, report);
     let mut services = BTreeMap::new();
+    // Origins are in the order of the Services, so that none has to be searched for.
+    let mut origins = origins(objects).peekable();
     for (place, (key, object)) in objects.services.iter().enumerate() {
-        let reader = Reader { key, objects, l4, slices: slices.of(place), report };
+        let sought = (Some(key.namespace.as_str()), key.name.as_str());
+        while origins.next_if(|(name, _)| *name < sought).is_some() {}
+        let location = origins.next_if(|(name, _)| *name == sought).map(|(_, location)| location);
+        let reader = Reader { key, location, objects, l4, slices: slices.of(place), report };
         let service = reader.service(object, slices.on_a_node, certificates);
         services.insert(key.clone(), service);
     }
@@ -38,6 +43,16 @@ pub(crate) fn services(
         node_ports::settle(&mut services, report);
     }
     services
+}
+
+/// Where each Service was read, by namespace and name, in their order.
+fn origins(objects: &ObjectSet) -> impl Iterator<Item = ((Option<&str>, &str), &Location)> {
+    let first = ObjectRef { kind: "Service".to_owned(), namespace: None, name: String::new() };
+    objects
+        .origins
+        .range(first..)
+        .take_while(|(object, _)| object.kind == "Service")
+        .map(|(object, location)| ((object.namespace.as_deref(), object.name.as_str()), location))
 }
 
 /// Warns of Services that something leads to and that no EndpointSlice belongs to, not even an
@@ -94,6 +109,8 @@ pub(crate) fn without_slices(
 /// Reads one Service.
 struct Reader<'a, 'b, 'c> {
     key: &'a ObjectKey,
+    /// Where it was read, if it was in a manifest.
+    location: Option<&'a Location>,
     objects: &'a ObjectSet,
     /// None: only what ALBs need is read.
     l4: Option<&'a L4Settings>,

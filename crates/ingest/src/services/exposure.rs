@@ -55,7 +55,7 @@ impl Reader<'_, '_, '_> {
         let mut exposure = Exposure {
             load_balancer,
             created: metadata.creation_timestamp.as_ref().map(|time| time.0.as_second()),
-            location: self.report.location(&self.reference()),
+            location: self.location.cloned(),
             labels: metadata.labels.clone().unwrap_or_default(),
             namespace_labels: namespace_labels.unwrap_or_default(),
             families: self.families(spec),

@@ -105,7 +105,7 @@ impl Reader<'_, '_, '_> {
         // 0 is how older clients write none.
         let written = port.node_port.filter(|written| *written != 0);
         let Some(written) = written else {
-            if kind == "NodePort" && self.report.location(&self.reference()).is_some() {
+            if kind == "NodePort" && self.location.is_some() {
                 let range = l4.node_ports;
                 self.report.push(
                     Diagnostic::warning(

@@ -51,12 +51,21 @@ impl<'a> Slices<'a> {
             objects.services.keys().map(|key| (&*key.namespace, &*key.name)).collect();
         let mut by_service: Vec<_> =
             std::iter::repeat_with(Vec::new).take(services.len()).collect();
+        let mut place = 0;
         for (key, object) in &objects.endpoint_slices {
             on_a_node |= here.is_some() && object.endpoints.iter().any(|one| is_here(one, here));
             let labels = object.metadata.labels.as_ref();
             let Some(name) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else { continue };
-            let place = services.binary_search(&(&*key.namespace, &**name));
-            if let Some(of) = place.ok().and_then(|place| by_service.get_mut(place)) {
+            let sought = (&*key.namespace, &**name);
+            // Slices are named after their Services, and so mostly in their order.
+            if services.get(place) != Some(&sought) {
+                place += 1;
+            }
+            if services.get(place) != Some(&sought) {
+                let Ok(found) = services.binary_search(&sought) else { continue };
+                place = found;
+            }
+            if let Some(of) = by_service.get_mut(place) {
                 of.extend(slice(key, object, here, report));
             }
         }
