@@ -124,7 +124,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     stop.cancel();
     tasks.close();
     tasks.wait().await;
-    drop(log);
+    // What is left that may still log: the listeners, for whoever asks what they hold.
+    drop((log, state));
     if let Some(writer) = log_writer {
         tokio::task::spawn_blocking(move || writer.join(LOG_END)).await?;
     }

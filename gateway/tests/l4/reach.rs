@@ -7,7 +7,7 @@ use testkit::lab::SctpListener;
 use testkit::manifest::{Exposed, Slice};
 use testkit::{Lab, eventually};
 
-use crate::{Edge, edge_at, vip, vip_v6, web, web_on, web_slice};
+use crate::{Edge, builder, edge_at, vip, vip_v6, web, web_on, web_slice};
 
 #[test]
 fn vip_leads_to_every_endpoint_and_keeps_the_clients_address() {
@@ -134,6 +134,37 @@ fn services_share_a_vip_by_their_key() {
     let edge = Edge::start(&[web.yaml(), web_on(&[1]).yaml(), mail.yaml(), slice.yaml()]);
     assert_eq!(edge.client().answer(vip(20, 80)).server, "one");
     assert_eq!(edge.client().answer(vip(20, 25)).server, "two");
+}
+
+#[test]
+fn maglev_chooses_alike_on_every_edge() {
+    let lab = Lab::with_edges(2);
+    let _servers = lab.serve(8080);
+    let service = Exposed::new("dns", "ClusterIP")
+        .port("UDP", 53, None)
+        .spec("externalIPs: [192.0.2.7]")
+        .tidegate("algorithm", "maglev")
+        .tidegate("snat", "true");
+    let slice = Slice::of("dns").port("UDP", 53, 8080);
+    let slice = [1, 2, 3].iter().fold(slice, |it, n| it.ready(Lab::backend_address(*n)));
+    let gateways = [1, 2].map(|number| {
+        let manifests = service.yaml() + &slice.yaml();
+        builder().manifest("all.yaml", manifests).within(lab.edge_number(number)).start()
+    });
+    for backend in [1, 2, 3] {
+        lab.backend(backend).ip("route add 10.0.0.2 dev p0\n");
+    }
+    let to: SocketAddr = "192.0.2.7:53".parse().unwrap();
+    let answers = |edge: u8| -> Vec<String> {
+        lab.client().ip(&format!("route replace 192.0.2.7 via 203.0.113.{edge}\n"));
+        let from = |port| SocketAddr::new(Lab::client_address(0), port);
+        let ask = |port| lab.client().datagrams_from(from(port), to).unwrap().answer("x").server;
+        (40_000..40_024).map(ask).collect()
+    };
+    let (first, second) = (answers(1), answers(2));
+    assert_eq!(first, second);
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3, "{first:?}");
+    drop(gateways);
 }
 
 #[test]

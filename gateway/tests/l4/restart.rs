@@ -89,6 +89,8 @@ fn clean_stop_leaves_rules_and_addresses_unless_configured() {
     edge.client().answer(vip(20, 80));
     edge.gateway.terminate();
     assert!(edge.gateway.wait().success());
+    let log = edge.gateway.stderr();
+    assert!(!log.contains("ERROR"), "an ordinary stop: {log}");
     assert_eq!(edge.client().ask(vip(20, 80)).unwrap().server, "one");
 }
 

@@ -72,7 +72,7 @@ impl Station {
             format!(
                 "global
     nbthread 1
-    maxconn 20000
+    maxconn 4000
     log stdout format raw local0 info
 
 defaults

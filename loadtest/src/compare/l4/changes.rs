@@ -26,7 +26,7 @@ const ATTEMPT: Duration = Duration::from_millis(200);
 /// Where nobody is, and the edge has no route to.
 const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 /// The gateway's figure: how long its last change of the kernel's rules took, in seconds.
-const APPLY: &str = "tidegate_l4_apply_seconds";
+const APPLY: &str = "tidegate_l4_apply_duration_seconds";
 
 /// A figure of each pass, as a scenario of its own.
 struct Figure {
