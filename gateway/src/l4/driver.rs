@@ -184,7 +184,6 @@ impl<K: Kernel> Driver<K> {
 
     /// One way through everything, in order.
     fn pass(&mut self, now: Instant, desired: &Desired) {
-        let started = Instant::now();
         self.vips.want(&desired.plan.vips, &self.settings);
         self.remember(now, desired);
         let saved = self.state.saved();
@@ -206,7 +205,9 @@ impl<K: Kernel> Driver<K> {
         let metrics = Arc::clone(&self.metrics);
         let metrics = &metrics.l4;
         let failures = || metrics.apply_failures.increment();
+        let started = Instant::now();
         let applied = self.rules.apply(now, &plan, &table, &mut self.kernel, failures);
+        let took = started.elapsed();
         if matches!(applied, Applied::Changed | Applied::Unchanged) {
             if applied == Applied::Changed && mending && !self.rules.is_foreign() {
                 metrics.drift_repairs.increment();
@@ -220,7 +221,7 @@ impl<K: Kernel> Driver<K> {
         }
         self.vips.announce(now, &mut self.kernel);
         if applied == Applied::Changed {
-            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             metrics.apply_us.set(took);
             tracing::debug!(generation = desired.generation, us = took, "rules in force");
         }
