@@ -1,7 +1,8 @@
 //! What stands on an edge of a [`Network`]: nothing, the gateway's L4 plane, or HAProxy in TCP mode.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::network::{Edge, Network};
-use super::{START, answers, find_program, get, text, write};
+use super::{START, answers, find_program, text, write};
 use crate::system::child::{Program, Supervised};
 
 /// Where the backend listens, on all its addresses.
@@ -232,7 +233,7 @@ backend backend
     /// A sum of the gateway's metric, over all series whose labels contain this.
     pub(crate) fn metric(&self, name: &str, label: &str) -> anyhow::Result<f64> {
         let _inside = self.edge.namespace.enter()?;
-        let page = get(SocketAddr::from(ADMIN), "admin", "/metrics")?;
+        let page = metrics()?;
         let mut values = page.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                 && line.contains(label)
@@ -246,13 +247,10 @@ backend backend
         Ok(sum)
     }
 
-    /// Ends the program and removes what it wrote.
+    /// Ends the program.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         if let Some(process) = &mut self.process {
             process.stop()?;
-        }
-        if !self.folder.as_os_str().is_empty() {
-            fs::remove_dir_all(&self.folder).context("the station's folder")?;
         }
         Ok(())
     }
@@ -321,6 +319,16 @@ fn slice(number: u16, addresses: &[IpAddr]) -> Value {
 fn endpoint_address(service: u16, endpoint: u8) -> IpAddr {
     let [high, low] = service.to_be_bytes();
     IpAddr::from([172, 16 + (endpoint & 0x0f), high, low])
+}
+
+/// The page of the gateway's metrics, of its namespace. It is long with many Services.
+fn metrics() -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(SocketAddr::from(ADMIN)).context("/metrics")?;
+    stream.set_read_timeout(Some(START)).context("/metrics")?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).context("/metrics")?;
+    Ok(page)
 }
 
 /// How long something takes to come about.
