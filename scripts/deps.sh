@@ -9,7 +9,9 @@ needed=(
     make:make
     python3:python3   # scripts/*.py, 3.11 or later
     ip:iproute2       # network namespaces of whole-binary tests
-    nft:nftables      # partitions in loadtest's faults
+    nft:nftables      # the L4 plane, partitions in loadtest's faults
+    tcpdump:tcpdump   # what tests see on the wire
+    conntrack:conntrack # connections that the kernel tracks, in tests
     promtool:prometheus # checks /metrics
     nginx:nginx-light # peer of the benchmarks, HTTP/2 server of the generator's tests
     haproxy:haproxy   # peer of the benchmarks

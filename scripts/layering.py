@@ -48,6 +48,7 @@ PURE = {
         "regex",
         "rustls",  # only to check that a certificate and a key belong together
         "rustls-pki-types",
+        "schemars",
         "serde",
         "serde-saphyr",
         "serde_ignored",

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
 
 if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool &&
-    command -v nft && command -v nginx && command -v haproxy; } >/dev/null; then
+    command -v nft && command -v tcpdump && command -v conntrack && command -v nginx && command -v haproxy; } >/dev/null; then
     step "tools"
     bash scripts/deps.sh
 fi
@@ -43,6 +43,13 @@ gateway() { cargo run --quiet --locked --package gateway -- "$@"; }
 if ! gateway schema | diff configs/schema.json -; then
     echo "configs/schema.json has drifted; write it anew:" >&2
     echo "  cargo run -p gateway -- schema > configs/schema.json" >&2
+    exit 1
+fi
+
+step "custom resource definitions"
+if ! gateway crds | diff helm/tidegate/crds/addresspools.yaml -; then
+    echo "helm/tidegate/crds/addresspools.yaml has drifted; write it anew:" >&2
+    echo "  cargo run -p gateway -- crds > helm/tidegate/crds/addresspools.yaml" >&2
     exit 1
 fi
 

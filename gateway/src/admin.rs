@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,14 +15,22 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Diagnostic;
+use plan::l4::L4Plan;
+use plan::policy::Compiled;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::l4::Plane;
+use crate::l4::traffic::Traffic;
+use crate::l4::view::{Report, View};
+use crate::l7::Listeners;
 use crate::l7::table::Shared;
 use crate::metrics::render;
+
+mod services;
 
 /// Connections at once: this side is for a scraper and a few people.
 const CONNECTIONS: usize = 64;
@@ -40,6 +48,73 @@ pub struct State {
     pub diagnostics: ArcSwap<Vec<Diagnostic>>,
     /// The first objects are in force, and the gateway isn't going down.
     pub ready: AtomicBool,
+    /// The L4 plane; none where there is none.
+    l4: Option<L4>,
+    streams: OnceLock<Arc<Listeners>>,
+}
+
+/// What is known of the L4 plane.
+#[derive(Debug)]
+struct L4 {
+    view: watch::Receiver<Arc<View>>,
+    traffic: Arc<Traffic>,
+    planned: ArcSwap<Planned>,
+}
+
+/// What the L4 plane is to do.
+#[derive(Debug, Default)]
+struct Planned {
+    plan: Arc<L4Plan>,
+    policy: Arc<Compiled>,
+}
+
+impl State {
+    /// Before the first objects.
+    pub fn new(shared: Arc<Shared>, plane: Option<&Plane>) -> Self {
+        let l4 = plane.map(|plane| L4 {
+            view: plane.view(),
+            traffic: plane.traffic(),
+            planned: ArcSwap::default(),
+        });
+        Self {
+            shared,
+            diagnostics: ArcSwap::default(),
+            ready: AtomicBool::new(false),
+            l4,
+            streams: OnceLock::new(),
+        }
+    }
+
+    /// What the L4 plane is to do from now on.
+    pub fn l4_planned(&self, plan: Arc<L4Plan>, policy: Arc<Compiled>) {
+        if let Some(l4) = &self.l4 {
+            l4.planned.store(Arc::new(Planned { plan, policy }));
+        }
+    }
+
+    /// Where connections that go through user space are counted.
+    pub fn streams(&self, listeners: &Arc<Listeners>) {
+        let _ = self.streams.set(Arc::clone(listeners));
+    }
+
+    /// The L4 plane as it is now; none where there is none. Asks the kernel, away from the event
+    /// loop.
+    async fn l4_report(self: &Arc<Self>) -> Option<Report> {
+        let l4 = self.l4.as_ref()?;
+        let planned = l4.planned.load_full();
+        let view = Arc::clone(&l4.view.borrow());
+        let (traffic, of) = (Arc::clone(&l4.traffic), Arc::clone(&planned));
+        let sums = tokio::task::spawn_blocking(move || traffic.sums(&of.plan, &of.policy));
+        let mut sums = sums.await.unwrap_or_default();
+        let streams = self.streams.get().map(|listeners| listeners.counters());
+        for (key, counters) in streams.unwrap_or_default() {
+            let totals = counters.totals();
+            let Some(sum) = sums.ports.get_mut(&key) else { continue };
+            sum.connections += totals.accepted;
+            sum.bytes += totals.received + totals.sent;
+        }
+        Some(Report { plan: Arc::clone(&planned.plan), view, sums })
+    }
 }
 
 /// Opens the listener.
@@ -68,9 +143,9 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let _place = place;
-            let answer = service_fn(|request| {
-                let response = respond(&request, &state);
-                async move { Ok::<_, Infallible>(response) }
+            let answer = service_fn(|request: Request<Incoming>| {
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(respond(&request, &state).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -85,7 +160,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
     }
 }
 
-fn respond(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, state: &Arc<State>) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n");
@@ -99,17 +174,21 @@ fn respond(request: &Request<Incoming>, state: &State) -> Response<Full<Bytes>> 
         "/metrics" => reply(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            render(&state.shared.metrics),
+            render(&state.shared.metrics, state.l4_report().await.as_ref()),
         ),
         "/api/v1/routes" => {
             let table = state.shared.table.load();
             json(&Routes { generation: table.generation, plan: &table.plan })
         }
+        "/api/v1/services" => match state.l4_report().await {
+            Some(report) => json(&services::of(&report)),
+            None => reply(StatusCode::NOT_FOUND, TEXT, "l4 is not enabled, or could not start\n"),
+        },
         "/api/v1/diagnostics" => json(&**state.diagnostics.load()),
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
     }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ::plan::l4::L4Plan;
 use ::plan::l7::L7Plan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -16,7 +17,9 @@ use crate::config::{self, Config};
 use crate::source::{Delivery, directory};
 
 pub mod check;
+pub mod crds;
 pub mod explain;
+mod machine;
 pub mod plan;
 pub mod schema;
 mod table;
@@ -49,6 +52,8 @@ struct Loaded {
     settings: Settings,
     delivery: Delivery,
     plan: L7Plan,
+    /// Of the L4 plane, if it is enabled.
+    l4: Option<L4Plan>,
     /// Of every step.
     diagnostics: Vec<Diagnostic>,
 }
@@ -65,13 +70,21 @@ impl Loaded {
         let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
         let (plan, more) = ::plan::l7::plan(&snapshot, &settings.albs);
         let mut diagnostics = Vec::new();
+        let l4 = settings.l4.is_some().then(|| {
+            let state = config.as_ref().map(|config| config.state.as_path());
+            let (previous, unreadable) = machine::remembered(state);
+            let host = machine::host_addresses();
+            let (plan, found) = ::plan::l4::plan(&snapshot, &settings, &host, &previous);
+            diagnostics.extend(unreadable.into_iter().chain(found));
+            plan
+        });
         if let (Some(config), Some(path)) = (&config, &input.config) {
             diagnostics.extend(Self::missing_on_disk(config, path));
         }
         diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
-        Ok(Self { settings, delivery, plan, diagnostics })
+        Ok(Self { settings, delivery, plan, l4, diagnostics })
     }
 
     /// What the configuration names and this machine hasn't.

@@ -28,7 +28,7 @@ pub use values::{Period, ServicePort, Workers};
 pub struct Config {
     /// Where objects come from.
     pub source: Source,
-    /// The two ALBs, at least one of them enabled.
+    /// The two ALBs; at least one of them is enabled unless the L4 plane is.
     pub alb: Albs,
     /// The L4 plane, if it is enabled.
     pub l4: Option<L4>,
@@ -87,7 +87,8 @@ pub struct Alb {
     pub enabled: bool,
     /// The IngressClass whose objects it serves.
     pub ingress_class: String,
-    /// Where it listens: if enabled, on at least one address and port.
+    /// Where it listens: if enabled, on at least one address and port; with the L4 plane enabled
+    /// there may be no address, and only those out of pools count.
     pub listen: Listen,
     /// Whether hosts with TLS have their HTTP requests redirected.
     pub ssl_redirect: bool,
@@ -116,6 +117,10 @@ pub struct Listen {
     pub https: Option<u16>,
     /// Clients reach HTTPS at this port, where it isn't the one that is listened on.
     pub public_https: Option<u16>,
+    /// On addresses out of pools, for HTTP on this port,
+    pub pool_http: Option<u16>,
+    /// and for HTTPS on this port.
+    pub pool_https: Option<u16>,
 }
 
 /// The admin side.

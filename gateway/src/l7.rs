@@ -4,8 +4,8 @@
 //! timers, idle upstream connections and counters. What workers share is one table, swapped as a
 //! whole ([`table::Shared`]).
 
-mod balance;
-mod buffer;
+pub(crate) mod balance;
+pub(crate) mod buffer;
 mod connection;
 mod context;
 pub(crate) mod date;
@@ -13,14 +13,16 @@ mod gate;
 mod names;
 mod pump;
 mod recycled;
+pub(crate) mod relay;
 mod request;
 mod response;
 mod settings;
 pub mod table;
-mod timer;
+pub(crate) mod timer;
 pub mod tls;
-mod transport;
-mod upstream;
+pub(crate) mod transport;
+pub(crate) mod upstream;
 pub mod worker;
 
+pub use worker::listeners::Listeners;
 pub use worker::{AlbListeners, Engine};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use gateway::commands::{self, check, explain, plan, schema};
+use gateway::commands::{self, check, crds, explain, plan, schema};
 use gateway::config::Config;
 use gateway::{app, demo};
 use tracing_subscriber::EnvFilter;
@@ -50,6 +50,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Print the configuration's JSON schema
     Schema,
+    /// Print the CustomResourceDefinitions of Tidegate's own kinds
+    Crds,
     /// Serve the quickstart with two backends of its own, on loopback
     Demo {
         /// The quickstart's configuration
@@ -79,6 +81,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan(args) => return plan::run(&args, &mut out),
         Command::Explain(args) => return explain::run(&args, &mut out),
         Command::Schema => return schema::run(&mut out),
+        Command::Crds => return crds::run(&mut out),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -307,6 +307,23 @@ pub struct Metrics {
     routes: Mutex<Routes>,
     /// What the control side counts.
     pub control: Control,
+    /// What the L4 thread counts.
+    pub l4: L4,
+}
+
+/// What the L4 thread counts.
+#[derive(Debug, Default)]
+pub struct L4 {
+    /// Generation that is to be in force.
+    pub desired: Gauge,
+    /// Generation that is in force as a whole.
+    pub applied: Gauge,
+    /// Duration of the last change of rules, in microseconds.
+    pub apply_us: Gauge,
+    /// Transactions that were refused.
+    pub apply_failures: Counter,
+    /// Changes by others that were undone.
+    pub drift_repairs: Counter,
 }
 
 /// What the control side counts.
@@ -341,6 +358,7 @@ impl Metrics {
             workers: (0..workers).map(|_| WorkerShard::default()).collect(),
             routes: Mutex::default(),
             control: Control::default(),
+            l4: L4::default(),
         }
     }
 

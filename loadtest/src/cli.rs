@@ -44,7 +44,7 @@ pub(crate) enum Suite {
     Tls,
     /// Scale of objects, and time for a change to take effect; only if named
     Control,
-    /// Connections through VIPs, in network namespaces: takes root; only if named
+    /// TCP services through VIPs, in network namespaces: takes root; only if named
     L4,
     /// IPsec and WireGuard tunnels: comes with the gateway's VPN part
     Vpn,

@@ -6,7 +6,7 @@
 
 mod choice;
 pub(crate) mod control;
-pub(crate) mod l4;
+mod l4;
 mod latency;
 mod passes;
 pub(crate) mod report;
@@ -180,9 +180,8 @@ fn measure(
         let measured = control::measure(lab, scenario, apps, products, settings, passes)?;
         return Ok(measured.unwrap_or_default());
     }
-    if let Measure::L4(kind) = scenario.measure {
-        let measured = l4::measure(lab.folder(), scenario, kind, products, settings, passes)?;
-        return Ok(measured.unwrap_or_default());
+    if let Measure::L4(what) = scenario.measure {
+        return l4::measure(lab, scenario, what, products, settings, passes);
     }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {

@@ -5,11 +5,12 @@
 
 mod caddy;
 mod certificate;
-pub(crate) mod edges;
 mod envoy;
 pub(crate) mod estate;
 mod gateway;
 mod haproxy;
+pub(crate) mod l4;
+pub(crate) mod network;
 mod nginx;
 pub(crate) mod peers;
 pub(crate) mod site;
@@ -195,7 +196,7 @@ impl Lab {
         start_backend(&self.folder, name, self.cores.backend)
     }
 
-    /// Where its files are.
+    /// The folder of the run.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }

@@ -89,21 +89,6 @@ fn ended_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// The kernel's threads for packets that came in while nobody ran whom they could be charged to.
-pub(crate) fn softirq_threads() -> anyhow::Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("/proc")? {
-        let name = entry.context("/proc")?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process may have ended since.
-        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if comm.starts_with("ksoftirqd/") {
-            found.push(Pid::from_raw(pid));
-        }
-    }
-    Ok(found)
-}
-
 /// CPU time of this process.
 pub(crate) fn own_cpu_time() -> anyhow::Result<Duration> {
     let time = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).context("own CPU time")?;

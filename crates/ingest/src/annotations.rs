@@ -16,7 +16,7 @@ use model::{Diagnostic, ObjectRef};
 use crate::report::{Report, shown};
 
 mod table;
-mod values;
+pub(crate) mod values;
 
 use table::{Action, Otherwise};
 

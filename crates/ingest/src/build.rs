@@ -4,13 +4,14 @@ use model::snapshot::Snapshot;
 use model::{Diagnostic, ObjectRef, Settings};
 
 use crate::ObjectSet;
+use crate::calico;
 use crate::classes::Classes;
-use crate::ingresses;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services;
+use crate::{ingresses, pools};
 
-/// Parses all objects that the ALBs need. Pure: the same objects and settings always give the
+/// Parses all objects that the ALBs and the L4 plane need. Pure: the same objects and settings always give the
 /// same snapshot and diagnostics.
 ///
 /// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in
@@ -31,8 +32,11 @@ pub fn ingest_with(
     let mut report = Report::new(&objects.origins);
     let classes = Classes::new(objects, albs, &mut report);
     let mut certificates = Certificates::new(objects, memo);
-    let mut snapshot =
-        Snapshot { services: services::services(objects, &mut report), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        services: services::services(objects, settings, &mut certificates, &mut report),
+        pools: pools::pools(objects, settings, &mut report),
+        ..Snapshot::default()
+    };
     for (key, object) in &objects.ingresses {
         let Some(alb) = classes.alb_of(key, object, &mut report) else { continue };
         let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
@@ -57,6 +61,7 @@ pub fn ingest_with(
             );
         }
     }
+    snapshot.policies = calico::policies(objects, settings, &mut report);
     snapshot.certificates = certificates.finish();
     (snapshot, report.finish())
 }

@@ -8,11 +8,16 @@
 
 pub mod annotations;
 mod build;
+pub mod calico;
 pub mod classes;
+pub mod crds;
+#[cfg(test)]
+mod fixture;
 mod ingresses;
 pub mod manifest;
 mod names;
 pub mod objects;
+mod pools;
 mod report;
 mod secrets;
 mod services;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use model::{Location, ObjectKey, ObjectRef};
+
+use crate::crds::AddressPool;
 
 /// All objects of all kinds that Tidegate reads, as a source last saw them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,6 +24,12 @@ pub struct ObjectSet {
     pub secrets: BTreeMap<ObjectKey, Secret>,
     /// v1 Namespace, by name
     pub namespaces: BTreeMap<String, Namespace>,
+    /// v1 Node, by name
+    pub nodes: BTreeMap<String, Node>,
+    /// tidegate.io/v1alpha1 AddressPool, by name
+    pub pools: BTreeMap<String, AddressPool>,
+    /// Calico's objects
+    pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.
     pub origins: BTreeMap<ObjectRef, Location>,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::names::ObjectKey;
 
 pub mod ingress;
+pub mod policy;
 pub mod pool;
 pub mod service;
 pub mod tls;
@@ -16,6 +17,7 @@ pub use ingress::{
     BackendRef, Balance, HostMatch, Ingress, IngressPolicy, IngressTarget, PathMatch, PathRule,
     PortRef, Redirect, Rule, SslRedirect, Timeouts, TlsBlock,
 };
+pub use policy::Policies;
 pub use pool::{AddressPool, AddressRange, Announce, LabelSelector, Operator, Requirement};
 pub use service::{
     Algorithm, Dual, Endpoint, Endpoints, Exposure, Families, ProxyVersion, Requested, Service,
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub services: BTreeMap<ObjectKey, Service>,
     /// The AddressPools, by name. Empty where L4 is not enabled.
     pub pools: BTreeMap<String, AddressPool>,
+    /// Calico's host policies. Empty where L4 is not enabled.
+    pub policies: Policies,
     /// The `kubernetes.io/tls` Secrets that an Ingress, an ALB or a Service refers to, without the broken
     /// ones.
     pub certificates: BTreeMap<ObjectKey, TlsPair>,

@@ -15,6 +15,17 @@ use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
 use model::{AlbKind, ObjectKey};
 use serde::{Deserialize, Serialize, Serializer};
 
+pub mod affinity;
+pub mod explain;
+pub mod hash;
+mod planner;
+pub mod slots;
+pub mod table;
+pub mod traffic;
+
+pub use planner::plan;
+pub use table::{AlbPorts, table};
+
 /// What the L4 plane is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct L4Plan {
@@ -31,11 +42,12 @@ pub struct L4Plan {
 }
 
 /// An address out of a pool that something uses.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Vip {
     /// The address.
     pub address: IpAddr,
-    /// Its pool.
+    /// Its pool; empty for one that a Service still holds after its pool has gone, if it isn't known.
     pub pool: String,
     /// Which side it faces, and so which interfaces may hold it.
     pub visibility: Visibility,
@@ -58,6 +70,28 @@ pub struct PoolUse {
 pub struct Allocations {
     /// By Service, displayed as `namespace/name`, in the order of its families.
     pub services: BTreeMap<String, Vec<IpAddr>>,
+    /// The addresses as they were last planned: for one whose pool vanishes while it is held.
+    #[serde(default)]
+    pub vips: Vec<Vip>,
+    /// What Services asked for when they were last planned, if not for any public address of their
+    /// own: one that asks for something else now moves. By Service.
+    #[serde(default)]
+    pub asked: BTreeMap<String, Asked>,
+}
+
+/// What kind of address a Service asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The pool that it names.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Which side its address is to face, if it names none.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// With whom it shares.
+    #[serde(default)]
+    pub sharing_key: Option<String>,
 }
 
 /// One Service that is reached from outside.

@@ -306,6 +306,18 @@ impl Client {
         self.buf.drain(..len).collect()
     }
 
+    /// Reads a line of text; its end is left out.
+    #[track_caller]
+    pub fn text_line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.buf.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buf.drain(..=end).collect();
+                return String::from_utf8_lossy(&line).trim_end().to_owned();
+            }
+            self.fill().unwrap_or_else(|end| panic!("{end:?} within a line: {:?}", self.buf));
+        }
+    }
+
     /// Reads exactly this many bytes and drops them.
     #[track_caller]
     pub fn skip(&mut self, len: u64) {

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::client::{Client, get};
+use crate::lab::Namespace;
 use crate::message::Response;
 use crate::net::{eventually, unique_address};
 
@@ -37,13 +38,61 @@ pub enum FifoReader {
 /// until something is added.
 #[derive(Debug)]
 pub struct GatewayBuilder {
-    exe: PathBuf,
     alb: String,
     config: String,
     workers: String,
     private: bool,
     fifo_log: Option<FifoReader>,
     manifests: Vec<(String, String)>,
+    place: Place,
+}
+
+/// Where and how the process runs.
+#[derive(Clone, Debug)]
+struct Place {
+    exe: PathBuf,
+    /// Words of a command that runs the one after it.
+    wrapper: Vec<String>,
+    namespace: Option<Namespace>,
+}
+
+impl Place {
+    /// A command of the binary.
+    fn command(&self) -> Command {
+        match self.wrapper.split_first() {
+            None => Command::new(&self.exe),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.exe);
+                command
+            }
+        }
+    }
+
+    /// Calls a function where the process is.
+    #[track_caller]
+    fn run<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        match &self.namespace {
+            Some(namespace) => namespace.run(function),
+            None => function(),
+        }
+    }
+
+    /// Starts the gateway with the configuration in a folder.
+    #[track_caller]
+    fn spawn(&self, folder: &Path) -> Child {
+        let errors = folder.join("stderr");
+        let stderr = fs::OpenOptions::new().append(true).create(true).open(errors).unwrap();
+        let mut command = self.command();
+        command
+            .args(["run", "--config"])
+            .arg(folder.join("gateway.yaml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        self.run(|| command.spawn())
+            .unwrap_or_else(|e| panic!("starting {}: {e}", self.exe.display()))
+    }
 }
 
 impl GatewayBuilder {
@@ -85,6 +134,20 @@ impl GatewayBuilder {
         self
     }
 
+    /// Runs it in a namespace. All its own listeners are on loopback there.
+    #[must_use]
+    pub fn within(mut self, namespace: &Namespace) -> Self {
+        self.place.namespace = Some(namespace.clone());
+        self
+    }
+
+    /// Has it run by another command, as in `setpriv … gateway`.
+    #[must_use]
+    pub fn run_by(mut self, command: &[&str]) -> Self {
+        self.place.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// A file in the manifests folder.
     #[must_use]
     pub fn manifest(mut self, file: &str, yaml: impl Into<String>) -> Self {
@@ -118,16 +181,9 @@ impl GatewayBuilder {
         });
         let config = folder.path().join("gateway.yaml");
         fs::write(&config, self.yaml(address)).unwrap();
-        let stderr = fs::File::create(folder.path().join("stderr")).unwrap();
-        let child = Command::new(&self.exe)
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap_or_else(|e| panic!("starting {}: {e}", self.exe.display()));
-        Gateway { child, folder, address, exe: self.exe, exited: None, _log_reader: log_reader }
+        let child = self.place.spawn(folder.path());
+        let place = self.place;
+        Gateway { child, folder, address, place, exited: None, _log_reader: log_reader }
     }
 
     fn yaml(&self, address: IpAddr) -> String {
@@ -161,7 +217,7 @@ pub struct Gateway {
     child: Child,
     folder: TempDir,
     address: IpAddr,
-    exe: PathBuf,
+    place: Place,
     exited: Option<ExitStatus>,
     /// The FIFO stays open on this side for as long as the gateway may write to it.
     _log_reader: Option<fs::File>,
@@ -171,13 +227,13 @@ impl Gateway {
     /// Starts to put one together. `exe` is `env!("CARGO_BIN_EXE_gateway")`.
     pub fn builder(exe: impl Into<PathBuf>) -> GatewayBuilder {
         GatewayBuilder {
-            exe: exe.into(),
             alb: String::new(),
             config: String::new(),
             workers: "2".to_owned(),
             private: false,
             fifo_log: None,
             manifests: Vec::new(),
+            place: Place { exe: exe.into(), wrapper: Vec::new(), namespace: None },
         }
     }
 
@@ -194,9 +250,11 @@ impl Gateway {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("gateway ended with {status}: {}", self.stderr());
             }
-            // Connecting can fail, so no `get` here.
-            std::net::TcpStream::connect(admin).ok()?;
-            (get(admin, "admin", "/readyz").status == 200).then_some(())
+            self.place.run(|| {
+                // Connecting can fail, so no `get` here.
+                std::net::TcpStream::connect(admin).ok()?;
+                (get(admin, "admin", "/readyz").status == 200).then_some(())
+            })
         });
     }
 
@@ -223,19 +281,19 @@ impl Gateway {
     /// A connection to the HTTP listener.
     #[track_caller]
     pub fn client(&self) -> Client {
-        Client::connect(self.http())
+        self.place.run(|| Client::connect(self.http()))
     }
 
     /// One GET to the HTTP listener on a connection of its own.
     #[track_caller]
     pub fn get(&self, host: &str, path: &str) -> Response {
-        get(self.http(), host, path)
+        self.place.run(|| get(self.http(), host, path))
     }
 
     /// One GET to the admin API.
     #[track_caller]
     pub fn admin_get(&self, path: &str) -> Response {
-        get(self.admin(), &self.admin().to_string(), path)
+        self.place.run(|| get(self.admin(), &self.admin().to_string(), path))
     }
 
     /// The sum over all series of a metric whose labels contain each of these pairs; 0 for none.
@@ -334,16 +392,30 @@ impl Gateway {
         eventually("gateway ends", || self.exit_status())
     }
 
+    /// Kills it at once (SIGKILL) and waits until it has ended.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.wait();
+    }
+
+    /// Starts it again, once it has ended, with everything as it was left, and waits until it is
+    /// ready.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.exit_status().is_some(), "the gateway still runs");
+        self.child = self.place.spawn(self.folder.path());
+        self.exited = None;
+        self.wait_ready();
+    }
+
     /// Runs another subcommand of the same binary on the same configuration: exit code, stdout,
     /// stderr.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(&self.exe)
-            .args(arguments)
-            .arg("--config")
-            .arg(self.folder.path().join("gateway.yaml"))
-            .output()
-            .unwrap();
+        let mut command = self.place.command();
+        command.args(arguments).arg("--config").arg(self.folder.path().join("gateway.yaml"));
+        let output = self.place.run(|| command.output()).unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }

@@ -3,7 +3,8 @@
 //! **What it is:** everything around the gateway in a test: a [`Gateway`] process with its
 //! configuration and manifests in a folder of its own, [`Backend`]s that record each byte and
 //! answer by script, a [`Client`] that sends exactly the bytes it is told to (over TCP or TLS), a
-//! [`Authority`] that issues certificates, and [`manifest`] builders.
+//! [`Authority`] that issues certificates, [`manifest`] builders, and a [`Lab`] of network namespaces
+//! for what needs a network of its own.
 //!
 //! **What it is not:** a second HTTP implementation to build upon. Its parsing is naive on
 //! purpose, and shares no code with what it tests. It panics where something is not as the test
@@ -18,6 +19,7 @@
 mod backend;
 mod client;
 mod gateway;
+pub mod lab;
 pub mod manifest;
 mod message;
 mod net;
@@ -27,6 +29,7 @@ mod tls;
 pub use backend::{Backend, Connection, Request};
 pub use client::{Client, End, get};
 pub use gateway::{FifoReader, Gateway, GatewayBuilder};
+pub use lab::{Lab, Namespace};
 pub use message::{Head, Incomplete, Response};
 pub use net::{DEADLINE, Socket, eventually, sockets, unique_address};
 pub use tls::{Authority, Pair, TlsSettings};

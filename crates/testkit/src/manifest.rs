@@ -2,6 +2,8 @@
 //!
 //! All objects stand in the namespace `shop` and belong to the class `tidegate-public`.
 
+mod exposed;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
@@ -10,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::backend::Backend;
 use crate::tls::Pair;
+pub use exposed::{Exposed, Slice, pool};
 
 /// A Service with port 80 (named `http`) and its EndpointSlice with these backends, which must
 /// share their port, as pods do.

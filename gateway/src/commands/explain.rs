@@ -1,4 +1,4 @@
-//! `gateway explain`: which rule takes a request, and why.
+//! `gateway explain`: which rule takes a request or a connection, and why.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -12,10 +12,14 @@ use model::{AlbKind, Diagnostic, ObjectKey, ObjectRef};
 
 use super::{Input, Loaded, Output, write_json};
 
+mod flow;
+
 /// The arguments of `gateway explain`.
 #[derive(Args, Clone, Debug)]
 pub struct ExplainArgs {
-    /// What a client asks for, such as `https://shop.example.com/cart`
+    /// What a client asks for, such as `https://shop.example.com/cart`, or the connection that it
+    /// makes, such as `tcp 198.51.100.7:40000 -> 203.0.113.10:443`
+    #[arg(value_name = "URL|FLOW")]
     url: String,
     #[command(flatten)]
     input: Input,
@@ -37,14 +41,17 @@ enum AlbName {
     Private,
 }
 
-/// Writes what happens to a request at each ALB, and on standard error what is wrong with the
+/// Writes what happens to a request at each ALB, or to a connection, and on standard error what is wrong with the
 /// objects that it meets. A request that nothing takes is no failure: it is answered with 404.
 ///
 /// # Errors
-/// If the URL is none, the ALB isn't enabled, or the configuration or the manifests' directory
-/// can't be read.
+/// If the URL or flow is none, the ALB or the L4 plane isn't enabled, or the configuration or the
+/// manifests' directory can't be read.
 pub fn run(args: &ExplainArgs, out: &mut impl Write) -> Result<ExitCode> {
     let loaded = Loaded::from(&args.input)?;
+    if args.url.contains("->") {
+        return flow::run(&loaded, args, out);
+    }
     let wanted = args.alb.map(|alb| match alb {
         AlbName::Public => AlbKind::Public,
         AlbName::Private => AlbKind::Private,

@@ -3,11 +3,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use ::plan::l4::L4Plan;
 use ::plan::l7::{AlbPlan, Backend, Certificates, Endpoints, L7Plan, Route, RoutePolicy, Target};
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 
 use super::{Input, Loaded, Output, table, write_json};
+
+mod l4;
 
 /// The arguments of `gateway plan`.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +21,18 @@ pub struct PlanArgs {
     /// How the plan is written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+}
+
+/// The plan as JSON: the ALBs' part as it is, and the L4 plane's beside it.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    l7: &'a L7Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l4: Option<&'a L4Plan>,
+    /// The text that brings the kernel's table up whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nftables: Option<String>,
 }
 
 /// Writes the plan, and on standard error how much is wrong with the objects. Objects that are
@@ -29,9 +45,21 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
     if let Some(hint) = loaded.hint() {
         writeln!(io::stderr(), "{hint}")?;
     }
+    let nftables = l4::nftables(&loaded);
     match args.output {
-        Output::Json => write_json(out, &loaded.plan)?,
-        Output::Table => write_tables(&loaded.plan, out)?,
+        Output::Json => {
+            let document = Document { l7: &loaded.plan, l4: loaded.l4.as_ref(), nftables };
+            write_json(out, &document)?;
+        }
+        Output::Table => {
+            write_tables(&loaded.plan, out)?;
+            if let Some(plan) = &loaded.l4 {
+                l4::write_tables(plan, out)?;
+            }
+            if let Some(text) = nftables {
+                writeln!(out, "\nNFTABLES\n{}", text.trim_end())?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -174,6 +174,88 @@ alb: {public: {ingressClass: other, listen: {addresses: [127.0.0.1], http: 0}}}
     assert_eq!(plan["albs"]["public"]["routes"].as_array().unwrap().len(), 0);
 }
 
+const VIPS: &str = "\
+apiVersion: tidegate.io/v1alpha1
+kind: AddressPool
+metadata: {name: portable}
+spec:
+  addresses: [198.51.100.16/29]
+  reserved: [198.51.100.16, 198.51.100.17, 198.51.100.23]
+  alb: 198.51.100.18
+---
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {type: LoadBalancer, ports: [{port: 5432, nodePort: 30432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mail, namespace: shop}
+spec: {type: LoadBalancer, loadBalancerIP: 203.0.113.1, ports: [{port: 25}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, namespace: shop, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.9], conditions: {ready: true}}]
+ports: [{port: 5432}]
+";
+
+#[test]
+fn plan_and_check_have_the_l4_plane_where_it_is_enabled() {
+    let config = "\
+apiVersion: tidegate.io/v1alpha1
+kind: GatewayConfig
+source: {manifests: m}
+state: state
+alb: {public: {listen: {addresses: [127.0.0.1], http: 0}}}
+l4: {enabled: true, interfaces: {public: [eth0]}}
+";
+    let world = World::new(&[("gateway.yaml", config)]);
+    for folder in ["m", "state"] {
+        fs::create_dir(world.0.path().join(folder)).unwrap();
+    }
+    fs::write(world.0.path().join("m/vips.yaml"), VIPS).unwrap();
+    let path = world.0.path().join("gateway.yaml");
+    let run = |arguments: &[&str]| {
+        let config = ["--config", path.to_str().unwrap()];
+        let line = ["gateway"].iter().chain(arguments).chain(&config);
+        let mut out = Vec::new();
+        match Cli::try_parse_from(line).unwrap() {
+            Cli::Check(args) => check::run(&args, &mut out).unwrap(),
+            Cli::Plan(args) => plan::run(&args, &mut out).unwrap(),
+            Cli::Explain(_) => panic!("nothing is explained here"),
+        };
+        String::from_utf8(out).unwrap()
+    };
+    let row = |text: &str, begins: &str| {
+        let line = text.lines().find(|line| line.starts_with(begins)).expect("a row").to_owned();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = run(&["plan"]);
+    assert_eq!(row(&text, "portable"), "portable 1 4");
+    assert_eq!(row(&text, "198.51.100.18"), "198.51.100.18 portable public l2 the public ALB");
+    assert_eq!(row(&text, "198.51.100.19"), "198.51.100.19 portable public l2 shop/db");
+    assert_eq!(
+        row(&text, "shop/db"),
+        "shop/db TCP 5432 198.51.100.19:5432 *:30432 kernel, random 192.0.2.9:5432 -"
+    );
+    assert!(row(&text, "shop/mail").contains("203.0.113.1 is in no AddressPool"), "{text}");
+    let checked = run(&["check"]);
+    assert!(
+        checked.contains("error: Service shop/mail: spec.loadBalancerIP \"203.0.113.1\""),
+        "{checked}"
+    );
+    // What the gateway remembers is part of the plan.
+    let remembered =
+        r#"{"version": 1, "allocations": {"services": {"shop/db": ["198.51.100.21"]}}}"#;
+    fs::write(world.0.path().join("state/allocations.json"), remembered).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&["plan", "--output", "json"])).unwrap();
+    assert_eq!(json["l4"]["allocations"]["services"]["shop/db"][0], "198.51.100.21");
+    assert!(json["albs"]["public"]["routes"].is_array());
+}
+
 #[test]
 fn a_reader_that_has_had_enough_is_no_error() {
     let pipe = io::Error::from(io::ErrorKind::BrokenPipe);

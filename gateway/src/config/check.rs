@@ -12,6 +12,8 @@ use super::values::{LogPath, Period};
 use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Listen, Source};
 use crate::access_log::Target;
 
+mod l4;
+
 /// Checks one file.
 pub(super) struct Checker<'a> {
     pub(super) name: &'a str,
@@ -39,8 +41,7 @@ impl Checker<'_> {
                 .error("source.manifests", "is missing")
                 .remedy("write the path of the directory that holds the manifests"));
         };
-        let sections =
-            [("l4", file.l4.enabled), ("vpn", file.vpn.enabled), ("overlay", file.overlay.enabled)];
+        let sections = [("vpn", file.vpn.enabled), ("overlay", file.overlay.enabled)];
         for (section, enabled) in sections {
             if enabled {
                 let key = format!("{section}.enabled");
@@ -48,14 +49,17 @@ impl Checker<'_> {
                 return Err(self.error(&key, reason).remedy("write false, or remove the section"));
             }
         }
+        let pools = file.l4.enabled;
         let alb = Albs {
-            public: self.alb(AlbKind::Public, file.alb.public)?,
-            private: self.alb(AlbKind::Private, file.alb.private)?,
+            public: self.alb(AlbKind::Public, file.alb.public, pools)?,
+            private: self.alb(AlbKind::Private, file.alb.private, pools)?,
         };
-        if !alb.public.enabled && !alb.private.enabled {
+        if !alb.public.enabled && !alb.private.enabled && !file.l4.enabled {
             return Err(self
                 .error("alb", "has no ALB that is enabled, so nothing would be served")
-                .remedy("write alb.public.enabled: true or alb.private.enabled: true"));
+                .remedy(
+                    "write alb.public.enabled: true, alb.private.enabled: true or l4.enabled: true",
+                ));
         }
         if alb.public.enabled
             && alb.private.enabled
@@ -67,6 +71,7 @@ impl Checker<'_> {
                 .remedy("give each ALB an IngressClass of its own"));
         }
         self.listeners(&alb, file.admin.listen)?;
+        let l4 = self.l4(file.l4, file.node_name, file.admin.listen)?;
         let target = match file.access_log.path {
             LogPath::Stdout => Some(Target::Stdout),
             LogPath::Off => None,
@@ -75,7 +80,7 @@ impl Checker<'_> {
         Ok(Config {
             source: Source { manifests: Some(self.path(manifests)) },
             alb,
-            l4: None,
+            l4,
             admin: Admin { listen: file.admin.listen },
             workers: file.workers,
             state: self.path(file.state),
@@ -84,7 +89,8 @@ impl Checker<'_> {
         })
     }
 
-    fn alb(&self, kind: AlbKind, alb: file::Alb) -> Result<Alb, ConfigError> {
+    /// Checks an ALB. With `pools` it may get its addresses from AddressPools.
+    fn alb(&self, kind: AlbKind, alb: file::Alb, pools: bool) -> Result<Alb, ConfigError> {
         let key = |rest: &str| format!("alb.{kind}.{rest}");
         let enabled = alb.enabled.unwrap_or(kind == AlbKind::Public);
         let ingress_class =
@@ -95,15 +101,34 @@ impl Checker<'_> {
                 file::default_class(kind)
             )));
         }
-        if enabled && alb.listen.addresses.is_empty() {
+        let listen = &alb.listen;
+        if enabled && listen.addresses.is_empty() && !pools {
             return Err(self
                 .error(&key("listen.addresses"), "is missing or empty")
                 .remedy("write the addresses to listen on, such as [\"0.0.0.0\", \"::\"]"));
         }
-        if enabled && alb.listen.http.is_none() && alb.listen.https.is_none() {
+        if enabled
+            && !listen.addresses.is_empty()
+            && listen.http.is_none()
+            && listen.https.is_none()
+        {
             return Err(self
                 .error(&key("listen"), "has no port")
                 .remedy("write http: 80, https: 443 or both"));
+        }
+        if enabled
+            && listen.addresses.is_empty()
+            && listen.pool_http.is_none()
+            && listen.pool_https.is_none()
+        {
+            return Err(self
+                .error(&key("listen"), "has neither an address nor a port for pools' addresses")
+                .remedy("write poolHttp: 80, poolHttps: 443 or both"));
+        }
+        if listen.pool_http.is_some() && listen.pool_http == listen.pool_https {
+            return Err(self
+                .error(&key("listen.poolHttps"), "is the same port as poolHttp")
+                .remedy("give each a port of its own"));
         }
         let (t, ejection) = (&alb.timeouts, &alb.upstream.ejection);
         let periods = [
@@ -133,6 +158,8 @@ impl Checker<'_> {
                 http: alb.listen.http,
                 https: alb.listen.https,
                 public_https: alb.listen.public_https,
+                pool_http: alb.listen.pool_http,
+                pool_https: alb.listen.pool_https,
             },
             ssl_redirect: alb.ssl_redirect,
             default_certificate: alb.default_certificate.map(|name| name.0),

@@ -8,10 +8,13 @@ use model::AlbKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::l4::{FailSafe, Interfaces, L4};
 use super::error::ConfigError;
 use super::values::{
     LogPath, Name, Network, Period, ServicePort, Workers, addresses, socket, within, within_if_any,
 };
+
+mod l4;
 
 /// The apiVersion that the file must have.
 pub const API_VERSION: &str = "tidegate.io/v1alpha1";
@@ -29,12 +32,15 @@ pub struct File {
     /// GatewayConfig
     #[schemars(extend("const" = KIND))]
     pub kind: String,
+    /// The name of this machine as HostEndpoints, Nodes and EndpointSlices have it; none for its
+    /// host name, in lower case.
+    pub node_name: Option<String>,
     /// Where objects come from.
     pub source: Source,
     /// The two ALBs.
     #[serde(default)]
     pub alb: Albs,
-    /// Services of type LoadBalancer and NodePort. Not in this version.
+    /// Services of type LoadBalancer and NodePort, and policies.
     #[serde(default)]
     pub l4: L4,
     /// Site-to-site connections. Not in this version.
@@ -126,10 +132,11 @@ impl Default for Alb {
 }
 
 /// Where an ALB listens.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Listen {
-    /// Addresses: 0.0.0.0 for all of IPv4, "::" for all of IPv6.
+    /// Addresses: 0.0.0.0 for all of IPv4, "::" for all of IPv6. With L4 enabled there may be
+    /// none: the ALB has those that AddressPools give it.
     #[serde(deserialize_with = "addresses")]
     pub addresses: Vec<IpAddr>,
     /// The port for HTTP, none for no HTTP, 0 for any that is free.
@@ -141,6 +148,27 @@ pub struct Listen {
     #[serde(deserialize_with = "within_if_any::<_, _, 1, 65535>")]
     #[schemars(range(min = 1, max = 65535))]
     pub public_https: Option<u16>,
+    /// The port for HTTP on addresses that AddressPools give it; null for no HTTP there.
+    #[serde(deserialize_with = "within_if_any::<_, _, 1, 65535>")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub pool_http: Option<u16>,
+    /// The port for HTTPS on addresses that AddressPools give it; null for no HTTPS there.
+    #[serde(deserialize_with = "within_if_any::<_, _, 1, 65535>")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub pool_https: Option<u16>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            addresses: Vec::new(),
+            http: None,
+            https: None,
+            public_https: None,
+            pool_http: Some(80),
+            pool_https: Some(443),
+        }
+    }
 }
 
 /// Time-outs towards clients and endpoints.
@@ -258,28 +286,6 @@ impl Default for Ejection {
     fn default() -> Self {
         Self { failures: 5, time: Period::from_secs(10), max_time: Period::from_secs(300) }
     }
-}
-
-/// Services of type LoadBalancer and NodePort. Not in this version.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct L4 {
-    /// Must be false.
-    pub enabled: bool,
-    /// Which interfaces face which network.
-    pub interfaces: Interfaces,
-    /// The ports of NodePort Services.
-    pub node_port_range: Option<String>,
-}
-
-/// Which interfaces face which network.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Interfaces {
-    /// The internet.
-    pub public: Vec<String>,
-    /// The private network.
-    pub private: Vec<String>,
 }
 
 /// Site-to-site connections. Not in this version.

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod l4;
+
 const HEAD: &str = "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\n";
 const SOURCE: &str = "source: {manifests: m}\n";
 const LISTEN: &str = "listen: {addresses: [\"127.0.0.1\"], http: 8080}";
@@ -194,7 +196,7 @@ fn an_unknown_key_is_refused_with_those_there_are() {
 
 #[test]
 fn sections_of_later_versions_are_refused_once_enabled() {
-    for section in ["l4", "vpn", "overlay"] {
+    for section in ["vpn", "overlay"] {
         let key = format!("{section}.enabled");
         refused(
             with(&format!("{section}: {{enabled: true}}\n")),

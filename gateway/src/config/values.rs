@@ -13,6 +13,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+mod ports;
+
+pub use ports::{OwnPort, Ports};
+
 /// A length of time, written as `500ms`, `30s`, `5m`, `1h` or `1m30s`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(Duration);

@@ -128,7 +128,7 @@ impl Backend {
 
 /// Smooth weighted round robin, written out for one whole cycle: at each step everybody gains its
 /// weight, and whoever has most takes the turn and pays the sum.
-fn schedule(weights: &[u16]) -> Vec<u32> {
+pub(crate) fn schedule(weights: &[u16]) -> Vec<u32> {
     let divisor = weights.iter().fold(0, |a, b| gcd(a, *b)).max(1);
     let sum: u32 = weights.iter().map(|w| u32::from((*w / divisor).max(1))).sum();
     let scale = sum.div_ceil(SCHEDULE).max(1);

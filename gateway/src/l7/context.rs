@@ -13,7 +13,7 @@ use crate::access_log::AccessLog;
 use crate::metrics::{WorkerShard, listener_index};
 
 /// What the connections of one listener on one worker have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ListenerContext {
     pub(crate) kind: AlbKind,
     pub(crate) tls: Option<Arc<ServerConfig>>,

@@ -127,6 +127,12 @@ impl Pump {
             || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
     }
 
+    /// Gives back what is only worth holding while much flows.
+    pub(crate) fn rest(&mut self) {
+        self.pipe.take_if(|pipe| pipe.is_empty());
+        self.bulk = false;
+    }
+
     /// Moves what stands in `source_buf` into `out` as far as it is small, without any I/O.
     pub(crate) fn prefill(
         &mut self,

@@ -93,13 +93,23 @@ impl CertCache {
         {
             return Ok(Arc::clone(key));
         }
-        let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-        let key = PrivateKeyDer::try_from(pair.key.clone())
-            .map_err(|reason| rustls::Error::General(reason.to_owned()))?;
-        let key = Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?);
+        let key = certified(pair)?;
         self.0.insert(secret.clone(), (pair.clone(), Arc::clone(&key)));
         Ok(key)
     }
+}
+
+/// A pair, ready to sign.
+///
+/// # Errors
+/// Where rustls can't use it.
+pub(crate) fn certified(
+    pair: &model::snapshot::TlsPair,
+) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let key = PrivateKeyDer::try_from(pair.key.clone())
+        .map_err(|reason| rustls::Error::General(reason.to_owned()))?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?))
 }
 
 /// Finds a handshake's certificate in the table in force.
@@ -123,11 +133,20 @@ impl ResolvesServerCert for Resolver {
 
 /// The configuration of an ALB's TLS listeners; shared by all workers, tickets included.
 ///
-/// TLS 1.2 and 1.3, X25519MLKEM768 first; session tickets under keys that rustls rotates.
-///
 /// # Errors
 /// Where rustls or its provider can't do what is asked.
 pub(crate) fn server_config(shared: Arc<Shared>, kind: AlbKind) -> Result<ServerConfig, TlsError> {
+    let mut config = config(Arc::new(Resolver { shared, kind }))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A configuration without ALPN: TLS 1.2 and 1.3, X25519MLKEM768 first; session tickets under keys
+/// that rustls rotates.
+///
+/// # Errors
+/// Where rustls or its provider can't do what is asked.
+pub(crate) fn config(resolver: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, TlsError> {
     const VERSIONS: [&SupportedProtocolVersion; 2] =
         [&rustls::version::TLS13, &rustls::version::TLS12];
     let mut provider = aws_lc_rs::default_provider();
@@ -140,8 +159,7 @@ pub(crate) fn server_config(shared: Arc<Shared>, kind: AlbKind) -> Result<Server
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&VERSIONS)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Resolver { shared, kind }));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        .with_cert_resolver(resolver);
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     // Tickets carry the sessions, for both versions.
     config.session_storage = Arc::new(NoServerSessionStorage {});

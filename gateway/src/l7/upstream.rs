@@ -73,6 +73,14 @@ impl Endpoint {
         InFlight(Arc::clone(self))
     }
 
+    /// Counts one more if there are as many as were `seen`.
+    #[inline]
+    pub(crate) fn enter_if(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
+        let (from, to) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.inflight.compare_exchange(seen, seen + 1, from, to).ok()?;
+        Some(InFlight(Arc::clone(self)))
+    }
+
     /// Whether it is out for now.
     #[inline]
     pub(crate) fn is_ejected(&self, now_ms: u64) -> bool {

@@ -1,5 +1,6 @@
 //! The workers' threads: listeners, accepting, draining.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -8,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use model::AlbKind;
+use model::{AlbKind, Diagnostic};
+use plan::l4::L4Plan;
 use rustls::ServerConfig;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,13 +20,17 @@ use super::connection;
 use super::context::ListenerContext;
 use super::settings::{Settings, Timeouts};
 use super::table::Shared;
-use super::upstream::{Ejection, UNSENT};
+use super::upstream::Ejection;
 use super::{buffer, gate, timer, tls, upstream};
 use crate::access_log::AccessLog;
 use crate::config::Alb;
+use crate::stream::connection::Common;
+use listeners::{Listeners, Worker};
+use socket::{Bind, listen};
 
-/// Connections that may wait to be accepted, per listener.
-const BACKLOG: i32 = 4096;
+pub(crate) mod listeners;
+mod socket;
+
 /// How often idle upstream connections and free buffers are looked through, in ticks.
 const TIDY_TICKS: u32 = 20;
 /// How long requests that are cut may take to be noted.
@@ -34,6 +39,11 @@ const CUT: Duration = Duration::from_millis(500);
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// How often such failures are logged.
 const WARN_EVERY: Duration = Duration::from_secs(5);
+/// The ports of addresses out of pools unless others are given.
+const POOL_PORTS: (Option<u16>, Option<u16>) = (Some(80), Some(443));
+/// What streams may take where there is no ALB to say so.
+const STREAM_HEAD: Duration = Duration::from_secs(10);
+const STREAM_CONNECT: Duration = Duration::from_secs(5);
 
 /// A listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +75,7 @@ pub struct AlbListeners {
     kind: AlbKind,
     settings: Arc<Settings>,
     addresses: Vec<(SocketAddr, bool)>,
+    pool_ports: (Option<u16>, Option<u16>),
 }
 
 impl AlbListeners {
@@ -80,7 +91,27 @@ impl AlbListeners {
                 http.into_iter().chain(https)
             })
             .collect();
-        Self { kind, settings: Arc::new(settings(alb, workers)), addresses }
+        Self { kind, settings: Arc::new(settings(alb, workers)), addresses, pool_ports: POOL_PORTS }
+    }
+
+    /// With these ports for HTTP and HTTPS on addresses out of pools.
+    #[must_use]
+    pub fn with_pool_ports(self, http: Option<u16>, https: Option<u16>) -> Self {
+        Self { pool_ports: (http, https), ..self }
+    }
+
+    /// The ports on addresses out of pools, and whether TLS is spoken there.
+    fn pool_ports(&self) -> impl Iterator<Item = (bool, u16)> {
+        let (http, https) = self.pool_ports;
+        http.map(|port| (false, port)).into_iter().chain(https.map(|port| (true, port)))
+    }
+
+    /// Whether a configured listener takes connections to the address as well.
+    fn covers(&self, address: SocketAddr, tls: bool) -> bool {
+        self.addresses.iter().any(|&(own, own_tls)| {
+            let all = own.ip().is_unspecified() && own.is_ipv4() == address.is_ipv4();
+            own_tls == tls && own.port() == address.port() && (all || own.ip() == address.ip())
+        })
     }
 
     /// Every address, and whether TLS is spoken there.
@@ -128,6 +159,7 @@ fn settings(alb: &Alb, workers: usize) -> Settings {
 #[derive(Debug)]
 pub struct Engine {
     threads: Vec<JoinHandle<()>>,
+    listeners: Arc<Listeners>,
     stop: CancellationToken,
     /// Cut off what is left.
     cut: CancellationToken,
@@ -154,36 +186,62 @@ impl Engine {
         let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
         let epoch = Instant::now();
         let mut bound: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+        let mut later = Vec::new();
+        let mut fixed = BTreeSet::new();
+        let exclusive = Bind::default();
+        let shared_port = Bind { shared_port: true, ..exclusive };
         for alb in albs {
             let tls = Arc::new(tls::server_config(Arc::clone(shared), alb.kind)?);
+            let context = |worker| ListenerContext {
+                kind: alb.kind,
+                tls: None,
+                settings: Arc::clone(&alb.settings),
+                shared: Arc::clone(shared),
+                worker,
+                log: log.clone(),
+                port_text: Vec::new(),
+                draining: Arc::clone(&draining),
+                epoch,
+            };
             for &(address, is_tls) in &alb.addresses {
                 let fail = |error| StartError::Bind { kind: alb.kind, address, error };
                 // Shared ports would also let a second gateway bind unnoticed; an exclusive
                 // socket finds that out first, and which port stands for 0.
-                let address = listen(address, false).and_then(|s| s.local_addr()).map_err(fail)?;
+                let address =
+                    listen(address, exclusive).and_then(|s| s.local_addr()).map_err(fail)?;
+                fixed.insert(address);
                 tracing::info!(alb = %alb.kind, %address, tls = is_tls, "listening");
                 for (worker, list) in bound.iter_mut().enumerate() {
-                    let socket = listen(address, true).map_err(fail)?;
+                    let socket = listen(address, shared_port).map_err(fail)?;
                     list.push(Bound {
                         socket,
                         context: ListenerContext {
-                            kind: alb.kind,
                             tls: is_tls.then(|| Arc::<ServerConfig>::clone(&tls)),
-                            settings: Arc::clone(&alb.settings),
-                            shared: Arc::clone(shared),
-                            worker,
-                            log: log.clone(),
                             port_text: address.port().to_string().into_bytes(),
-                            draining: Arc::clone(&draining),
-                            epoch,
+                            ..context(worker)
                         },
                     });
                 }
             }
+            later.push(listeners::Alb {
+                listeners: alb.clone(),
+                tls,
+                contexts: (0..workers).map(context).collect(),
+            });
         }
+        let timeouts = albs.first().map(|alb| &alb.settings.timeouts);
+        let common = Common {
+            head: timeouts.map_or(STREAM_HEAD, |timeouts| timeouts.head),
+            connect: timeouts.map_or(STREAM_CONNECT, |timeouts| timeouts.connect),
+            epoch,
+        };
         let mut threads = Vec::new();
+        let mut reached = Vec::new();
         for (worker, bound) in bound.into_iter().enumerate() {
+            let (acceptors, connections) = (TaskTracker::new(), TaskTracker::new());
             let work = Work {
+                acceptors: acceptors.clone(),
+                connections: connections.clone(),
                 bound,
                 worker,
                 shared: Arc::clone(shared),
@@ -197,13 +255,25 @@ impl Engine {
                 .enable_time()
                 .build()
                 .map_err(StartError::Thread)?;
+            reached.push(Worker { handle: runtime.handle().clone(), acceptors, connections });
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{worker}"))
                 .spawn(move || runtime.block_on(work.run()))
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
-        Ok(Self { threads, stop, cut })
+        let listeners = Arc::new(Listeners::new(reached, later, fixed, common, stop.clone()));
+        Ok(Self { threads, listeners, stop, cut })
+    }
+
+    /// Listeners that come and go while the engine runs.
+    pub fn listeners(&self) -> &Arc<Listeners> {
+        &self.listeners
+    }
+
+    /// As [`Listeners::listen`].
+    pub fn listen(&self, plan: &Arc<L4Plan>) -> Vec<Diagnostic> {
+        self.listeners.listen(plan)
     }
 
     /// Whether all workers are there. They only end when they are told to, or by a fault.
@@ -228,24 +298,10 @@ impl Engine {
     }
 }
 
-fn listen(address: SocketAddr, shared_port: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared_port)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // Accepted connections inherit both.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(UNSENT)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 /// What one worker's thread does.
 struct Work {
+    acceptors: TaskTracker,
+    connections: TaskTracker,
     bound: Vec<Bound>,
     worker: usize,
     shared: Arc<Shared>,
@@ -257,13 +313,12 @@ struct Work {
 
 impl Work {
     async fn run(self) {
-        let Self { bound, worker, shared, log, draining, stop, cut } = self;
-        let connections = TaskTracker::new();
-        let acceptors = TaskTracker::new();
+        let Self { acceptors, connections, bound, worker, shared, log, draining, stop, cut } = self;
         for Bound { socket, context } in bound {
-            acceptors.spawn(accept(socket, Arc::new(context), connections.clone(), stop.clone()));
+            let (context, connections) = (Arc::new(context), connections.clone());
+            let take = move |stream, peer| take(stream, peer, &context, &connections);
+            acceptors.spawn(accept(socket, stop.clone(), take));
         }
-        acceptors.close();
         tokio::spawn(gate::keep());
         let shard = &shared.metrics.workers[worker];
         let mut ticks = 0u32;
@@ -283,6 +338,7 @@ impl Work {
         let serve = async {
             stop.cancelled().await;
             draining.store(true, Ordering::Relaxed);
+            acceptors.close();
             acceptors.wait().await;
             connections.close();
             timer::wake_all();
@@ -308,11 +364,11 @@ async fn first_of(forever: impl Future<Output = ()>, ends: impl Future<Output = 
     }
 }
 
+/// Accepts connections until `stop`, and those that the kernel has let in by then.
 async fn accept(
     socket: std::net::TcpListener,
-    context: Arc<ListenerContext>,
-    connections: TaskTracker,
     stop: CancellationToken,
+    take: impl Fn(tokio::net::TcpStream, SocketAddr),
 ) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
@@ -328,7 +384,7 @@ async fn accept(
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => take(stream, peer, &context, &connections),
+            Ok((stream, peer)) => take(stream, peer),
             Err(error) => {
                 if warned.is_none_or(|at| at.elapsed() > WARN_EVERY) {
                     warned = Some(Instant::now());
@@ -338,9 +394,15 @@ async fn accept(
             }
         }
     }
-    // Those that the kernel has let in already are still served.
-    while let Some(Ok((stream, peer))) = futures_now(listener.accept()).await {
-        take(stream, peer, &context, &connections);
+    // Those that the kernel has let in already are still served. The socket itself is asked: the
+    // event loop may not know of them yet.
+    let Ok(socket) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        let stream =
+            stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            take(stream, peer);
+        }
     }
 }
 
@@ -356,16 +418,4 @@ fn take(
     }
     context.count_accepted();
     connections.spawn(connection::serve(stream, peer, Arc::clone(context)));
-}
-
-/// The future's value if it is ready at once.
-async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match future.as_mut().poll(cx) {
-            std::task::Poll::Ready(value) => Some(value),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
 }

@@ -4,9 +4,13 @@ use std::fmt::Write;
 
 use model::AlbKind;
 
+use crate::l4::view::Report;
+
 use super::{
     BUCKETS_US, Counter, Metrics, REFUSED, RouteLabels, RouteTotals, WorkerShard, listener_index,
 };
+
+mod l4;
 
 /// A page of text under construction. Writing to a `String` can't fail, so results are dropped.
 struct Page(String);
@@ -29,8 +33,8 @@ impl Page {
     }
 }
 
-/// All metrics as one page.
-pub fn render(metrics: &Metrics) -> String {
+/// All metrics as one page; those of the L4 plane if there is one.
+pub fn render(metrics: &Metrics, l4: Option<&Report>) -> String {
     metrics.prune();
     let mut page = Page(String::with_capacity(16 * 1024));
     page.family("build_info", "gauge", "The running version.");
@@ -39,6 +43,9 @@ pub fn render(metrics: &Metrics) -> String {
     connections(&mut page, metrics);
     upstream(&mut page, metrics);
     routes(&mut page, metrics);
+    if let Some(report) = l4 {
+        l4::write(&mut page, metrics, report);
+    }
     page.0
 }
 

@@ -36,8 +36,8 @@ pub(crate) fn scenarios(
     for suite in &arguments.suites {
         if let Some(missing) = suite.missing() {
             bail!(
-                "suite {}: {missing}; the suite comes with that part. There are l7, tls, l4 \
-                 and control",
+                "suite {}: {missing}; the suite comes with that part. There are l7, tls, \
+                 l4 and control",
                 suite.name()
             );
         }

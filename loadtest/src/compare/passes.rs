@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::l4::Kind;
-use super::scenario::{Measure, Scenario};
+use super::scenario::{L4, Measure, Scenario};
 use super::{Settings, entrants};
 use crate::lab::Product;
 use crate::lab::estate::steered;
@@ -78,15 +77,21 @@ fn measurements(
         Measure::Control { .. } => {
             products.iter().filter(|product| is_steered(&***product)).count()
         }
-        Measure::L4(Kind::Connect) => 3,
-        Measure::L4(Kind::Services | Kind::Bulk) => 2,
-        Measure::L4(Kind::Load) => 1,
+        Measure::L4(what) if products.iter().any(|product| product.name() == "gateway") => {
+            match what {
+                L4::Connection { .. } => 2,
+                L4::Services { .. } | L4::Changes { .. } => 1,
+                L4::Bulk => 3,
+            }
+        }
+        Measure::L4(_) => 0,
         _ => entrants(scenario, products).len(),
     };
     let passes = match scenario.measure {
-        Measure::L4(Kind::Load) => settings.few_passes(),
-        Measure::Traffic(_) | Measure::Routes { .. } | Measure::L4(_) => settings.passes,
+        Measure::Traffic(_) | Measure::Routes { .. } => settings.passes,
         Measure::Latency { .. } => settings.few_passes() + settings.passes,
+        Measure::L4(L4::Changes { .. }) => settings.few_passes(),
+        Measure::L4(_) => settings.passes,
         Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
     };
     passes * u32::try_from(targets).unwrap_or(u32::MAX)

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Settings;
 use super::choice::LeftOut;
-use super::scenario::{Goal, Measure, Scenario};
+use super::scenario::{Goal, L4, Measure, Scenario};
 use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
 use super::trial::Trial;
 use crate::report::table::{aligned, beside, figure};
@@ -61,8 +61,12 @@ pub(crate) fn unit(scenario: &Scenario) -> &'static str {
     match scenario.measure {
         Measure::Traffic(_) | Measure::Latency { .. } | Measure::Routes { .. } => "CPU µs/request",
         Measure::Idle { .. } => "KiB/connection",
+        Measure::L4(L4::Connection { .. }) => "CPU µs/connection",
+        Measure::L4(L4::Services { .. }) => "µs/connect",
+        Measure::L4(L4::Changes { .. }) => "ms",
+        Measure::L4(L4::Bulk) => "CPU ms/GB",
         // Each of its figures has its own.
-        Measure::Control { .. } | Measure::L4(_) => "",
+        Measure::Control { .. } => "",
     }
 }
 
@@ -118,14 +122,10 @@ impl ScenarioReport {
                 Figure::P99 => "p99 ",
             };
             let limit = match goal {
-                Goal::Ratio(limit)
-                | Goal::RatioTo(limit)
-                | Goal::Kibibytes(limit)
-                | Goal::Milliseconds(limit) => *limit,
+                Goal::Ratio(limit) | Goal::Kibibytes(limit) | Goal::Milliseconds(limit) => *limit,
             };
             let goal = match goal {
                 Goal::Ratio(limit) => format!("at most {limit:.2} times the better"),
-                Goal::RatioTo(limit) => format!("at most {limit:.2} times it"),
                 Goal::Kibibytes(limit) => format!("at most {limit} KiB"),
                 Goal::Milliseconds(limit) => format!("at most {limit} ms"),
             };

@@ -1,6 +1,5 @@
 //! What is measured, and what the gateway has to reach.
 
-use super::l4::Kind;
 use crate::cli::Suite;
 use crate::lab::{ANSWER, Key};
 use crate::load::Reuse;
@@ -47,13 +46,39 @@ pub(crate) enum Measure {
         /// Routes in the small one.
         few: usize,
     },
+    /// The L4 plane, in network namespaces.
+    L4(L4),
     /// Many objects, and changes to them.
     Control {
         /// Apps: a Service, an EndpointSlice and an Ingress each.
         apps: usize,
     },
-    /// Connections through the edge, in namespaces.
-    L4(Kind),
+}
+
+/// What is measured of the L4 plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum L4 {
+    /// A connection with one request through a VIP, by CPU time of all parties.
+    Connection {
+        /// Beside plain routing; else beside HAProxy in TCP mode.
+        beside_routing: bool,
+    },
+    /// How long a connection takes to come about, with many Services and with few.
+    Services {
+        /// Services of one gateway.
+        many: u16,
+        /// Services of the other.
+        few: u16,
+    },
+    /// How long Services take to load, and one endpoint's change with them there.
+    Changes {
+        /// How many Services.
+        services: u16,
+        /// Endpoints of each.
+        endpoints: u8,
+    },
+    /// Large answers through user space, beside HAProxy in TCP mode.
+    Bulk,
 }
 
 /// A kind of request traffic.
@@ -102,12 +127,10 @@ pub(crate) enum Tls {
 pub(crate) enum Goal {
     /// At most so many times the better peer's figure.
     Ratio(f64),
-    /// At most so many times the figure of one peer, whichever is the better one.
-    RatioTo(f64),
-    /// At most so many milliseconds.
-    Milliseconds(f64),
     /// At most so many KiB.
     Kibibytes(f64),
+    /// At most so many milliseconds.
+    Milliseconds(f64),
 }
 
 const fn traffic(tls: Tls, connections: usize, reuse: Reuse, body: u64) -> Measure {
@@ -257,32 +280,39 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         goal: Some(Goal::Kibibytes(12.0)),
     },
     Scenario {
-        id: "l4-connect",
+        id: "l4-routing",
         suite: Suite::L4,
-        title: "A TCP connection with one request: VIP, plain routing, HAProxy in TCP mode",
-        measure: Measure::L4(Kind::Connect),
-        goal: None,
+        title: "A TCP connection with one request through a VIP, beside plain routing",
+        measure: Measure::L4(L4::Connection { beside_routing: true }),
+        goal: Some(Goal::Ratio(1.3)),
+    },
+    Scenario {
+        id: "l4-haproxy",
+        suite: Suite::L4,
+        title: "A TCP connection with one request through a VIP, beside HAProxy in TCP mode",
+        measure: Measure::L4(L4::Connection { beside_routing: false }),
+        goal: Some(Goal::Ratio(0.55)),
     },
     Scenario {
         id: "l4-services",
         suite: Suite::L4,
-        title: "A TCP connection through one of 10,000 VIP ports against one of 10",
-        measure: Measure::L4(Kind::Services),
-        goal: None,
+        title: "Connecting with 10,000 Services of 10 endpoints, and with 10",
+        measure: Measure::L4(L4::Services { many: 10_000, few: 10 }),
+        goal: Some(Goal::Ratio(1.03)),
     },
     Scenario {
-        id: "l4-load",
+        id: "l4-10000",
         suite: Suite::L4,
-        title: "10,000 Services of 10 endpoints: loading, and one change",
-        measure: Measure::L4(Kind::Load),
+        title: "10,000 Services of 10 endpoints",
+        measure: Measure::L4(L4::Changes { services: 10_000, endpoints: 10 }),
         goal: None,
     },
     Scenario {
         id: "l4-bulk",
         suite: Suite::L4,
-        title: "TCP bulk through user space, 4 connections",
-        measure: Measure::L4(Kind::Bulk),
-        goal: None,
+        title: "TCP through user space, answers of 1 MiB, 16 connections",
+        measure: Measure::L4(L4::Bulk),
+        goal: Some(Goal::Ratio(1.0)),
     },
     Scenario {
         id: "control-1000",

@@ -79,7 +79,7 @@ pub(crate) struct Verdict {
     pub(crate) of: Figure,
     /// The goal.
     pub(crate) goal: Goal,
-    /// What it is compared with: a ratio, or KiB.
+    /// What it is compared with: a ratio, KiB, or milliseconds.
     pub(crate) figure: f64,
     /// Whether the figure is at most the goal.
     pub(crate) met: bool,
@@ -136,7 +136,6 @@ pub(crate) fn ratios(targets: &[String], trials: &[Trial]) -> Vec<Ratio> {
 pub(crate) fn cost_verdict(goal: Goal, summaries: &[Summary], ratios: &[Ratio]) -> Option<Verdict> {
     let (figure, limit) = match goal {
         Goal::Ratio(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
-        Goal::RatioTo(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
         Goal::Kibibytes(limit) | Goal::Milliseconds(limit) => {
             (summaries.first()?.cost.median, limit)
         }

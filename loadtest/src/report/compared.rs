@@ -86,7 +86,7 @@ pub(crate) struct Scenario {
 pub(crate) struct Verdict {
     /// The figure: `cost`, `p99`.
     pub(crate) of: String,
-    /// `ratio`, `ratio_to`, `milliseconds` or `kibibytes`, with the most that is allowed.
+    /// `ratio`, `kibibytes` or `milliseconds`, with the most that is allowed.
     pub(crate) goal: BTreeMap<String, f64>,
     /// What was reached.
     pub(crate) figure: f64,
@@ -100,9 +100,8 @@ impl Verdict {
         let of = if self.of == "cost" { String::new() } else { format!("{} ", self.of) };
         let goals = self.goal.iter().map(|(kind, limit)| match kind.as_str() {
             "ratio" => format!("at most {limit:.2} times the better"),
-            "ratio_to" => format!("at most {limit:.2} times it"),
-            "milliseconds" => format!("at most {limit} ms"),
             "kibibytes" => format!("at most {limit} KiB"),
+            "milliseconds" => format!("at most {limit} ms"),
             kind => format!("{kind} at most {limit}"),
         });
         format!("{of}{}", goals.collect::<Vec<_>>().join(", "))

@@ -14,7 +14,7 @@ use crate::names;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A boolean in the spellings of Go's `strconv.ParseBool`, which ingress-nginx uses.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -39,6 +39,11 @@ pub(super) fn timeout(value: Value<'_>) -> Result<Duration, String> {
     duration
         .filter(|duration| !duration.is_zero() && *duration <= LONGEST)
         .ok_or_else(|| "not more than 0 and at most a year".to_owned())
+}
+
+/// A time-out under our own prefix.
+pub(crate) fn own_timeout(text: &str) -> Result<Duration, String> {
+    timeout(Value { text, own: true })
 }
 
 /// A size as nginx writes it; 0 means no limit and becomes `u64::MAX`.

@@ -180,7 +180,7 @@ impl Reader {
             self.unidentified(line, &format!("metadata.{name}"), reason, remedy);
             None
         };
-        let name = part("name", None, is_subdomain)?;
+        let name = kind.canonical_name(part("name", None, is_subdomain)?);
         let reference = if kind.is_namespaced() {
             let namespace = part("namespace", Some("default"), is_label)?;
             ObjectRef::namespaced(kind.name(), &ObjectKey::new(namespace, name))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node as ClusterNode, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,6 +11,8 @@ use model::{ObjectKey, ObjectRef};
 use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
+use crate::calico;
+use crate::crds::AddressPool;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
 /// An object of one of the kinds that are read.
@@ -28,6 +30,12 @@ pub enum Object {
     Secret(Box<Secret>),
     /// v1 Namespace
     Namespace(Box<Namespace>),
+    /// v1 Node
+    Node(Box<ClusterNode>),
+    /// tidegate.io/v1alpha1 AddressPool
+    AddressPool(Box<AddressPool>),
+    /// One of Calico's
+    Calico(calico::Object),
 }
 
 impl Object {
@@ -41,6 +49,9 @@ impl Object {
             Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, *object)),
             Self::Secret(object) => drop(set.secrets.insert(key, *object)),
             Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
+            Self::Node(object) => drop(set.nodes.insert(name, *object)),
+            Self::AddressPool(object) => drop(set.pools.insert(name, *object)),
+            Self::Calico(object) => object.insert_into(reference, &mut set.calico),
         }
     }
 }
@@ -54,6 +65,9 @@ pub(super) enum Kind {
     EndpointSlice,
     Secret,
     Namespace,
+    Node,
+    AddressPool,
+    Calico(calico::Kind),
 }
 
 /// What an apiVersion and kind mean here.
@@ -68,26 +82,35 @@ pub(super) enum Known {
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
         Self::Namespace,
+        Self::Node,
+        Self::AddressPool,
     ];
 
     /// Groups (`v1` is that of no name) that have or had one of these kinds, or that it is easily
     /// taken for. In any other group a kind of the same name is another thing.
-    const GROUPS: [&'static str; 5] =
-        ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io"];
+    const GROUPS: [&'static str; 6] =
+        ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io", "tidegate.io"];
 
     pub(super) fn find(api_version: &str, kind: &str) -> Known {
+        match calico::Kind::find(api_version, kind) {
+            Some(calico::Found::Current(kind)) => return Known::Read(Self::Calico(kind)),
+            Some(calico::Found::WrongVersion(kind)) => {
+                return Known::WrongVersion(Self::Calico(kind));
+            }
+            None => {}
+        }
         let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
             return Known::Other;
         };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        if found.api_version() == api_version {
+        if found.api_versions().contains(&api_version) {
             Known::Read(found)
         } else if Self::GROUPS.contains(&group) {
             Known::WrongVersion(found)
@@ -104,19 +127,46 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
             Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::AddressPool => "AddressPool",
+            Self::Calico(kind) => kind.name(),
         }
     }
 
+    /// The apiVersions that are read, the usual one first.
+    fn api_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingress | Self::IngressClass => &["networking.k8s.io/v1"],
+            Self::EndpointSlice => &["discovery.k8s.io/v1"],
+            Self::Service | Self::Secret | Self::Namespace | Self::Node => &["v1"],
+            Self::AddressPool => &["tidegate.io/v1alpha1"],
+            // It finds its own.
+            Self::Calico(_) => &[],
+        }
+    }
+
+    /// The apiVersion to write.
     pub(super) fn api_version(self) -> &'static str {
         match self {
-            Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::Service | Self::Secret | Self::Namespace => "v1",
+            Self::Calico(kind) => kind.api_version(),
+            _ => self.api_versions().first().copied().unwrap_or_default(),
         }
     }
 
     pub(super) fn is_namespaced(self) -> bool {
-        !matches!(self, Self::IngressClass | Self::Namespace)
+        match self {
+            Self::Ingress | Self::Service | Self::EndpointSlice | Self::Secret => true,
+            Self::IngressClass | Self::Namespace | Self::Node | Self::AddressPool => false,
+            Self::Calico(kind) => kind.is_namespaced(),
+        }
+    }
+
+    /// The name by which an object is known whose metadata has this one.
+    pub(super) fn canonical_name(self, name: String) -> String {
+        match self {
+            Self::Calico(kind) => kind.canonical_name(name),
+            _ => name,
+        }
     }
 
     /// Reads an object of this kind, whose name is known already.
@@ -136,6 +186,9 @@ impl Kind {
             })
             .map_err(without_secrets),
             Self::Namespace => read(node, reference, Object::Namespace),
+            Self::Node => read(node, reference, Object::Node),
+            Self::AddressPool => read(node, reference, Object::AddressPool),
+            Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }
 }

@@ -44,6 +44,8 @@ items:
 - {apiVersion: networking.k8s.io/v1, kind: IngressClass, metadata: {name: c}}
 - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: s}, addressType: IPv4, endpoints: []}
 - {apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+- {apiVersion: v1, kind: Node, metadata: {name: node-1.example.com}}
+- {apiVersion: tidegate.io/v1alpha1, kind: AddressPool, metadata: {name: p}, spec: {addresses: [192.0.2.1]}}
 ---
 apiVersion: v1
 kind: SecretList
@@ -64,17 +66,20 @@ metadata: {name: web}
             "IngressClass c",
             "EndpointSlice default/s",
             "Namespace shop",
+            "Node node-1.example.com",
+            "AddressPool p",
             "Secret default/one",
             "Secret default/two",
             "Service default/web"
         ]
     );
     let lines: Vec<_> = parsed.objects.iter().map(|entry| entry.location.line).collect();
-    assert_eq!(lines, [1, 8, 9, 10, 15, 16, 18]);
+    assert_eq!(lines, [1, 8, 9, 10, 11, 12, 17, 18, 20]);
 
     let mut set = ObjectSet::default();
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
-    assert_eq!((set.ingresses.len(), set.secrets.len(), set.origins.len()), (1, 2, 7));
+    assert_eq!((set.ingresses.len(), set.secrets.len(), set.origins.len()), (1, 2, 9));
+    assert_eq!((set.nodes.len(), set.pools["p"].spec.addresses.len()), (1, 1));
     let service = &set.services[&ObjectKey::new("default", "web")];
     assert_eq!(service.metadata.namespace.as_deref(), Some("default"));
     assert_eq!(set.namespaces["shop"].metadata.namespace, None);

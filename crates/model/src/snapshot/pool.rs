@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Location;
 use crate::net::Visibility;
@@ -57,7 +57,7 @@ impl AddressRange {
 }
 
 /// How the network learns where an address is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Announce {
     /// By ARP (RFC 826) and neighbour discovery (RFC 4861) on an interface.

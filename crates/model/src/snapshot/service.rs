@@ -74,6 +74,11 @@ pub struct Endpoint {
 pub struct Exposure {
     /// It is of type LoadBalancer, of a class that is the gateway's: it gets VIPs.
     pub load_balancer: bool,
+    /// Why it has no VIPs, although it is of type LoadBalancer and of the gateway's class:
+    /// something that decides on its addresses, or on who gets in, can't be read. Its
+    /// `load_balancer` is false then. Addresses that it has been given should be kept for it until
+    /// it is mended, but not served.
+    pub refused: Option<String>,
     /// `metadata.creationTimestamp`, in seconds since the epoch; none in hand-written manifests.
     pub created: Option<i64>,
     /// Where it was read, for the planners' diagnostics.

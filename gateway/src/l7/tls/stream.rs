@@ -79,6 +79,11 @@ impl TlsStream {
         })
     }
 
+    /// With ciphertext that was read already.
+    pub(crate) fn after(self, incoming: Buf) -> Self {
+        Self { incoming, ..self }
+    }
+
     /// The TCP connection below.
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp

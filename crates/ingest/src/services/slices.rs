@@ -1,0 +1,262 @@
+//! EndpointSlices, and the endpoints of a Service's port over all of them.
+
+use std::cmp::Reverse;
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
+use model::snapshot::Endpoint;
+use model::{Diagnostic, L4Settings, ObjectKey, ObjectRef, Protocol};
+
+use crate::report::Report;
+use crate::{ObjectSet, names};
+
+/// The label by which an EndpointSlice belongs to a Service.
+pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+const WEIGHT_ANNOTATION: &str = "tidegate.io/weight";
+
+/// The slices of all Services that exist.
+pub(super) struct Slices<'a> {
+    /// In the order of the Services.
+    by_service: Vec<Vec<Slice<'a>>>,
+    /// The gateway's machine is a node of the cluster: a Node has its name, or an endpoint is on
+    /// it. An edge outside the cluster has no second hop that `externalTrafficPolicy: Local`
+    /// could avoid, so that all endpoints are as good as local there.
+    pub(super) on_a_node: bool,
+}
+
+/// An EndpointSlice, as far as it can be used.
+pub(super) struct Slice<'a> {
+    ports: Vec<(&'a str, Protocol, u16)>,
+    endpoints: Vec<Address>,
+}
+
+/// One of its endpoints.
+struct Address {
+    ip: IpAddr,
+    weight: u16,
+    terminating: bool,
+    /// On the node that has the gateway's name.
+    here: bool,
+}
+
+impl<'a> Slices<'a> {
+    pub(super) fn new(
+        objects: &'a ObjectSet,
+        l4: Option<&L4Settings>,
+        report: &mut Report<'_>,
+    ) -> Self {
+        let here = l4.map(|l4| l4.node_name.as_str());
+        let mut on_a_node = here.is_some_and(|here| objects.nodes.contains_key(here));
+        let services: Vec<_> =
+            objects.services.keys().map(|key| (&*key.namespace, &*key.name)).collect();
+        let mut by_service: Vec<_> =
+            std::iter::repeat_with(Vec::new).take(services.len()).collect();
+        let mut place = 0;
+        for (key, object) in &objects.endpoint_slices {
+            on_a_node |= here.is_some() && object.endpoints.iter().any(|one| is_here(one, here));
+            let labels = object.metadata.labels.as_ref();
+            let Some(name) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else { continue };
+            let sought = (&*key.namespace, &**name);
+            // Slices are named after their Services, and so mostly in their order.
+            if services.get(place) != Some(&sought) {
+                place += 1;
+            }
+            if services.get(place) != Some(&sought) {
+                let Ok(found) = services.binary_search(&sought) else { continue };
+                place = found;
+            }
+            if let Some(of) = by_service.get_mut(place) {
+                of.extend(slice(key, object, here, report));
+            }
+        }
+        Self { by_service, on_a_node }
+    }
+
+    /// Those of the Service at this place.
+    pub(super) fn of(&self, place: usize) -> &[Slice<'a>] {
+        self.by_service.get(place).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The endpoints of the port of this name and protocol over all slices, each address once: a ready
+/// one counts before a terminating one, then the greater weight.
+pub(super) fn endpoints(
+    port: &str,
+    protocol: Protocol,
+    slices: &[Slice<'_>],
+    on_a_node: bool,
+) -> Vec<Endpoint> {
+    let mut found = Vec::with_capacity(slices.iter().map(|slice| slice.endpoints.len()).sum());
+    for slice in slices {
+        for (_, _, number) in slice.ports.iter().filter(|(n, p, _)| *n == port && *p == protocol) {
+            found.extend(slice.endpoints.iter().map(|endpoint| Endpoint {
+                address: SocketAddr::new(endpoint.ip, *number),
+                weight: endpoint.weight,
+                terminating: endpoint.terminating,
+                local: endpoint.here || !on_a_node,
+            }));
+        }
+    }
+    found.sort_unstable_by_key(|endpoint| {
+        (endpoint.address, endpoint.terminating, Reverse(endpoint.weight), !endpoint.local)
+    });
+    found.dedup_by_key(|endpoint| endpoint.address);
+    found
+}
+
+/// The other protocols that slices have a port of this name with.
+pub(super) fn other_protocols(
+    port: &str,
+    protocol: Protocol,
+    slices: &[Slice<'_>],
+) -> Option<Protocol> {
+    let ports = slices.iter().flat_map(|slice| &slice.ports);
+    let mut others = ports.filter(|(name, other, _)| *name == port && *other != protocol);
+    others.next().map(|(_, other, _)| *other)
+}
+
+fn is_here(endpoint: &discovery::Endpoint, here: Option<&str>) -> bool {
+    here.is_some() && endpoint.node_name.as_deref() == here
+}
+
+fn slice<'a>(
+    key: &ObjectKey,
+    object: &'a EndpointSlice,
+    here: Option<&str>,
+    report: &mut Report<'_>,
+) -> Option<Slice<'a>> {
+    let reference = || ObjectRef::namespaced("EndpointSlice", key);
+    let is_ipv4 = match object.address_type.as_str() {
+        "IPv4" => true,
+        "IPv6" => false,
+        other => {
+            report.push(
+                Diagnostic::error(reference(), "addressType", "only addresses are used")
+                    .value(other)
+                    .remedy("write IPv4 or IPv6; for a DNS name, a Service of type ExternalName"),
+            );
+            return None;
+        }
+    };
+    let weight = weight(key, object, report);
+    let mut slice = Slice {
+        ports: Vec::with_capacity(object.ports.as_ref().map_or(0, Vec::len)),
+        endpoints: Vec::with_capacity(object.endpoints.len()),
+    };
+    for (index, port) in object.ports.iter().flatten().enumerate() {
+        let Some(protocol) = super::ports::protocol(port.protocol.as_deref()) else {
+            report.push(
+                Diagnostic::error(
+                    reference(),
+                    format!("ports[{index}].protocol"),
+                    "not a protocol that Services have, so the port has no endpoints here",
+                )
+                .value(port.protocol.as_deref().unwrap_or_default())
+                .remedy("write TCP, UDP or SCTP"),
+            );
+            continue;
+        };
+        match port.port.and_then(names::port_number) {
+            Some(number) => {
+                slice.ports.push((port.name.as_deref().unwrap_or_default(), protocol, number));
+            }
+            None => {
+                let diagnostic = Diagnostic::error(
+                    reference(),
+                    format!("ports[{index}].port"),
+                    "not a port number, so the port has no endpoints here",
+                )
+                .remedy("write a number from 1 to 65535");
+                report.push(match port.port {
+                    Some(number) => diagnostic.value(number.to_string()),
+                    None => diagnostic,
+                });
+            }
+        }
+    }
+    for (index, endpoint) in object.endpoints.iter().enumerate() {
+        let Some(terminating) = serving(endpoint) else { continue };
+        if let Some(ip) = address(endpoint, is_ipv4, index, &reference, report) {
+            let here = is_here(endpoint, here);
+            slice.endpoints.push(Address { ip, weight, terminating, here });
+        }
+    }
+    Some(slice)
+}
+
+/// Whether an endpoint takes requests, and if so, whether only as long as it terminates. Unknown
+/// conditions mean ready and not terminating, as their documentation says.
+fn serving(endpoint: &discovery::Endpoint) -> Option<bool> {
+    let conditions = endpoint.conditions.as_ref();
+    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    let serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(ready);
+    let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+    match (ready, serving, terminating) {
+        (true, _, false) => Some(false),
+        (_, true, true) => Some(true),
+        _ => None,
+    }
+}
+
+/// The first address; what further ones mean is not defined, and kube-proxy ignores them too.
+fn address(
+    endpoint: &discovery::Endpoint,
+    is_ipv4: bool,
+    index: usize,
+    reference: &dyn Fn() -> ObjectRef,
+    report: &mut Report<'_>,
+) -> Option<IpAddr> {
+    let text = endpoint.addresses.first().map(String::as_str).unwrap_or_default();
+    if endpoint.addresses.len() > 1 {
+        report.push(
+            Diagnostic::warning(
+                reference(),
+                format!("endpoints[{index}].addresses"),
+                "only the first address is used",
+            )
+            .value(endpoint.addresses.join(", "))
+            .remedy("write one endpoint for each address"),
+        );
+    }
+    let ip = text
+        .parse::<IpAddr>()
+        .ok()
+        .filter(|ip| ip.is_ipv4() == is_ipv4 && !ip.is_unspecified() && !ip.is_multicast());
+    if ip.is_none() {
+        let family = if is_ipv4 { "IPv4" } else { "IPv6" };
+        report.push(
+            Diagnostic::error(
+                reference(),
+                format!("endpoints[{index}].addresses[0]"),
+                format!("not an {family} unicast address, so the endpoint is left out"),
+            )
+            .value(text)
+            .remedy(format!("write an {family} address, or another addressType")),
+        );
+    }
+    ip
+}
+
+fn weight(key: &ObjectKey, object: &EndpointSlice, report: &mut Report<'_>) -> u16 {
+    let annotation = object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(WEIGHT_ANNOTATION));
+    let Some(text) = annotation else { return 1 };
+    match text.parse() {
+        Ok(weight @ 1..=1000) => weight,
+        _ => {
+            report.push(
+                Diagnostic::warning(
+                    ObjectRef::namespaced("EndpointSlice", key),
+                    format!("metadata.annotations[{WEIGHT_ANNOTATION:?}]"),
+                    "not a weight, so 1 is used",
+                )
+                .value(text)
+                .remedy("write a number from 1 to 1000"),
+            );
+            1
+        }
+    }
+}

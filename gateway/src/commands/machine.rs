@@ -1,0 +1,71 @@
+//! What a plan depends on besides configuration and objects: this machine's addresses, and what
+//! the gateway remembers.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use ::plan::l4::Allocations;
+use model::{Diagnostic, HostAddress, Location, ObjectRef};
+use serde::Deserialize;
+
+/// The file in the state directory that holds who has which address.
+const FILE: &str = "allocations.json";
+
+/// What of that file counts here.
+#[derive(Deserialize)]
+struct Memory {
+    allocations: Allocations,
+}
+
+/// Which Service has which address, as the gateway on this machine last wrote it down; nothing if
+/// it never did. A file that can't be read is told of: the plan is then one for a first start.
+pub(super) fn remembered(state: Option<&Path>) -> (Allocations, Option<Diagnostic>) {
+    let Some(path) = state.map(|state| state.join(FILE)) else { return Default::default() };
+    let reason = match fs::read(&path) {
+        Ok(text) => match serde_json::from_slice::<Memory>(&text) {
+            Ok(memory) => return (memory.allocations, None),
+            Err(error) => format!("is broken: {error}"),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => return Default::default(),
+        Err(error) => format!("can't be read: {error}"),
+    };
+    let file = path.to_string_lossy().into_owned();
+    let finding = Diagnostic::warning(
+        ObjectRef::cluster("GatewayConfig", "gateway"),
+        "state",
+        format!("{FILE} {reason}; addresses are planned as if none were given away"),
+    )
+    .value(state.unwrap_or(Path::new("")).to_string_lossy())
+    .remedy("run this as the gateway's user, or mend the file")
+    .at(Some(Location { file, line: 0 }));
+    (Allocations::default(), Some(finding))
+}
+
+/// This machine's own addresses. WIRE: `crate::l4::host_addresses()`.
+pub(super) fn host_addresses() -> Vec<HostAddress> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_read_and_a_broken_file_is_told_of() {
+        let folder = tempfile::TempDir::new().unwrap();
+        assert_eq!(remembered(Some(folder.path())), Default::default());
+        assert_eq!(remembered(None), Default::default());
+        let file = folder.path().join(FILE);
+        let text =
+            r#"{"version": 1, "allocations": {"services": {"a/b": ["192.0.2.1"]}}, "taken": []}"#;
+        fs::write(&file, text).unwrap();
+        let (allocations, finding) = remembered(Some(folder.path()));
+        assert_eq!(allocations.services["a/b"], ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(finding, None);
+        fs::write(&file, "{").unwrap();
+        let (allocations, finding) = remembered(Some(folder.path()));
+        assert_eq!(allocations, Allocations::default());
+        assert!(finding.unwrap().to_string().contains("allocations.json is broken"));
+    }
+}

@@ -1,0 +1,441 @@
+//! The thread that owns what the kernel holds of the L4 plane.
+//!
+//! Additions go in this order: what must be remembered goes to the disk, the network is asked who
+//! has the new addresses, the rules go to the kernel in one transaction, the addresses onto their
+//! interfaces, and then they are announced. So an address never answers before its rules are
+//! there, and none is used that would be forgotten. Removals go the other way round. Each part
+//! that fails keeps its last good state and is tried again, and the others go on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::{Diagnostic, L4Settings, ObjectRef};
+use plan::l4::{AlbPorts, L4Plan, ServicePlan};
+use plan::nft::Table;
+use plan::policy;
+use tokio::sync::watch;
+
+use super::drain::Flows;
+use super::effective::Held;
+use super::forwarding::Forwarding;
+use super::kernel::{Events, Fault, Kernel};
+use super::mailbox::{Desired, Mail, Mailbox};
+use super::retry::Retry;
+use super::rules::{self, Applied, Rules};
+use super::state::{Memory, State};
+use super::view::{View, VipState};
+use super::vips::{Stage, Vips};
+use crate::metrics::Metrics;
+
+/// The rest after a change, so that a storm of them is applied in few transactions.
+const REST: Duration = Duration::from_millis(10);
+
+/// The thread's state.
+pub(super) struct Driver<K> {
+    /// The kernel.
+    pub(super) kernel: K,
+    settings: L4Settings,
+    alb_ports: AlbPorts,
+    state: State,
+    mailbox: Arc<Mailbox>,
+    view: watch::Sender<Arc<View>>,
+    metrics: Arc<Metrics>,
+    desired: Option<Desired>,
+    vips: Vips,
+    rules: Rules,
+    forwarding: Forwarding,
+    /// The last table that was made, and of what.
+    compiled: Option<Compiled>,
+    /// The plan whose rules are in force.
+    in_force: Arc<L4Plan>,
+    flows: Flows,
+    /// Connections may be tracked that lead nowhere.
+    is_drain_due: bool,
+    drain: Retry,
+    save: Retry,
+    save_fault: Option<String>,
+    host_fault: Option<Fault>,
+    host: Retry,
+    published: Arc<View>,
+}
+
+struct Compiled {
+    whole: Arc<L4Plan>,
+    policy: Arc<policy::Compiled>,
+    held: Held,
+    plan: Arc<L4Plan>,
+    table: Arc<Table>,
+}
+
+impl<K: Kernel> Driver<K> {
+    /// With the machine as it is.
+    ///
+    /// # Errors
+    /// The interfaces can't be seen.
+    pub(super) fn new(
+        mut kernel: K,
+        settings: L4Settings,
+        alb_ports: AlbPorts,
+        state: State,
+        mailbox: Arc<Mailbox>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, watch::Receiver<Arc<View>>), Fault> {
+        let mut vips = Vips::new(&state.saved().taken);
+        vips.look(Instant::now(), kernel.host()?);
+        let published = Arc::new(View { host: vips.own_addresses(), ..View::default() });
+        let (view, receiver) = watch::channel(Arc::clone(&published));
+        let driver = Self {
+            kernel,
+            settings,
+            alb_ports,
+            state,
+            mailbox,
+            view,
+            metrics,
+            desired: None,
+            vips,
+            rules: Rules::default(),
+            forwarding: Forwarding::default(),
+            compiled: None,
+            in_force: Arc::default(),
+            flows: Flows::default(),
+            is_drain_due: true,
+            drain: Retry::default(),
+            save: Retry::default(),
+            save_fault: None,
+            host_fault: None,
+            host: Retry::default(),
+            published,
+        };
+        Ok((driver, receiver))
+    }
+
+    /// Works until it is told to stop.
+    pub(super) fn run(mut self) {
+        let mut rested = Instant::now();
+        loop {
+            let events = self.kernel.wait(self.next());
+            let mail = self.mailbox.take();
+            if let Some(remove) = mail.stop {
+                if remove {
+                    self.remove();
+                }
+                return;
+            }
+            if mail.desired.is_some() {
+                // The first of several changes goes at once, those after it together.
+                std::thread::sleep(rested.saturating_duration_since(Instant::now()));
+                rested = Instant::now() + REST;
+            }
+            self.handle(mail, events, Instant::now());
+        }
+    }
+
+    /// Does what is to be done.
+    pub(super) fn handle(&mut self, mail: Mail, events: Events, now: Instant) {
+        if events.links || self.host_fault.is_some() && self.host.is_due(now) {
+            self.look(now);
+        }
+        for probed in events.probed {
+            self.vips.probed(now, probed);
+        }
+        if let Some(who) = events.foreign {
+            self.rules.changed_by(now, who);
+        }
+        if mail.announce {
+            self.vips.announce_again(now);
+        }
+        if let Some(desired) = mail.desired {
+            self.metrics.l4.desired.set(desired.generation);
+            self.desired = Some(desired);
+        }
+        if let Some(desired) = self.desired.clone() {
+            self.pass(now, &desired);
+            self.publish(&desired);
+        }
+    }
+
+    /// When something is to be done next, if nothing happens.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let save = self.save_fault.as_ref().and_then(|_| self.save.next());
+        let host = self.host_fault.as_ref().and_then(|_| self.host.next());
+        let drain = self.is_drain_due.then(|| self.drain.next()).flatten();
+        let all = [self.vips.next(), self.rules.next(), self.forwarding.next(), save, host, drain];
+        all.into_iter().flatten().min()
+    }
+
+    fn look(&mut self, now: Instant) {
+        match self.kernel.host() {
+            Ok(host) => {
+                self.host_fault = None;
+                let lost = self.vips.look(now, host);
+                if !lost.is_empty() {
+                    tracing::warn!(vips = ?lost, "addresses were taken off by somebody");
+                    self.metrics.l4.drift_repairs.add(lost.len() as u64);
+                }
+            }
+            Err(fault) => {
+                self.host.failed(now);
+                self.host_fault = Some(fault);
+            }
+        }
+    }
+
+    /// One way through everything, in order.
+    fn pass(&mut self, now: Instant, desired: &Desired) {
+        self.vips.want(&desired.plan.vips, &self.settings);
+        self.remember(now, desired);
+        let saved = self.state.saved();
+        let held = Held {
+            addresses: self.vips.duplicates(),
+            services: Held::unsaved(&desired.plan, &saved.allocations),
+        };
+        let (plan, table) = self.compile(desired, held);
+        let saved = self.state.saved();
+        let mut usable = self.vips.duplicates();
+        usable.extend(plan.vips.iter().map(|vip| vip.address));
+        self.vips.ask(
+            now,
+            |taken| saved.taken.contains(taken) && usable.contains(&taken.address),
+            &mut self.kernel,
+        );
+        self.forwarding.ensure(now, &plan, &mut self.kernel);
+        let mending = self.rules.is_foreign();
+        let metrics = Arc::clone(&self.metrics);
+        let metrics = &metrics.l4;
+        let failures = || metrics.apply_failures.increment();
+        let started = Instant::now();
+        let applied = self.rules.apply(now, &plan, &table, &mut self.kernel, failures);
+        if applied == Applied::Changed {
+            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            metrics.apply_us.set(took);
+            tracing::debug!(generation = desired.generation, us = took, "rules in force");
+        }
+        if matches!(applied, Applied::Changed | Applied::Unchanged) {
+            if applied == Applied::Changed && mending && !self.rules.is_foreign() {
+                metrics.drift_repairs.increment();
+                self.is_drain_due = true;
+            }
+            self.drain(now, &plan);
+            let saved = self.state.saved();
+            self.vips.take(now, |taken| saved.taken.contains(taken), &mut self.kernel);
+            self.vips.leave(&mut self.kernel);
+            self.remember(now, desired);
+        }
+        self.vips.announce(now, &mut self.kernel);
+    }
+
+    /// Brings to the disk what must be there before anything is done.
+    fn remember(&mut self, now: Instant, desired: &Desired) {
+        let memory = Memory {
+            allocations: desired.plan.allocations.clone(),
+            taken: self.vips.to_remember(),
+        };
+        if self.save_fault.is_some() && !self.save.is_due(now) {
+            return;
+        }
+        match self.state.save(&memory) {
+            Ok(()) => (self.save_fault, self.save) = (None, Retry::default()),
+            Err(error) => {
+                self.save.failed(now);
+                self.save_fault = Some(error.to_string());
+            }
+        }
+    }
+
+    /// The part of the plan that may be in force, and its table.
+    fn compile(&mut self, desired: &Desired, held: Held) -> (Arc<L4Plan>, Arc<Table>) {
+        let is_same = |c: &&Compiled| {
+            Arc::ptr_eq(&c.whole, &desired.plan)
+                && Arc::ptr_eq(&c.policy, &desired.policy)
+                && c.held == held
+        };
+        if let Some(compiled) = self.compiled.as_ref().filter(is_same) {
+            return (Arc::clone(&compiled.plan), Arc::clone(&compiled.table));
+        }
+        let plan = held.apply(&desired.plan);
+        let mut table = plan::l4::table(&plan, &self.settings, &self.alb_ports);
+        table.merge(desired.policy.table.clone());
+        let table = Arc::new(table);
+        self.compiled = Some(Compiled {
+            whole: Arc::clone(&desired.plan),
+            policy: Arc::clone(&desired.policy),
+            held,
+            plan: Arc::clone(&plan),
+            table: Arc::clone(&table),
+        });
+        (plan, table)
+    }
+
+    /// Deletes tracked connections that lead nowhere any more.
+    fn drain(&mut self, now: Instant, plan: &Arc<L4Plan>) {
+        if !Arc::ptr_eq(plan, &self.in_force) {
+            let flows = Flows::of(plan);
+            self.is_drain_due |= flows != self.flows;
+            if !self.is_drain_due {
+                self.in_force = Arc::clone(plan);
+            }
+        }
+        if !self.is_drain_due || !self.drain.is_due(now) {
+            return;
+        }
+        let flows = Flows::of(plan);
+        let host = self.vips.own_addresses();
+        let is_local = |address| host.iter().any(|own| own.network.addr() == address);
+        let before = &self.flows;
+        match self.kernel.forget(&|entry| flows.is_stale(before, is_local, entry)) {
+            Ok(forgotten) => {
+                if forgotten > 0 {
+                    tracing::debug!(forgotten, "tracked connections led nowhere");
+                }
+                self.flows = flows;
+                self.in_force = Arc::clone(plan);
+                self.is_drain_due = false;
+                self.drain = Retry::default();
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "tracked connections can't be deleted");
+                self.drain.failed(now);
+            }
+        }
+    }
+
+    /// Tells the others.
+    fn publish(&mut self, desired: &Desired) {
+        let absent = self.vips.absent();
+        let held = Held { addresses: absent, services: Default::default() };
+        let plan = match &self.compiled {
+            _ if self.rules.fault().is_some() => Arc::clone(&self.published.plan),
+            Some(compiled) => {
+                let plan = held.apply(&compiled.plan);
+                // The same plan stays the same in memory, so that it is seen at once.
+                if plan == self.published.plan { Arc::clone(&self.published.plan) } else { plan }
+            }
+            None => Arc::default(),
+        };
+        let is_whole = self.rules.fault().is_none()
+            && !self.rules.is_foreign()
+            && self.save_fault.is_none()
+            && !self.vips.is_under_way();
+        let applied = if is_whole { desired.generation } else { self.published.applied };
+        let settled = self.published.settled
+            || self.rules.fault().is_some()
+            || self.save_fault.is_some()
+            || !self.vips.is_undecided();
+        let view = View {
+            desired: desired.generation,
+            applied,
+            settled,
+            plan,
+            vips: self.vip_states(),
+            diagnostics: self.diagnostics(desired),
+            host: self.vips.own_addresses(),
+        };
+        self.metrics.l4.applied.set(applied);
+        if view != *self.published {
+            if view.applied != self.published.applied {
+                tracing::info!(generation = applied, vips = view.vips.len(), "l4 in force");
+            }
+            self.published = Arc::new(view);
+            self.view.send_replace(Arc::clone(&self.published));
+        }
+    }
+
+    fn vip_states(&self) -> std::collections::BTreeMap<IpAddr, VipState> {
+        let state = |(vip, interface, stage): (&plan::l4::Vip, &str, &Stage)| {
+            let (state, reason) = match stage {
+                Stage::New | Stage::Probing | Stage::Free => ("probing", None),
+                Stage::Held => ("held", None),
+                Stage::Duplicate(mac) => ("duplicate", Some(format!("{mac} has it"))),
+                Stage::Failed(fault) => ("failed", Some(fault.to_string())),
+                Stage::Homeless(reason) => ("homeless", Some(reason.clone())),
+            };
+            let (pool, interface) = (vip.pool.clone(), interface.to_owned());
+            (vip.address, VipState { pool, interface, state, reason })
+        };
+        self.vips.all().map(state).collect()
+    }
+
+    fn diagnostics(&self, desired: &Desired) -> Vec<Diagnostic> {
+        let gateway = || ObjectRef::cluster("GatewayConfig", "gateway");
+        let mut found = Vec::new();
+        if let Some(fault) = self.rules.fault() {
+            let reason =
+                format!("the rules are not in force, those before them still are: {fault}");
+            found.push(
+                Diagnostic::error(gateway(), "l4", reason)
+                    .remedy("look at the log; it is tried again every few seconds"),
+            );
+        }
+        if let Some(error) = &self.save_fault {
+            let reason = format!(
+                "{}: {error}; addresses given out since are not in force",
+                self.state.directory().display()
+            );
+            let remedy = "make room on the disk or let the gateway write there; it is tried again";
+            found.push(Diagnostic::error(gateway(), "state", reason).remedy(remedy));
+        }
+        if let Some(fault) = &self.host_fault {
+            let reason = format!("interfaces and addresses can't be seen: {fault}");
+            found.push(Diagnostic::error(gateway(), "l4.interfaces", reason));
+        }
+        found.extend(self.forwarding.diagnostics());
+        for (vip, interface, stage) in self.vips.all() {
+            let (address, pool) = (vip.address, &vip.pool);
+            let (reason, remedy) = match stage {
+                Stage::Duplicate(mac) => (
+                    format!(
+                        "{address} of AddressPool {pool} is in use on {interface} by another \
+                         machine with the hardware address {mac}, so it isn't taken"
+                    ),
+                    "take it off that machine, or put it under spec.reserved of the pool",
+                ),
+                Stage::Failed(fault) => (
+                    format!(
+                        "{address} of AddressPool {pool} can't be taken on {interface}: {fault}"
+                    ),
+                    "look at the interface; it is tried again every few seconds",
+                ),
+                Stage::Homeless(reason) => (
+                    format!("{address} of AddressPool {pool} has no interface: {reason}"),
+                    "name an interface that is there; it is taken as soon as one appears",
+                ),
+                _ => continue,
+            };
+            let mut users = users(&desired.plan, address).peekable();
+            if users.peek().is_none() {
+                let object = ObjectRef::cluster("AddressPool", pool.clone());
+                found.push(Diagnostic::error(object, "spec.addresses", reason).remedy(remedy));
+                continue;
+            }
+            for service in users {
+                let object = ObjectRef::namespaced("Service", &service.service);
+                found.push(
+                    Diagnostic::error(object, "status.loadBalancer", reason.clone()).remedy(remedy),
+                );
+            }
+        }
+        found
+    }
+
+    /// Takes down what was put up: the rules first.
+    fn remove(&mut self) {
+        if let Err(fault) = self.kernel.transaction(&rules::unload()) {
+            tracing::error!(%fault, "the nftables table inet tidegate can't be removed");
+        }
+        self.vips.give_up(&mut self.kernel);
+        let allocations = self.state.saved().allocations.clone();
+        let memory = Memory { allocations, taken: self.vips.to_remember() };
+        if let Err(error) = self.state.save(&memory) {
+            tracing::warn!(%error, "the state can't be written");
+        }
+    }
+}
+
+fn users(plan: &L4Plan, address: IpAddr) -> impl Iterator<Item = &ServicePlan> {
+    plan.services.iter().filter(move |service| service.addresses.contains(&address))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The part of a plan that may be in force now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use plan::l4::{Allocations, Frontend, L4Plan};
+
+/// The VIPs of a plan that must not be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// For nobody: another machine has them, or they aren't on an interface.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// For these Services, as `namespace/name`: they have been given them, but that isn't on the
+    /// disk.
+    pub(super) services: BTreeSet<(String, IpAddr)>,
+}
+
+impl Held {
+    /// The addresses that a plan gives to Services without the disk knowing.
+    pub(super) fn unsaved(plan: &L4Plan, saved: &Allocations) -> BTreeSet<(String, IpAddr)> {
+        let known = |service: &str, address| {
+            saved.services.get(service).is_some_and(|addresses| addresses.contains(address))
+        };
+        plan.allocations
+            .services
+            .iter()
+            .flat_map(|(service, addresses)| addresses.iter().map(move |a| (service, a)))
+            .filter(|(service, address)| !known(service, address))
+            .map(|(service, address)| (service.clone(), *address))
+            .collect()
+    }
+
+    /// The plan without what must not be used.
+    pub(super) fn apply(&self, plan: &Arc<L4Plan>) -> Arc<L4Plan> {
+        if self.addresses.is_empty() && self.services.is_empty() {
+            return Arc::clone(plan);
+        }
+        let mut plan = L4Plan::clone(plan);
+        let mut used = BTreeSet::new();
+        for service in &mut plan.services {
+            let name = service.service.to_string();
+            let usable = |address: &IpAddr| {
+                !self.addresses.contains(address)
+                    && !self.services.contains(&(name.clone(), *address))
+            };
+            service.addresses.retain(usable);
+            used.extend(service.addresses.iter().copied());
+            for port in &mut service.ports {
+                port.frontends.retain(|frontend| match frontend {
+                    Frontend::Vip(socket) => usable(&socket.ip()),
+                    Frontend::External(_) | Frontend::NodePort(_) => true,
+                });
+            }
+        }
+        for addresses in plan.albs.values_mut() {
+            addresses.retain(|address| !self.addresses.contains(address));
+            used.extend(addresses.iter().copied());
+        }
+        plan.vips.retain(|vip| used.contains(&vip.address));
+        Arc::new(plan)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::net::{Protocol, Visibility};
+    use model::snapshot::{Algorithm, Announce};
+    use model::{AlbKind, ObjectKey};
+    use plan::l4::{Path, PortPlan, ServicePlan, Vip};
+
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn service(name: &str, vip: &str) -> ServicePlan {
+        let vip = address(vip);
+        ServicePlan {
+            service: ObjectKey::new("shop", name),
+            load_balancer: true,
+            addresses: vec![vip],
+            pending: None,
+            ports: vec![PortPlan {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                number: 80,
+                frontends: vec![Frontend::Vip((vip, 80).into()), Frontend::NodePort(30080)],
+                endpoints: Arc::default(),
+                only_remote: false,
+                algorithm: Algorithm::Random,
+                path: Path::Kernel,
+            }],
+            source_ranges: Vec::new(),
+            affinity: None,
+            snat: false,
+            local_only: false,
+            health_check_node_port: None,
+            local_endpoints: 0,
+        }
+    }
+
+    fn plan() -> Arc<L4Plan> {
+        let vip = |text| Vip {
+            address: address(text),
+            pool: "p".into(),
+            visibility: Visibility::Public,
+            announce: Announce::L2,
+        };
+        Arc::new(L4Plan {
+            vips: vec![vip("192.0.2.1"), vip("192.0.2.2"), vip("192.0.2.3")],
+            services: vec![
+                service("a", "192.0.2.1"),
+                service("b", "192.0.2.1"),
+                service("c", "192.0.2.2"),
+            ],
+            albs: [(AlbKind::Public, vec![address("192.0.2.3")])].into(),
+            allocations: Allocations {
+                services: [
+                    ("shop/a".into(), vec![address("192.0.2.1")]),
+                    ("shop/b".into(), vec![address("192.0.2.1")]),
+                    ("shop/c".into(), vec![address("192.0.2.2")]),
+                ]
+                .into(),
+                ..Allocations::default()
+            },
+            ..L4Plan::default()
+        })
+    }
+
+    fn vips(plan: &L4Plan) -> Vec<String> {
+        plan.vips.iter().map(|vip| vip.address.to_string()).collect()
+    }
+
+    #[test]
+    fn a_plan_that_is_free_of_trouble_stays_itself() {
+        let plan = plan();
+        assert!(Arc::ptr_eq(&Held::default().apply(&plan), &plan));
+    }
+
+    #[test]
+    fn a_refused_address_is_nobodys() {
+        let held = Held {
+            addresses: [address("192.0.2.1"), address("192.0.2.3")].into(),
+            ..Held::default()
+        };
+        let plan = held.apply(&plan());
+        assert_eq!(vips(&plan), ["192.0.2.2"]);
+        assert!(plan.services[0].addresses.is_empty());
+        assert_eq!(plan.services[1].ports[0].frontends, [Frontend::NodePort(30080)]);
+        assert_eq!(plan.services[2].ports[0].frontends.len(), 2);
+        assert!(plan.albs[&AlbKind::Public].is_empty());
+    }
+
+    #[test]
+    fn an_address_that_isnt_on_the_disk_is_not_its_services_but_may_be_anothers() {
+        let plan = plan();
+        let mut saved = plan.allocations.clone();
+        saved.services.remove("shop/b");
+        saved.services.remove("shop/c");
+        let held = Held { services: Held::unsaved(&plan, &saved), ..Held::default() };
+        let plan = held.apply(&plan);
+        assert_eq!(vips(&plan), ["192.0.2.1", "192.0.2.3"]);
+        assert_eq!(plan.services[0].ports[0].frontends.len(), 2);
+        assert_eq!(plan.services[1].ports[0].frontends.len(), 1);
+        assert_eq!(plan.services[2].ports[0].frontends.len(), 1);
+    }
+}

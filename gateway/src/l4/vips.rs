@@ -1,0 +1,380 @@
+//! The VIPs on their way onto interfaces and off them.
+//!
+//! A VIP is taken once nobody else in the network has it, and it stays with the machine until no
+//! plan wants it. What goes wrong with one of them holds up none of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use model::snapshot::Announce;
+use model::{HostAddress, L4Settings};
+use plan::l4::Vip;
+
+use super::kernel::{Fault, Host, Kernel, Probed};
+use super::retry::Retry;
+use super::state::Taken;
+
+/// How long after it is taken an address is announced.
+const ANNOUNCE: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+/// How soon an address that another machine has is asked for again: twice as late each time,
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// and at most after this.
+const ASK_AGAIN_LAST: Duration = Duration::from_secs(30);
+/// The interface for addresses that nobody asks the network for.
+const LOOPBACK: &str = "lo";
+
+/// How far a VIP has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing has been done yet.
+    New,
+    /// The network is being asked.
+    Probing,
+    /// Nobody else has it: it can be taken.
+    Free,
+    /// It is on its interface.
+    Held,
+    /// This hardware address has answered for it.
+    Duplicate(String),
+    /// Something has failed.
+    Failed(Fault),
+    /// There is no interface for it.
+    Homeless(String),
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    vip: Vip,
+    interface: String,
+    stage: Stage,
+    /// When something is to be tried again, and how often that was in vain.
+    retry: Retry,
+    /// How often in a row another machine had it.
+    conflicts: u32,
+    /// When it was taken, and how often it has been announced since.
+    announced: Option<(Instant, usize)>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Vips {
+    entries: BTreeMap<IpAddr, Entry>,
+    /// What the gateway has put on interfaces, wanted or not.
+    ours: BTreeSet<Taken>,
+    host: Host,
+    /// Of the machine's addresses, where they are, and those that stand for a subnet.
+    present: BTreeSet<Taken>,
+    subnets: Vec<HostAddress>,
+}
+
+impl Vips {
+    /// With what the gateway may have put on interfaces before it was started.
+    pub(super) fn new(before: &BTreeSet<Taken>) -> Self {
+        Self { ours: before.clone(), ..Self::default() }
+    }
+
+    /// What the machine looks like now. Returns the VIPs that somebody has taken off.
+    pub(super) fn look(&mut self, now: Instant, host: Host) -> Vec<IpAddr> {
+        let place = |own: &HostAddress| Taken {
+            interface: own.interface.clone(),
+            address: own.network.addr(),
+        };
+        self.present = host.addresses.iter().map(place).collect();
+        self.subnets = host.addresses.iter().filter(|own| !is_single(own)).cloned().collect();
+        self.host = host;
+        let (present, ours) = (&self.present, &mut self.ours);
+        let mut lost = Vec::new();
+        for (address, entry) in &mut self.entries {
+            let there = present.contains(&entry.taken(*address));
+            if entry.stage == Stage::Held && !there {
+                // Nobody else had it until now, so it is put back without asking.
+                entry.stage = Stage::Free;
+                entry.retry.soon(now);
+                lost.push(*address);
+            }
+        }
+        ours.extend(self.host.marked.iter().cloned());
+        ours.retain(|taken| present.contains(taken));
+        lost
+    }
+
+    /// What a plan wants.
+    pub(super) fn want(&mut self, wanted: &[Vip], settings: &L4Settings) {
+        let addresses: BTreeSet<IpAddr> = wanted.iter().map(|vip| vip.address).collect();
+        self.entries.retain(|address, _| addresses.contains(address));
+        for vip in wanted {
+            let place = self.place(vip, settings);
+            let (interface, stage) = match place {
+                Ok(interface) => (interface, Stage::New),
+                Err(reason) => (String::new(), Stage::Homeless(reason)),
+            };
+            let taken = Taken { interface: interface.clone(), address: vip.address };
+            let is_there = self.ours.contains(&taken) && self.present.contains(&taken);
+            match self.entries.get_mut(&vip.address) {
+                Some(entry) if entry.interface == interface => {
+                    entry.vip = vip.clone();
+                    if let (Stage::Homeless(_), Stage::Homeless(_)) = (&entry.stage, &stage) {
+                        entry.stage = stage;
+                    }
+                }
+                _ => {
+                    let stage = if is_there { Stage::Free } else { stage };
+                    let entry = Entry {
+                        vip: vip.clone(),
+                        interface,
+                        stage,
+                        retry: Retry::default(),
+                        conflicts: 0,
+                        announced: None,
+                    };
+                    self.entries.insert(vip.address, entry);
+                }
+            }
+        }
+    }
+
+    /// The interface for a VIP: of its side, the one whose subnet holds it, or else the first.
+    fn place(&self, vip: &Vip, settings: &L4Settings) -> Result<String, String> {
+        if vip.announce != Announce::L2 {
+            return Ok(LOOPBACK.to_owned());
+        }
+        let field = format!("l4.interfaces.{}", vip.visibility);
+        let interfaces = settings.interfaces(vip.visibility);
+        let holds = |interface: &&String| {
+            let mut subnets = self.subnets.iter();
+            subnets.any(|own| own.interface == **interface && own.network.contains(&vip.address))
+        };
+        let Some(interface) = interfaces.iter().find(holds).or(interfaces.first()) else {
+            return Err(format!("{field} names no interface"));
+        };
+        if !self.host.interfaces.contains(interface) {
+            return Err(format!("{field} names {interface:?}, and there is no such interface"));
+        }
+        Ok(interface.clone())
+    }
+
+    /// What has to be on the disk before anything is done: what is wanted, and what is still there.
+    pub(super) fn to_remember(&self) -> BTreeSet<Taken> {
+        let wanted = self.entries.iter().filter(|(_, entry)| !entry.interface.is_empty());
+        let wanted = wanted.map(|(address, entry)| entry.taken(*address));
+        self.ours.iter().cloned().chain(wanted).collect()
+    }
+
+    /// Begins to ask for those that are allowed and not asked for yet.
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        allowed: impl Fn(&Taken) -> bool,
+        kernel: &mut impl Kernel,
+    ) {
+        let mut asked = Vec::new();
+        for (address, entry) in &mut self.entries {
+            let again = match entry.stage {
+                Stage::New => true,
+                Stage::Duplicate(_) | Stage::Failed(_) => entry.retry.is_due(now),
+                _ => false,
+            };
+            if !again || !allowed(&entry.taken(*address)) {
+                continue;
+            }
+            if entry.interface == LOOPBACK {
+                entry.stage = Stage::Free;
+                continue;
+            }
+            match entry.stage {
+                // A duplicate stays one until the contrary is known.
+                Stage::Duplicate(_) => entry.retry.after(now, ASK_AGAIN_LAST),
+                _ => entry.stage = Stage::Probing,
+            }
+            asked.push(entry.taken(*address));
+        }
+        if !asked.is_empty() {
+            kernel.probe(asked);
+        }
+    }
+
+    /// Takes note of how a probe has ended.
+    pub(super) fn probed(&mut self, now: Instant, probed: Probed) {
+        let Probed { taken, found } = probed;
+        let Some(entry) = self.entries.get_mut(&taken.address) else { return };
+        if !matches!(entry.stage, Stage::Probing | Stage::Duplicate(_))
+            || entry.interface != taken.interface
+        {
+            return;
+        }
+        match found {
+            Ok(None) => {
+                entry.stage = Stage::Free;
+                entry.retry = Retry::default();
+                entry.conflicts = 0;
+            }
+            Ok(Some(mac)) => {
+                entry.conflicts += 1;
+                let rest = ASK_AGAIN.saturating_mul(2u32.saturating_pow(entry.conflicts - 1));
+                entry.retry.after(now, rest.min(ASK_AGAIN_LAST));
+                entry.stage = Stage::Duplicate(mac);
+            }
+            Err(fault) => entry.fail(now, fault),
+        }
+    }
+
+    /// Puts those that are free onto their interfaces.
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        allowed: impl Fn(&Taken) -> bool,
+        kernel: &mut impl Kernel,
+    ) {
+        for (address, entry) in &mut self.entries {
+            let taken = entry.taken(*address);
+            if entry.stage != Stage::Free || !entry.retry.is_due(now) || !allowed(&taken) {
+                continue;
+            }
+            match kernel.add_address(&entry.interface, *address) {
+                Ok(()) => {
+                    entry.stage = Stage::Held;
+                    entry.announced = (entry.vip.announce == Announce::L2).then_some((now, 0));
+                    tracing::info!(vip = %address, interface = entry.interface, "taken");
+                    self.ours.insert(taken);
+                }
+                Err(fault) => entry.fail(now, fault),
+            }
+        }
+    }
+
+    /// Takes those that nobody wants off their interfaces.
+    pub(super) fn leave(&mut self, kernel: &mut impl Kernel) {
+        let entries = &self.entries;
+        self.ours.retain(|taken| {
+            let Taken { interface, address } = taken;
+            let moved = |entry: &Entry| entry.interface != *interface && entry.stage != Stage::Held;
+            match entries.get(address) {
+                Some(entry) if entry.interface == *interface => return true,
+                // It stays where it is until it is where it should be.
+                Some(entry) if moved(entry) => return true,
+                _ => {}
+            }
+            match kernel.remove_address(interface, *address) {
+                Ok(()) => {
+                    tracing::info!(vip = %address, interface, "given up");
+                    false
+                }
+                Err(fault) => {
+                    tracing::warn!(vip = %address, interface, %fault, "can't be taken off");
+                    true
+                }
+            }
+        });
+    }
+
+    /// Announces those whose time has come.
+    pub(super) fn announce(&mut self, now: Instant, kernel: &mut impl Kernel) {
+        let mut due = Vec::new();
+        for (address, entry) in &mut self.entries {
+            let Some((since, times)) = entry.announced else { continue };
+            let passed = now.saturating_duration_since(since);
+            let reached = ANNOUNCE.iter().filter(|offset| **offset <= passed).count();
+            if reached > times {
+                due.push(entry.taken(*address));
+                entry.announced = (reached < ANNOUNCE.len()).then_some((since, reached));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        for (Taken { interface, address }, fault) in kernel.announce(&due) {
+            tracing::warn!(vip = %address, interface, %fault, "not announced");
+        }
+    }
+
+    /// Has all announced again.
+    pub(super) fn announce_again(&mut self, now: Instant) {
+        for entry in self.entries.values_mut() {
+            if entry.stage == Stage::Held && entry.vip.announce == Announce::L2 {
+                entry.announced = Some((now, 0));
+            }
+        }
+    }
+
+    /// When something is to be done next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let of = |entry: &Entry| {
+            let retry = match entry.stage {
+                Stage::Duplicate(_) | Stage::Failed(_) | Stage::Free => entry.retry.next(),
+                _ => None,
+            };
+            let announce =
+                entry.announced.and_then(|(since, times)| Some(since + *ANNOUNCE.get(times)?));
+            retry.into_iter().chain(announce).min()
+        };
+        self.entries.values().filter_map(of).min()
+    }
+
+    /// The VIPs that another machine has.
+    pub(super) fn duplicates(&self) -> BTreeSet<IpAddr> {
+        let is = |entry: &Entry| matches!(entry.stage, Stage::Duplicate(_));
+        self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
+    }
+
+    /// The VIPs that are not on an interface.
+    pub(super) fn absent(&self) -> BTreeSet<IpAddr> {
+        let is = |entry: &Entry| entry.stage != Stage::Held;
+        self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
+    }
+
+    /// Whether some are still on their way, or have failed.
+    pub(super) fn is_under_way(&self) -> bool {
+        let is = |entry: &Entry| {
+            matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free | Stage::Failed(_))
+        };
+        self.entries.values().any(is)
+    }
+
+    /// Whether it isn't known of some yet how they will end.
+    pub(super) fn is_undecided(&self) -> bool {
+        let is = |entry: &Entry| matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free);
+        self.entries.values().any(is)
+    }
+
+    /// All, with their interfaces and how far they have come.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Vip, &str, &Stage)> {
+        self.entries.values().map(|entry| (&entry.vip, entry.interface.as_str(), &entry.stage))
+    }
+
+    /// The addresses that are the machine's own: none that the gateway has put there.
+    pub(super) fn own_addresses(&self) -> Vec<HostAddress> {
+        let ours = |own: &&HostAddress| {
+            let taken = Taken { interface: own.interface.clone(), address: own.network.addr() };
+            !(is_single(own) && self.ours.contains(&taken))
+        };
+        self.host.addresses.iter().filter(ours).cloned().collect()
+    }
+
+    /// Takes off everything that the gateway has put on interfaces.
+    pub(super) fn give_up(&mut self, kernel: &mut impl Kernel) {
+        self.entries.clear();
+        self.leave(kernel);
+    }
+}
+
+impl Entry {
+    fn taken(&self, address: IpAddr) -> Taken {
+        Taken { interface: self.interface.clone(), address }
+    }
+
+    fn fail(&mut self, now: Instant, fault: Fault) {
+        self.stage = Stage::Failed(fault);
+        self.retry.failed(now);
+    }
+}
+
+fn is_single(own: &HostAddress) -> bool {
+    own.network.prefix_len() == own.network.max_prefix_len()
+}

@@ -1,0 +1,372 @@
+//! From objects to what is in force: plans, then the planes that apply them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use model::{Diagnostic, Severity};
+use plan::l4::L4Plan;
+use plan::l7::{Endpoints, L7Plan};
+use tokio::sync::watch;
+
+use crate::access_log;
+use crate::admin;
+use crate::l4::health::HealthPorts;
+use crate::l4::mailbox::Desired;
+use crate::l4::view::View;
+use crate::l4::{self, Plane};
+use crate::l7::Engine;
+use crate::l7::table::{Builder, Resolved, Shared, Table};
+use crate::signals::{Signals, Told};
+use crate::source::Delivery;
+
+mod planner;
+
+pub use planner::Planner;
+
+/// How often the gateway looks after itself.
+const WATCH: Duration = Duration::from_secs(1);
+/// How long the first DNS answers may keep the gateway from being ready.
+const FIRST_DNS: Duration = Duration::from_secs(2);
+
+/// Brings objects into force.
+pub struct Reconciler {
+    /// None only while it plans.
+    planner: Option<Planner>,
+    builder: Builder,
+    shared: Arc<Shared>,
+    state: Arc<admin::State>,
+    deliveries: watch::Receiver<Arc<Delivery>>,
+    wanted: watch::Sender<BTreeSet<String>>,
+    resolved: watch::Receiver<Resolved>,
+    plan: Arc<L7Plan>,
+    findings: Findings,
+    /// How long the plan took to make.
+    plan_took: Duration,
+    /// The table that was in force before. Kept until the workers have let go of it, so that none
+    /// of them has to take it down.
+    previous: Option<Arc<Table>>,
+    l4: Option<L4>,
+}
+
+/// The L4 plane, as seen from here.
+struct L4 {
+    plane: Plane,
+    view: watch::Receiver<Arc<View>>,
+    /// What was planned last.
+    desired: Arc<L4Plan>,
+    generation: u64,
+    /// What listeners were told of last.
+    listening: Option<Arc<L4Plan>>,
+    health: HealthPorts,
+}
+
+/// Findings, by where they come from.
+#[derive(Default)]
+struct Findings {
+    /// Since the start.
+    start: Vec<Diagnostic>,
+    planned: Vec<Diagnostic>,
+    table: Vec<Diagnostic>,
+    l4: Vec<Diagnostic>,
+    listeners: Vec<Diagnostic>,
+    health: Vec<Diagnostic>,
+}
+
+/// What the reconciler works between.
+pub struct Ends {
+    /// The table in force.
+    pub shared: Arc<Shared>,
+    /// The admin side's.
+    pub state: Arc<admin::State>,
+    /// Objects.
+    pub deliveries: watch::Receiver<Arc<Delivery>>,
+    /// DNS names to be resolved.
+    pub wanted: watch::Sender<BTreeSet<String>>,
+    /// Their addresses.
+    pub resolved: watch::Receiver<Resolved>,
+}
+
+impl Reconciler {
+    /// With the planes that there are; `found` is wrong whatever the objects are.
+    pub fn new(
+        planner: Planner,
+        builder: Builder,
+        ends: Ends,
+        plane: Option<Plane>,
+        found: Vec<Diagnostic>,
+    ) -> Self {
+        let Ends { shared, state, deliveries, wanted, resolved } = ends;
+        let l4 = plane.map(|plane| L4 {
+            view: plane.view(),
+            plane,
+            desired: Arc::default(),
+            generation: 0,
+            listening: None,
+            health: HealthPorts::default(),
+        });
+        Self {
+            planner: Some(planner),
+            builder,
+            shared,
+            state,
+            deliveries,
+            wanted,
+            resolved,
+            plan: Arc::default(),
+            findings: Findings { start: found, ..Findings::default() },
+            plan_took: Duration::ZERO,
+            previous: None,
+            l4,
+        }
+    }
+
+    /// The first objects, with the addresses of their DNS names if those come soon.
+    ///
+    /// # Errors
+    /// The planner has failed.
+    pub async fn first(&mut self) -> Result<()> {
+        self.plan().await?;
+        let names = self.wanted.borrow().clone();
+        let all = self.resolved.wait_for(|known| names.iter().all(|name| known.contains_key(name)));
+        if tokio::time::timeout(FIRST_DNS, all).await.is_err() {
+            tracing::warn!("some ExternalName Services are not resolved yet");
+        }
+        self.resolved.mark_unchanged();
+        self.apply();
+        Ok(())
+    }
+
+    /// Applies what comes, until a signal says to stop.
+    ///
+    /// # Errors
+    /// Where a part of the gateway has ended by a fault: better a restart than half a gateway.
+    pub async fn run_until_signal(
+        &mut self,
+        signals: &mut Signals,
+        engine: &Engine,
+        log: Option<&access_log::Writer>,
+    ) -> Result<()> {
+        let mut watch = tokio::time::interval(WATCH);
+        self.follow_l4(engine).await?;
+        loop {
+            tokio::select! {
+                changed = self.deliveries.changed() => {
+                    changed.context("the source of manifests has ended")?;
+                    self.plan().await?;
+                    self.apply();
+                }
+                changed = self.resolved.changed() => {
+                    changed.context("the DNS task has ended")?;
+                    self.apply();
+                }
+                changed = changed(self.l4.as_mut()) => {
+                    changed.context("the l4 thread has ended")?;
+                    self.follow_l4(engine).await?;
+                }
+                signal = signals.next() => match signal {
+                    Told::Stop => return Ok(()),
+                    Told::Reopen => {
+                        log.inspect(|writer| writer.reopen());
+                        self.l4.as_ref().inspect(|l4| l4.plane.announce());
+                    }
+                },
+                _ = watch.tick() => {
+                    if !engine.is_whole() {
+                        bail!("a worker has ended");
+                    }
+                    if self.l4.as_ref().is_some_and(|l4| !l4.plane.is_whole()) {
+                        bail!("the l4 thread has ended");
+                    }
+                    self.previous.take_if(|table| Arc::strong_count(table) == 1);
+                    self.try_again(engine);
+                }
+            }
+        }
+    }
+
+    /// The L4 plane, for its end.
+    pub fn into_plane(self) -> Option<Plane> {
+        self.l4.map(|mut l4| {
+            l4.health.close();
+            l4.plane
+        })
+    }
+
+    /// From the latest objects to plans. That of the L4 plane is handed on at once: additions come
+    /// before those of the ALBs, whose tables take a moment more to make.
+    async fn plan(&mut self) -> Result<()> {
+        let delivery = Arc::clone(&self.deliveries.borrow_and_update());
+        let host = match &self.l4 {
+            Some(l4) => l4.view.borrow().host.clone(),
+            None => Vec::new(),
+        };
+        let mut planner = self.planner.take().context("invariant: one plan at a time")?;
+        // On a thread of its own, so that the admin side answers meanwhile.
+        let planning = tokio::task::spawn_blocking(move || {
+            let planned = planner.plan(&delivery, &host);
+            (planner, planned)
+        });
+        let (planner, planned) = planning.await.context("the planner has failed")?;
+        self.planner = Some(planner);
+        if let (Some(l4), Some((plan, policy))) = (&mut self.l4, planned.l4) {
+            l4.generation += 1;
+            l4.desired = Arc::clone(&plan);
+            self.state.l4_planned(Arc::clone(&plan), Arc::clone(&policy));
+            l4.plane.apply(Desired { generation: l4.generation, plan, policy });
+        }
+        self.findings.planned = planned.diagnostics;
+        self.plan = planned.l7;
+        let names: BTreeSet<String> = self
+            .plan
+            .backends
+            .iter()
+            .filter_map(|backend| match &backend.endpoints {
+                Endpoints::Dns { host, .. } => Some(host.clone()),
+                Endpoints::Static(_) => None,
+            })
+            .collect();
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != names;
+            *wanted = names;
+            changed
+        });
+        self.plan_took = planned.took;
+        Ok(())
+    }
+
+    /// Puts the ALBs' plan in force, in one swap.
+    fn apply(&mut self) {
+        let started = Instant::now();
+        let resolved = self.resolved.borrow_and_update().clone();
+        let (table, refused) = self.builder.build(Arc::clone(&self.plan), &resolved);
+        let generation = table.generation;
+        self.previous = Some(self.shared.table.swap(Arc::new(table)));
+        self.findings.table = refused;
+        self.report();
+        let metrics = &self.shared.metrics;
+        metrics.prune();
+        let control = &metrics.control;
+        let took = u64::try_from((self.plan_took + started.elapsed()).as_micros()).unwrap_or(0);
+        self.plan_took = Duration::ZERO;
+        control.generation.set(generation);
+        control.reloads.increment();
+        control.reload_us.set(took);
+        tracing::info!(generation, reload_us = took, "in force");
+    }
+
+    /// What follows from what the L4 plane has done: listeners on addresses that are there now.
+    async fn follow_l4(&mut self, engine: &Engine) -> Result<()> {
+        let Some(l4) = &mut self.l4 else {
+            self.state.ready.store(true, Ordering::Relaxed);
+            return Ok(());
+        };
+        let view = Arc::clone(&l4.view.borrow_and_update());
+        self.findings.l4.clone_from(&view.diagnostics);
+        if view.settled && l4.listening.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &view.plan)) {
+            self.findings.listeners = engine.listen(&view.plan);
+            l4.health.apply(&view.plan);
+            self.findings.health = l4.health.diagnostics().to_vec();
+            l4.listening = Some(Arc::clone(&view.plan));
+        }
+        if view.settled {
+            self.state.ready.store(true, Ordering::Relaxed);
+        }
+        let planned_for = self.planner.as_ref().map(Planner::host);
+        if planned_for.is_some_and(|host| *host != view.host) {
+            tracing::info!("the machine's addresses have changed");
+            self.plan().await?;
+            self.apply();
+        } else {
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Opens listeners that could not be opened before.
+    fn try_again(&mut self, engine: &Engine) {
+        let Some(l4) = &mut self.l4 else { return };
+        let mut changed = false;
+        if let Some(found) = engine.listeners().retry() {
+            changed |= found != self.findings.listeners;
+            self.findings.listeners = found;
+        }
+        if let (false, Some(plan)) = (l4.health.diagnostics().is_empty(), &l4.listening) {
+            l4.health.apply(plan);
+            changed |= self.findings.health != l4.health.diagnostics();
+            self.findings.health = l4.health.diagnostics().to_vec();
+        }
+        if changed {
+            self.report();
+        }
+    }
+
+    /// Logs the findings that are new, and counts all.
+    fn report(&self) {
+        let all = self.findings.all();
+        let known = self.state.diagnostics.load();
+        if **known == all {
+            return;
+        }
+        let before: BTreeSet<&Diagnostic> = known.iter().collect();
+        for finding in all.iter().filter(|finding| !before.contains(finding)) {
+            match finding.severity {
+                Severity::Error => tracing::error!("{finding}"),
+                Severity::Warning => tracing::warn!("{finding}"),
+            }
+        }
+        let count =
+            |severity| all.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let control = &self.shared.metrics.control;
+        control.errors.set(count(Severity::Error));
+        control.warnings.set(count(Severity::Warning));
+        self.state.diagnostics.store(Arc::new(all));
+    }
+}
+
+impl Findings {
+    fn all(&self) -> Vec<Diagnostic> {
+        let parts =
+            [&self.start, &self.planned, &self.table, &self.l4, &self.listeners, &self.health];
+        parts.into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Waits for news of the L4 plane; for ever where there is none.
+async fn changed(l4: Option<&mut L4>) -> Result<(), watch::error::RecvError> {
+    match l4 {
+        Some(l4) => l4.view.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts the L4 plane, if it is configured and the machine allows it. Without, the reason is
+/// answered, and the ALBs serve all the same.
+///
+/// # Errors
+/// There is no L4 plane, and nothing else that could serve.
+pub fn start_l4(
+    config: &crate::config::Config,
+    metrics: &Arc<crate::metrics::Metrics>,
+) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
+    let Some(l4) = &config.l4 else { return Ok((None, Vec::new())) };
+    let ports = |alb: &crate::config::Alb| {
+        let listen = &alb.listen;
+        listen.pool_http.into_iter().chain(listen.pool_https).collect()
+    };
+    let alb_ports = config.enabled_albs().map(|(kind, alb)| (kind, ports(alb))).collect();
+    let error: l4::StartError = match Plane::start(l4, alb_ports, &config.state, metrics) {
+        Ok(plane) => return Ok((Some(plane), Vec::new())),
+        Err(error) => error,
+    };
+    if config.enabled_albs().next().is_none() {
+        return Err(anyhow::Error::new(error)
+            .context("the L4 plane can't be started, and no ALB is enabled"));
+    }
+    let object = model::ObjectRef::cluster("GatewayConfig", "gateway");
+    let finding = Diagnostic::error(object, "l4.enabled", format!("the L4 plane is off: {error}"))
+        .remedy("mend that and start the gateway again; the ALBs serve meanwhile");
+    Ok((None, vec![finding]))
+}

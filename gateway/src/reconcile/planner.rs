@@ -1,0 +1,84 @@
+//! One reading of objects and one planning of everything.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ingest::TlsMemo;
+use model::{Diagnostic, HostAddress, Settings};
+use plan::l4::{Allocations, L4Plan};
+use plan::l7::L7Plan;
+use plan::policy;
+
+use crate::source::Delivery;
+
+/// Plans, and what carries over from one plan to the next.
+pub struct Planner {
+    settings: Settings,
+    memo: TlsMemo,
+    /// Who was given which address.
+    allocations: Allocations,
+    /// The machine's addresses that were planned for.
+    host: Vec<HostAddress>,
+    /// The last plan for the L4 plane.
+    l4: (Arc<L4Plan>, Arc<policy::Compiled>),
+}
+
+/// Everything that is to be in force.
+pub struct Planned {
+    /// For the ALBs.
+    pub l7: Arc<L7Plan>,
+    /// For the L4 plane, if there is one, and the policies.
+    pub l4: Option<(Arc<L4Plan>, Arc<policy::Compiled>)>,
+    /// What is wrong with the objects.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How long all that took.
+    pub took: Duration,
+}
+
+impl Planner {
+    /// Which Service had which address at the last end is remembered elsewhere.
+    pub fn new(settings: Settings, allocations: Allocations) -> Self {
+        Self {
+            settings,
+            memo: TlsMemo::default(),
+            allocations,
+            host: Vec::new(),
+            l4: Default::default(),
+        }
+    }
+
+    /// The machine's addresses that were planned for last.
+    pub fn host(&self) -> &Vec<HostAddress> {
+        &self.host
+    }
+
+    /// Plans everything.
+    pub fn plan(&mut self, delivery: &Delivery, host: &[HostAddress]) -> Planned {
+        let started = Instant::now();
+        let mut diagnostics = delivery.diagnostics.clone();
+        let (snapshot, found) =
+            ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
+        diagnostics.extend(found);
+        let (l7, found) = plan::l7::plan(&snapshot, &self.settings.albs);
+        diagnostics.extend(found);
+        self.host = host.to_vec();
+        let l4 = self.settings.l4.as_ref().map(|l4| {
+            let (plan, found) = plan::l4::plan(&snapshot, &self.settings, host, &self.allocations);
+            diagnostics.extend(found);
+            let (policy, found) = plan::policy::compile(&snapshot.policies, l4, host);
+            diagnostics.extend(found);
+            // An address that was given once stays given, whether or not the plan has reached the
+            // kernel meanwhile.
+            self.allocations.clone_from(&plan.allocations);
+            // What stays the same stays the same in memory: then nobody looks further.
+            let (before, before_policy) = &self.l4;
+            self.l4 = (same_or(before, plan), same_or(before_policy, policy));
+            self.l4.clone()
+        });
+        Planned { l7: Arc::new(l7), l4, diagnostics, took: started.elapsed() }
+    }
+}
+
+fn same_or<T: PartialEq>(before: &Arc<T>, new: T) -> Arc<T> {
+    if **before == new { Arc::clone(before) } else { Arc::new(new) }
+}
