@@ -63,9 +63,11 @@ pub(super) fn measure(
         return Ok(Default::default());
     };
     let network = Network::set_up()?;
-    let backend = start_backend(&network, lab.folder(), settings.cores.backend)?;
+    let folder = lab.folder().join(scenario.id);
+    fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+    let backend = start_backend(&network, &folder, settings.cores.backend)?;
     let gateway = gateway.locate()?;
-    let mut ground = Ground { network, backend, gateway, folder: lab.folder(), settings };
+    let mut ground = Ground { network, backend, gateway, folder: &folder, settings };
     let reports = match what {
         L4::Connection { beside_routing } => {
             vec![connection(&mut ground, scenario, beside_routing, passes)?]
@@ -191,6 +193,7 @@ fn one_window(
         timeout: TIMEOUT,
     });
     plan.sources = station.edge.sources();
+    plan.ends_in_order = true;
     let target = match &station.process {
         Some(process) => process.processes()?,
         None => Vec::new(),
