@@ -207,7 +207,11 @@ impl<K: Kernel> Driver<K> {
         let failures = || metrics.apply_failures.increment();
         let started = Instant::now();
         let applied = self.rules.apply(now, &plan, &table, &mut self.kernel, failures);
-        let took = started.elapsed();
+        if applied == Applied::Changed {
+            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            metrics.apply_us.set(took);
+            tracing::debug!(generation = desired.generation, us = took, "rules in force");
+        }
         if matches!(applied, Applied::Changed | Applied::Unchanged) {
             if applied == Applied::Changed && mending && !self.rules.is_foreign() {
                 metrics.drift_repairs.increment();
@@ -220,11 +224,6 @@ impl<K: Kernel> Driver<K> {
             self.remember(now, desired);
         }
         self.vips.announce(now, &mut self.kernel);
-        if applied == Applied::Changed {
-            let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            metrics.apply_us.set(took);
-            tracing::debug!(generation = desired.generation, us = took, "rules in force");
-        }
     }
 
     /// Brings to the disk what must be there before anything is done.

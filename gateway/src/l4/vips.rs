@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use model::L4Settings;
 use model::snapshot::Announce;
+use model::{HostAddress, L4Settings};
 use plan::l4::Vip;
 
 use super::kernel::{Fault, Host, Kernel, Probed};
@@ -69,6 +69,9 @@ pub(super) struct Vips {
     /// What the gateway has put on interfaces, wanted or not.
     ours: BTreeSet<Taken>,
     host: Host,
+    /// Of the machine's addresses, where they are, and those that stand for a subnet.
+    present: BTreeSet<Taken>,
+    subnets: Vec<HostAddress>,
 }
 
 impl Vips {
@@ -79,11 +82,17 @@ impl Vips {
 
     /// What the machine looks like now. Returns the VIPs that somebody has taken off.
     pub(super) fn look(&mut self, now: Instant, host: Host) -> Vec<IpAddr> {
+        let place = |own: &HostAddress| Taken {
+            interface: own.interface.clone(),
+            address: own.network.addr(),
+        };
+        self.present = host.addresses.iter().map(place).collect();
+        self.subnets = host.addresses.iter().filter(|own| !is_single(own)).cloned().collect();
         self.host = host;
-        let (host, ours) = (&self.host, &mut self.ours);
+        let (present, ours) = (&self.present, &mut self.ours);
         let mut lost = Vec::new();
         for (address, entry) in &mut self.entries {
-            let there = has(host, &entry.interface, *address);
+            let there = present.contains(&entry.taken(*address));
             if entry.stage == Stage::Held && !there {
                 // Nobody else had it until now, so it is put back without asking.
                 entry.stage = Stage::Free;
@@ -91,8 +100,8 @@ impl Vips {
                 lost.push(*address);
             }
         }
-        ours.extend(host.marked.iter().cloned());
-        ours.retain(|taken| has(host, &taken.interface, taken.address));
+        ours.extend(self.host.marked.iter().cloned());
+        ours.retain(|taken| present.contains(taken));
         lost
     }
 
@@ -106,9 +115,8 @@ impl Vips {
                 Ok(interface) => (interface, Stage::New),
                 Err(reason) => (String::new(), Stage::Homeless(reason)),
             };
-            let is_there =
-                self.ours.contains(&Taken { interface: interface.clone(), address: vip.address })
-                    && has(&self.host, &interface, vip.address);
+            let taken = Taken { interface: interface.clone(), address: vip.address };
+            let is_there = self.ours.contains(&taken) && self.present.contains(&taken);
             match self.entries.get_mut(&vip.address) {
                 Some(entry) if entry.interface == interface => {
                     entry.vip = vip.clone();
@@ -140,11 +148,8 @@ impl Vips {
         let field = format!("l4.interfaces.{}", vip.visibility);
         let interfaces = settings.interfaces(vip.visibility);
         let holds = |interface: &&String| {
-            self.host.addresses.iter().any(|own| {
-                own.interface == **interface
-                    && own.network.prefix_len() < own.network.max_prefix_len()
-                    && own.network.contains(&vip.address)
-            })
+            let mut subnets = self.subnets.iter();
+            subnets.any(|own| own.interface == **interface && own.network.contains(&vip.address))
         };
         let Some(interface) = interfaces.iter().find(holds).or(interfaces.first()) else {
             return Err(format!("{field} names no interface"));
@@ -344,8 +349,8 @@ impl Vips {
     }
 
     /// The addresses that are the machine's own: none that the gateway has put there.
-    pub(super) fn own_addresses(&self) -> Vec<model::HostAddress> {
-        let ours = |own: &&model::HostAddress| {
+    pub(super) fn own_addresses(&self) -> Vec<HostAddress> {
+        let ours = |own: &&HostAddress| {
             let taken = Taken { interface: own.interface.clone(), address: own.network.addr() };
             !(is_single(own) && self.ours.contains(&taken))
         };
@@ -370,11 +375,6 @@ impl Entry {
     }
 }
 
-fn is_single(own: &model::HostAddress) -> bool {
+fn is_single(own: &HostAddress) -> bool {
     own.network.prefix_len() == own.network.max_prefix_len()
-}
-
-fn has(host: &Host, interface: &str, address: IpAddr) -> bool {
-    let mut addresses = host.addresses.iter();
-    addresses.any(|own| own.interface == interface && own.network.addr() == address)
 }

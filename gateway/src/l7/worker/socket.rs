@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -12,6 +13,9 @@ use crate::stream::udp::packet;
 const BACKLOG: i32 = 4096;
 /// Bytes of datagrams that may wait, per UDP socket.
 const UDP_BUFFER: usize = 4 << 20;
+
+/// How long a socket that is closed may live on in a process being started.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// How an address is bound.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,14 +28,34 @@ pub(super) struct Bind {
 
 /// A TCP socket that listens.
 pub(super) fn listen(address: SocketAddr, bind: Bind) -> io::Result<TcpListener> {
-    let socket = bound(address, Type::STREAM, bind, true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    unless_held_for_a_moment(bind, || {
+        let socket = bound(address, Type::STREAM, bind, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    })
+}
+
+/// A socket that has just been closed here, to find out whether an address is free, lives a moment
+/// longer in a process that another thread is starting (`nft`), until that runs its program.
+fn unless_held_for_a_moment<T>(bind: Bind, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + MOMENT;
+    loop {
+        match open() {
+            Err(error)
+                if bind.shared_port
+                    && error.kind() == io::ErrorKind::AddrInUse
+                    && Instant::now() < end =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// A UDP socket; one on a wildcard tells which address each datagram was for.
 pub(super) fn datagrams(address: SocketAddr, bind: Bind) -> io::Result<UdpSocket> {
-    let socket = bound(address, Type::DGRAM, bind, false)?;
+    let socket = unless_held_for_a_moment(bind, || bound(address, Type::DGRAM, bind, false))?;
     // As much as the system allows: bursts wait here.
     let _ = socket.set_recv_buffer_size(UDP_BUFFER);
     let socket = socket.into();
