@@ -68,6 +68,8 @@ built=${CARGO_TARGET_DIR:-target}/debug
 figures=$(mktemp -d)
 "$built/loadtest" compare l7 tls --quick --only h1-64,h1-70,tls-64,tls-full,tls-full-rsa \
     --gateway "$built/gateway" --json "$figures/compare.json" --html "$figures/compare.html"
+"$built/loadtest" compare l4 --quick --gateway "$built/gateway" --json "$figures/l4.json"
+"$built/loadtest" diff "$figures/l4.json" "$figures/l4.json"
 "$built/loadtest" report "$figures/compare.json" --html "$figures/again.html"
 cmp "$figures/compare.html" "$figures/again.html"
 "$built/loadtest" diff "$figures/compare.json" "$figures/compare.json"

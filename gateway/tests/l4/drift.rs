@@ -79,3 +79,18 @@ fn forwarding_is_on_for_the_families_that_are_served() {
     // Nothing of IPv6 is served.
     assert_eq!(edge.edge().setting("ipv6/conf/all/forwarding"), "0");
 }
+
+#[test]
+fn addresses_lost_with_the_link_come_back_with_it() {
+    let service = web().spec("ipFamilyPolicy: RequireDualStack").yaml();
+    let service = service.replace("198.51.100.20", "198.51.100.20,2001:db8:2::11");
+    let slice = crate::web_slice().named("web-v6").ready(testkit::Lab::backend_address_v6(2));
+    let edge = Edge::start(&[service, web_on(&[1]).yaml(), slice.yaml()]);
+    edge.client().answer(vip(20, 80));
+    edge.client().answer(crate::vip_v6(0x11, 80));
+    // IPv6 addresses go with it, the edge's own too, which is not the gateway's to put back.
+    edge.edge().ip("link set pub0 down\nlink set pub0 up\n");
+    edge.edge().ip("addr replace 2001:db8:1::1/64 dev pub0 nodad\n");
+    edge.client().answer(vip(20, 80));
+    edge.client().answer(crate::vip_v6(0x11, 80));
+}

@@ -78,6 +78,17 @@ impl Edge {
         });
     }
 
+    /// Waits until an endpoint is planned for a Service, or isn't any more, wherever its
+    /// connections go.
+    #[track_caller]
+    fn wait_for_planned(&self, service: &str, address: IpAddr, port: u16, there: bool) {
+        let wanted = SocketAddr::new(address, port).to_string();
+        eventually(&format!("{wanted} is planned: {there}"), || {
+            let ports = self.service(service).get("ports")?.to_string();
+            (ports.contains(&format!("\"{wanted}\"")) == there).then_some(())
+        });
+    }
+
     /// What the API says of a Service.
     #[track_caller]
     fn service(&self, name: &str) -> serde_json::Value {

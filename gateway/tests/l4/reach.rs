@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use testkit::lab::SctpListener;
 use testkit::manifest::{Exposed, Slice};
-use testkit::{Lab, eventually};
+use testkit::{Backend, Lab, eventually, manifest};
 
 use crate::{Edge, builder, edge_at, vip, vip_v6, web, web_on, web_slice};
 
@@ -183,4 +184,60 @@ fn every_algorithm_of_the_kernel_serves() {
             _ => assert!(others.len() > 1, "{algorithm}: {others:?}"),
         }
     }
+}
+
+#[test]
+fn vip_answers_ping_and_refuses_ports_that_no_service_has() {
+    let edge = Edge::start(&[web().yaml(), web_on(&[1]).yaml()]);
+    edge.client().answer(vip(20, 80));
+    edge.client().run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        // An echo request, its checksum, identifier 1, sequence number 1 (RFC 792).
+        socket.send_to(&[8, 0, 0xf7, 0xfd, 0, 1, 0, 1], &vip(20, 0).into()).unwrap();
+        let mut packet = [0; 64];
+        let len = std::io::Read::read(&mut &socket, &mut packet).unwrap();
+        let reply = packet.get(20..len).unwrap();
+        assert_eq!((reply.first(), reply.get(4..8)), (Some(&0), Some(&[0, 1, 0, 1][..])));
+    });
+    edge.client().refused(vip(20, 81));
+}
+
+#[test]
+fn alb_serves_on_its_address_of_the_pool() {
+    let lab = Lab::new();
+    let backend = lab.edge().run(|| Backend::named("from the ALB"));
+    let ingress = manifest::Ingress::new("all").any_host().prefix("/", "app").yaml();
+    let with_alb = manifest::pool("portable", &["198.51.100.16/29"], "alb: 198.51.100.18");
+    let all = [manifest::service("app", &[&backend]), ingress, with_alb].concat();
+    let gateway = lab.start(builder().manifest("all.yaml", all));
+    let text = eventually("the ALB answers", || {
+        lab.client().run(|| {
+            let second = std::time::Duration::from_secs(1);
+            drop(std::net::TcpStream::connect_timeout(&vip(18, 80), second).ok()?);
+            let response = testkit::get(vip(18, 80), "a.test", "/");
+            (response.status == 200).then(|| response.text())
+        })
+    });
+    assert_eq!(text, "from the ALB");
+    drop(gateway);
+    lab.edge().run(|| drop(backend));
+}
+
+#[test]
+fn ipv6_is_rejected_without_endpoints_and_reaches_itself_with_them() {
+    let service = Exposed::load_balancer("web")
+        .tcp_node_port(80, 30080)
+        .at(vip_v6(0x11, 80).ip())
+        .spec("ipFamilies: [IPv6]");
+    let edge = Edge::start(&[service.yaml()]);
+    edge.client().refused(vip_v6(0x11, 80));
+    edge.client().refused((Lab::edge_address_v6(), 30080).into());
+    let slice = web_slice().ready(Lab::backend_address_v6(1));
+    edge.gateway.apply("all.yaml", service.yaml() + &slice.yaml());
+    edge.client().answer(vip_v6(0x11, 80));
+    assert_eq!(edge.lab.backend(1).answer(vip_v6(0x11, 80)).server, "one");
+    let answer =
+        edge.client().datagrams(vip_v6(0x11, 80)).say("x", std::time::Duration::from_secs(1));
+    assert!(answer.is_err(), "no port of UDP is served: {answer:?}");
 }

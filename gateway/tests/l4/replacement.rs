@@ -1,7 +1,7 @@
 //! Endpoints come and go under load.
 
 use std::collections::BTreeMap;
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -87,7 +87,27 @@ impl Load {
 
 #[test]
 fn backends_rolled_one_by_one_under_load_lose_no_connection() {
-    let edge = Edge::start(&[web().yaml(), web_on(&[1, 2, 3]).yaml()]);
+    let in_force = |edge: &Edge, _: &Load, address, port, there| {
+        edge.wait_for_endpoint(address, port, there);
+    };
+    roll(&web(), in_force);
+}
+
+#[test]
+fn backends_rolled_one_by_one_behind_user_space_lose_no_connection() {
+    let in_force = |edge: &Edge, load: &Load, address, port, there| {
+        edge.wait_for_planned("web", address, port, there);
+        // What is planned is soon in force; pods go on accepting for longer.
+        load.goes_on();
+    };
+    roll(&web().tidegate("user-space", "true"), in_force);
+}
+
+/// Replaces all endpoints of a Service one by one under load. `in_force` waits until an endpoint is
+/// chosen, or isn't any more.
+#[track_caller]
+fn roll(service: &Exposed, in_force: impl Fn(&Edge, &Load, IpAddr, u16, bool)) {
+    let edge = Edge::start(&[service.yaml(), web_on(&[1, 2, 3]).yaml()]);
     edge.client().answer(vip(20, 80));
     // The new ones serve on another port, from a slice of their own.
     let fresh: Vec<Server> =
@@ -100,14 +120,14 @@ fn backends_rolled_one_by_one_under_load_lose_no_connection() {
             new = new.ready(address);
             // The new one is ready: the old one is told to end.
             let leaving = web_on(&old).terminating(address);
-            edge.gateway.apply("all.yaml", [web().yaml(), leaving.yaml(), new.yaml()].concat());
-            edge.wait_for_endpoint(address, 8081, true);
-            edge.wait_for_endpoint(address, 8080, false);
+            edge.gateway.apply("all.yaml", [service.yaml(), leaving.yaml(), new.yaml()].concat());
+            in_force(&edge, load, address, 8081, true);
+            in_force(&edge, load, address, 8080, false);
             let server = edge.servers.get(usize::from(step) - 1).unwrap();
             server.stop_accepting();
             load.goes_on();
             edge.gateway
-                .apply("all.yaml", [web().yaml(), web_on(&old).yaml(), new.yaml()].concat());
+                .apply("all.yaml", [service.yaml(), web_on(&old).yaml(), new.yaml()].concat());
             load.goes_on();
         }
         assert!(fresh.iter().all(|server| server.accepted() > 0));

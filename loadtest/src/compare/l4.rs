@@ -34,8 +34,6 @@ use crate::system::{self, Memory};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Time allowed for every connection to have carried a request.
 const WARM_WITHIN: Duration = Duration::from_secs(30);
-/// Connections at once, where each carries one request.
-const CONNECTIONS: usize = 32;
 /// Connections at once, where each carries large answers.
 const BULK_CONNECTIONS: usize = 16;
 /// Bytes of a large answer.
@@ -63,12 +61,14 @@ pub(super) fn measure(
         return Ok(Default::default());
     };
     let network = Network::set_up()?;
-    let backend = start_backend(&network, lab.folder(), settings.cores.backend)?;
+    let folder = lab.folder().join(scenario.id);
+    fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+    let backend = start_backend(&network, &folder, settings.cores.backend)?;
     let gateway = gateway.locate()?;
-    let mut ground = Ground { network, backend, gateway, folder: lab.folder(), settings };
+    let mut ground = Ground { network, backend, gateway, folder: &folder, settings };
     let reports = match what {
-        L4::Connection { beside_routing } => {
-            vec![connection(&mut ground, scenario, beside_routing, passes)?]
+        L4::Connection { beside_routing, at_once } => {
+            vec![connection(&mut ground, scenario, beside_routing, at_once, passes)?]
         }
         L4::Services { many, few } => {
             vec![connects::measure(&mut ground, scenario, many, few, passes)?]
@@ -103,6 +103,7 @@ fn connection(
     ground: &mut Ground<'_>,
     scenario: &'static Scenario,
     beside_routing: bool,
+    connections: usize,
     passes: &mut Passes,
 ) -> anyhow::Result<ScenarioReport> {
     let other = match beside_routing {
@@ -110,7 +111,7 @@ fn connection(
         false => ground.haproxy(false)?,
     };
     let stations = vec![ground.gateway(one(Path4::Kernel))?, other];
-    let traffic = Traffic { connections: CONNECTIONS, reuse: Reuse::Never, body: ANSWER };
+    let traffic = Traffic { connections, reuse: Reuse::Never, body: ANSWER };
     let trials = traffic_on(ground, &stations, traffic, passes, |figures| {
         figures.all.as_secs_f64() * 1e6 / figures.requests
     })?;
@@ -191,6 +192,7 @@ fn one_window(
         timeout: TIMEOUT,
     });
     plan.sources = station.edge.sources();
+    plan.ends_in_order = true;
     let target = match &station.process {
         Some(process) => process.processes()?,
         None => Vec::new(),

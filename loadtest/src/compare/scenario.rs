@@ -62,6 +62,8 @@ pub(crate) enum L4 {
     Connection {
         /// Beside plain routing; else beside HAProxy in TCP mode.
         beside_routing: bool,
+        /// How many at once.
+        at_once: usize,
     },
     /// How long a connection takes to come about, with many Services and with few.
     Services {
@@ -282,16 +284,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "l4-routing",
         suite: Suite::L4,
-        title: "A TCP connection with one request through a VIP, beside plain routing",
-        measure: Measure::L4(L4::Connection { beside_routing: true }),
+        title: "TCP connections with a request each through a VIP, beside plain routing",
+        measure: Measure::L4(L4::Connection { beside_routing: true, at_once: 1 }),
         goal: Some(Goal::Ratio(1.3)),
     },
     Scenario {
         id: "l4-haproxy",
         suite: Suite::L4,
-        title: "A TCP connection with one request through a VIP, beside HAProxy in TCP mode",
-        measure: Measure::L4(L4::Connection { beside_routing: false }),
+        title: "TCP connections with a request each through a VIP, beside HAProxy in TCP mode",
+        measure: Measure::L4(L4::Connection { beside_routing: false, at_once: 1 }),
         goal: Some(Goal::Ratio(0.55)),
+    },
+    Scenario {
+        id: "l4-routing-32",
+        suite: Suite::L4,
+        title: "The same, 32 at once, beside plain routing",
+        measure: Measure::L4(L4::Connection { beside_routing: true, at_once: 32 }),
+        goal: None,
+    },
+    Scenario {
+        id: "l4-haproxy-32",
+        suite: Suite::L4,
+        title: "The same, 32 at once, beside HAProxy in TCP mode",
+        measure: Measure::L4(L4::Connection { beside_routing: false, at_once: 32 }),
+        goal: None,
     },
     Scenario {
         id: "l4-services",

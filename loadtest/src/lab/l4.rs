@@ -119,6 +119,9 @@ backend backend
         estate: Services,
     ) -> anyhow::Result<Self> {
         let edge = network.edge()?;
+        // Or the table of connections would be full of those that have ended: they come faster
+        // here, from one client, than on any edge. As an operator would set it.
+        edge.namespace.set("netfilter/nf_conntrack_tcp_timeout_time_wait", "5")?;
         let name = estate.name.to_owned();
         let folder = own_folder(folder, &name, &edge)?;
         let manifests = folder.join("manifests");

@@ -98,8 +98,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Closing it will send FIN.
+    pub(crate) fn end_in_order(&self) {
+        // An end by RST is all that comes of an error here.
+        _ = SockRef::from(&self.stream).set_linger(None);
+    }
+
     /// Starts to connect, from a source address if one is given. Closing it later sends RST, so
-    /// that no port is left in TIME_WAIT.
+    /// that no port is left in TIME_WAIT, unless it is to end in order.
     pub(crate) fn open(
         address: SocketAddr,
         source: Option<IpAddr>,

@@ -121,6 +121,9 @@ pub(crate) struct Plan {
     pub(crate) retries: Retries,
     /// How connections of [`Reuse::Hold`] are made and held.
     pub(crate) hold: Hold,
+    /// Whether connections end by FIN, as those of real clients do; by RST otherwise, so that no
+    /// port is left in TIME_WAIT.
+    pub(crate) ends_in_order: bool,
     /// How long the slices of the time series are; no detailed accounts are kept if none.
     pub(crate) slice: Option<Duration>,
 }
@@ -187,6 +190,7 @@ impl From<Load> for Plan {
             timeout: load.timeout,
             retries: Retries::default(),
             hold: Hold { request: true, refresh: None, opened_per_second: f64::INFINITY },
+            ends_in_order: false,
             slice: None,
         }
     }

@@ -143,7 +143,12 @@ impl Generator {
         let session = self.plan.protocol.session();
         let (registry, token) = (self.poll.registry(), Token(index));
         match Connection::open(self.plan.address, source, tls, session, registry, token) {
-            Ok(connection) => slot.connection = Some(connection),
+            Ok(connection) => {
+                if self.plan.ends_in_order {
+                    connection.end_in_order();
+                }
+                slot.connection = Some(connection);
+            }
             Err(failed) => self.lose(index, &failed, now),
         }
     }

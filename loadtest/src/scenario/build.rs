@@ -102,6 +102,7 @@ pub(super) fn job(
                 .and_then(|idle| idle.opened_per_second)
                 .unwrap_or(OPENED_PER_SECOND),
         },
+        ends_in_order: false,
         slice: Some(slice(form.slice, seconds)),
     };
     check_groups(&plan, &form.load)?;
