@@ -5,11 +5,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::plan::l4::L4Plan;
+use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
+use ::plan::policy::Compiled;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use model::{Diagnostic, Location, ObjectRef, Settings, Severity};
+use model::snapshot::policy::Policies;
+use model::{Diagnostic, HostAddress, Location, ObjectRef, Settings, Severity};
 use serde::Serialize;
 
 use crate::access_log::Target;
@@ -47,13 +49,25 @@ pub enum Output {
     Json,
 }
 
+/// What the L4 plane is to do, and what that depends on.
+struct L4 {
+    plan: L4Plan,
+    /// The policies, and what becomes of them.
+    policies: Policies,
+    compiled: Compiled,
+    /// This machine's addresses, if it is the edge.
+    host: Vec<HostAddress>,
+    /// The ports of ALBs on addresses from pools.
+    alb_ports: AlbPorts,
+}
+
 /// Everything up to the plan.
 struct Loaded {
     settings: Settings,
     delivery: Delivery,
     plan: L7Plan,
     /// Of the L4 plane, if it is enabled.
-    l4: Option<L4Plan>,
+    l4: Option<L4>,
     /// Of every step.
     diagnostics: Vec<Diagnostic>,
 }
@@ -70,13 +84,16 @@ impl Loaded {
         let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
         let (plan, more) = ::plan::l7::plan(&snapshot, &settings.albs);
         let mut diagnostics = Vec::new();
-        let l4 = settings.l4.is_some().then(|| {
+        let l4 = settings.l4.as_ref().map(|l4| {
             let state = config.as_ref().map(|config| config.state.as_path());
             let (previous, unreadable) = machine::remembered(state);
-            let host = machine::host_addresses();
+            let host = machine::host_addresses(l4);
             let (plan, found) = ::plan::l4::plan(&snapshot, &settings, &host, &previous);
             diagnostics.extend(unreadable.into_iter().chain(found));
-            plan
+            let (compiled, found) = ::plan::policy::compile(&snapshot.policies, l4, &host);
+            diagnostics.extend(found);
+            let alb_ports = config.as_ref().map(Config::alb_ports).unwrap_or_default();
+            L4 { plan, policies: snapshot.policies.clone(), compiled, host, alb_ports }
         });
         if let (Some(config), Some(path)) = (&config, &input.config) {
             diagnostics.extend(Self::missing_on_disk(config, path));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings};
+use plan::l4::AlbPorts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -172,6 +173,15 @@ impl Config {
         [(AlbKind::Public, &self.alb.public), (AlbKind::Private, &self.alb.private)]
             .into_iter()
             .filter(|(_, alb)| alb.enabled)
+    }
+
+    /// The ports on which each ALB that is enabled listens on addresses out of pools.
+    pub fn alb_ports(&self) -> AlbPorts {
+        let ports = |alb: &Alb| {
+            let listen = &alb.listen;
+            listen.pool_http.into_iter().chain(listen.pool_https).collect()
+        };
+        self.enabled_albs().map(|(kind, alb)| (kind, ports(alb))).collect()
     }
 
     /// What ingest and the planners need to know of the ALBs that serve.

@@ -352,12 +352,8 @@ pub fn start_l4(
     metrics: &Arc<crate::metrics::Metrics>,
 ) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
     let Some(l4) = &config.l4 else { return Ok((None, Vec::new())) };
-    let ports = |alb: &crate::config::Alb| {
-        let listen = &alb.listen;
-        listen.pool_http.into_iter().chain(listen.pool_https).collect()
-    };
-    let alb_ports = config.enabled_albs().map(|(kind, alb)| (kind, ports(alb))).collect();
-    let error: l4::StartError = match Plane::start(l4, alb_ports, &config.state, metrics) {
+    let started = Plane::start(l4, config.alb_ports(), &config.state, metrics);
+    let error: l4::StartError = match started {
         Ok(plane) => return Ok((Some(plane), Vec::new())),
         Err(error) => error,
     };

@@ -29,6 +29,10 @@ pub struct ExplainArgs {
     /// The client's address, for rules that depend on it
     #[arg(long, value_name = "CLIENT_IP")]
     from: Option<IpAddr>,
+    /// The interface that a connection comes in by; by default one of the side that its
+    /// destination faces
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
     /// How the answer is written
     #[arg(long, value_enum, default_value_t)]
     output: Output,

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ::plan::l4::Allocations;
-use model::{Diagnostic, HostAddress, Location, ObjectRef};
+use model::{Diagnostic, HostAddress, L4Settings, Location, ObjectRef};
 use serde::Deserialize;
 
 /// The file in the state directory that holds who has which address.
@@ -42,9 +42,15 @@ pub(super) fn remembered(state: Option<&Path>) -> (Allocations, Option<Diagnosti
     (Allocations::default(), Some(finding))
 }
 
-/// This machine's own addresses. WIRE: `crate::l4::host_addresses()`.
-pub(super) fn host_addresses() -> Vec<HostAddress> {
-    Vec::new()
+/// This machine's own addresses, if it is the edge, or one like it: where none of the edge's
+/// interfaces is, they say nothing about the edge.
+pub(super) fn host_addresses(settings: &L4Settings) -> Vec<HostAddress> {
+    let host = netdev::address::host_addresses().unwrap_or_default();
+    let ours = |address: &HostAddress| {
+        settings.public.contains(&address.interface)
+            || settings.private.contains(&address.interface)
+    };
+    if host.iter().any(ours) { host } else { Vec::new() }
 }
 
 #[cfg(test)]

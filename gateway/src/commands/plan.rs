@@ -48,13 +48,14 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
     let nftables = l4::nftables(&loaded);
     match args.output {
         Output::Json => {
-            let document = Document { l7: &loaded.plan, l4: loaded.l4.as_ref(), nftables };
+            let document =
+                Document { l7: &loaded.plan, l4: loaded.l4.as_ref().map(|l4| &l4.plan), nftables };
             write_json(out, &document)?;
         }
         Output::Table => {
             write_tables(&loaded.plan, out)?;
-            if let Some(plan) = &loaded.l4 {
-                l4::write_tables(plan, out)?;
+            if let Some(l4) = &loaded.l4 {
+                l4::write_tables(&l4.plan, out)?;
             }
             if let Some(text) = nftables {
                 writeln!(out, "\nNFTABLES\n{}", text.trim_end())?;

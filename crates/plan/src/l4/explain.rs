@@ -75,7 +75,7 @@ impl fmt::Display for Flow {
     }
 }
 
-/// What the policies before translation say to a flow.
+/// What the policies say to a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyVerdict {
     /// Whether it goes on.
@@ -84,7 +84,7 @@ pub struct PolicyVerdict {
     pub reason: String,
 }
 
-/// Judges a flow by the policies before translation.
+/// Judges a flow by the policies.
 pub type Judge<'a> = &'a dyn Fn(&Flow) -> PolicyVerdict;
 
 /// What happens to a flow, and why.
@@ -92,7 +92,7 @@ pub type Judge<'a> = &'a dyn Fn(&Flow) -> PolicyVerdict;
 pub struct Explanation {
     /// The flow.
     pub flow: Flow,
-    /// What the policies before translation say; none if they weren't asked.
+    /// What the policies say; none if they weren't asked.
     pub policy: Option<PolicyVerdict>,
     /// Where it comes in; none if no Service has its destination.
     pub frontend: Option<Frontend>,
@@ -292,7 +292,7 @@ impl fmt::Display for Explanation {
         };
         let mut sticky = None;
         match &self.outcome {
-            Outcome::Denied => writeln!(f, "  dropped   by a policy before translation")?,
+            Outcome::Denied => writeln!(f, "  dropped   by a policy")?,
             Outcome::NotOurs => writeln!(f, "  passes    no Service has this destination")?,
             Outcome::Alb => writeln!(f, "  ALB       if it listens on this port; refused if not")?,
             Outcome::OutsideRanges(ranges) => {

@@ -10,10 +10,12 @@ use model::snapshot::{Algorithm, Announce, Endpoint, ProxyVersion};
 
 use super::super::{Loaded, table};
 
-/// The kernel's table as text, if there is one. WIRE: `::plan::l4::table(..)` of the plan, with
-/// the policies' part merged, and its `load()`.
-pub(super) fn nftables(_loaded: &Loaded) -> Option<String> {
-    None
+/// The kernel's table as text, if there is one: what the gateway gives to `nft -f -` at its start.
+pub(super) fn nftables(loaded: &Loaded) -> Option<String> {
+    let (l4, settings) = (loaded.l4.as_ref()?, loaded.settings.l4.as_ref()?);
+    let mut table = ::plan::l4::table(&l4.plan, settings, &l4.alb_ports);
+    table.merge(l4.compiled.table.clone());
+    Some(table.load())
 }
 
 pub(super) fn write_tables(plan: &L4Plan, out: &mut impl Write) -> Result<()> {
