@@ -54,7 +54,7 @@ if ! gateway crds | diff helm/tidegate/crds/addresspools.yaml -; then
 fi
 
 step "sample configurations"
-for config in configs/gateway.yaml configs/samples.yaml configs/quickstart/gateway.yaml; do
+for config in configs/gateway.yaml configs/samples.yaml configs/edge.yaml configs/quickstart/gateway.yaml; do
     echo "-- $config"
     gateway check --strict --config "$config"
 done
