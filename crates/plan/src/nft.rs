@@ -87,11 +87,6 @@ impl Table {
         }
         for (name, flat) in &self.flat {
             open_set(&mut text, flat.kind(), name, &flat.head);
-            if !flat.is_empty() {
-                text.push_str("\t\telements = {\n\t\t\t");
-                flat.write(&mut text, ",\n\t\t\t");
-                text.push_str("\n\t\t}\n");
-            }
             text.push_str("\t}\n\n");
         }
         for (name, chain) in &self.chains {
@@ -102,6 +97,13 @@ impl Table {
             text.push_str("\t}\n\n");
         }
         text.push_str("}\n");
+        // Behind the rules: for each rule that uses a map the kernel walks all elements that are
+        // in it already.
+        for (name, flat) in self.flat.iter().filter(|(_, flat)| !flat.is_empty()) {
+            let _ = write!(text, "add element {TABLE} {name} {{\n\t");
+            flat.write(&mut text, ",\n\t");
+            text.push_str("\n}\n");
+        }
         text
     }
 

