@@ -47,11 +47,6 @@ table inet tidegate {
 
 \tmap slots {
 \t\ttypeof x;
-\t\telements = {
-\t\t\t8000:1 . 0 : 10.0.0.1 . 80,
-\t\t\t8000:1 . 1 : 10.0.0.2 . 80,
-\t\t\t8000:2 . 0 : 10.0.0.9 . 1
-\t\t}
 \t}
 
 \tchain c {
@@ -59,6 +54,11 @@ table inet tidegate {
 \t\tip saddr @s drop
 \t}
 
+}
+add element inet tidegate slots {
+\t8000:1 . 0 : 10.0.0.1 . 80,
+\t8000:1 . 1 : 10.0.0.2 . 80,
+\t8000:2 . 0 : 10.0.0.9 . 1
 }
 ";
     assert_eq!(table.load(), expected);
