@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::AlbKind;
-
 /// A transport protocol that Services speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -71,15 +69,6 @@ impl fmt::Display for Visibility {
             Self::Public => "public",
             Self::Private => "private",
         })
-    }
-}
-
-impl From<Visibility> for AlbKind {
-    fn from(visibility: Visibility) -> Self {
-        match visibility {
-            Visibility::Public => Self::Public,
-            Visibility::Private => Self::Private,
-        }
     }
 }
 

@@ -27,6 +27,15 @@ impl fmt::Display for AlbKind {
     }
 }
 
+impl From<Visibility> for AlbKind {
+    fn from(visibility: Visibility) -> Self {
+        match visibility {
+            Visibility::Public => Self::Public,
+            Visibility::Private => Self::Private,
+        }
+    }
+}
+
 /// One ALB that is enabled, as far as rules depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AlbSettings {
