@@ -1,6 +1,6 @@
 //! The L4 plane at work: the kernel's rules and addresses follow the plan.
 //!
-//! **What it is:** one thread that owns what the kernel holds ([`driver`]), the file that
+//! **What it is:** one thread that owns what the kernel holds (`driver`), the file that
 //! remembers who has which address ([`state`]), and the ports that tell of local endpoints
 //! ([`health`]).
 //!

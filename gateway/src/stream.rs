@@ -1,6 +1,6 @@
 //! L4 in user space, where the kernel can't: TLS, SNI, the PROXY protocol, least connections.
 //!
-//! It runs in the ALB's workers. A listener has a [`table::Front`] whose routes are swapped when
+//! It runs in the ALB's workers. A listener has a `table::Front` whose routes are swapped when
 //! a Service changes, so that the listener stays; a connection looks them up once.
 //!
 //! Source ranges are not looked at here: nftables enforces them, on the address that packets
