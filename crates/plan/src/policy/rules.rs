@@ -122,8 +122,14 @@ impl<'s, 'a> Writer<'s, 'a> {
 
     fn not_ports(&mut self, text: &mut String, end: End<'_>, family: Option<Family>) {
         let numbers = merged(&end.peer.not_ports);
-        if !numbers.is_empty() {
-            let _ = write!(text, "th {} != {} ", end.port, braced(&numbers));
+        match numbers.as_slice() {
+            [] => {}
+            [one] if one.first == one.last => {
+                let _ = write!(text, "th {} {} ", end.port, all_but(one.first));
+            }
+            _ => {
+                let _ = write!(text, "th {} != {} ", end.port, braced(&numbers));
+            }
         }
         for name in names(&end.peer.not_ports) {
             let _ = write!(text, "{} ", self.named_port(name, end, family, "!= "));
@@ -295,6 +301,16 @@ fn braced<T: std::fmt::Display>(items: &[T]) -> String {
             let items: Vec<String> = items.iter().map(ToString::to_string).collect();
             format!("{{ {} }}", items.join(", "))
         }
+    }
+}
+
+/// All ports but one, without `!=`: of `th sport != 1 th dport != 2` nft 1.0.6 makes one comparison
+/// of both, which holds for 1 and 3, too.
+fn all_but(port: u16) -> String {
+    match port {
+        0 => "1-65535".to_owned(),
+        u16::MAX => "0-65534".to_owned(),
+        _ => format!("{{ 0-{}, {}-65535 }}", port - 1, port + 1),
     }
 }
 
