@@ -9,6 +9,9 @@ const LAST: Duration = Duration::from_secs(5);
 /// What has held for this long is no longer counted as failing.
 const QUIET: Duration = Duration::from_secs(30);
 
+/// What is undone within this time is undone again.
+const FIGHT: Duration = Duration::from_secs(2);
+
 /// One thing that may fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Retry {
@@ -26,9 +29,11 @@ impl Retry {
         self.at = Some(now + self.delay);
     }
 
-    /// It was undone by somebody: at once the first time, then as after failures.
+    /// It was undone by somebody: at once, unless it was undone just before. Then, as after
+    /// failures, until it has held for some of the rests that it had come to.
     pub(super) fn soon(&mut self, now: Instant) {
-        let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > QUIET);
+        let fight = (self.delay * 4).max(FIGHT);
+        let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > fight);
         if quiet {
             (self.last, self.delay, self.at) = (Some(now), FIRST / 2, None);
         } else {
@@ -89,5 +94,12 @@ mod tests {
         assert_eq!(retry.next(), Some(now + FIRST));
         retry.soon(now + FIRST);
         assert_eq!(retry.next(), Some(now + FIRST + FIRST * 2));
+        // Who comes back after a while is no opponent.
+        let mut later = now + FIRST;
+        for _ in 0..10 {
+            later += FIGHT * 2;
+            retry.soon(later);
+            assert!(retry.is_due(later));
+        }
     }
 }
