@@ -9,11 +9,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use foldhash::HashMap;
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
@@ -30,6 +31,57 @@ pub(crate) mod packet;
 
 /// Sessions of one port of a Service, on all workers.
 const MOST: u64 = 65_536;
+/// The share of the descriptors that this process may have which all sessions together may take:
+/// the rest is for connections, the admin side and the manifests.
+const SHARE: u64 = 2;
+/// How often it is said that there are too many.
+const WARN_EVERY_MS: u64 = 10_000;
+
+/// All sessions of this process.
+static ALL: AtomicU64 = AtomicU64::new(0);
+
+/// How many sessions all ports together may have.
+fn most_of_all() -> u64 {
+    static MOST_OF_ALL: OnceLock<u64> = OnceLock::new();
+    *MOST_OF_ALL.get_or_init(|| {
+        getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST, |(soft, _)| soft / SHARE)
+    })
+}
+
+/// A place among all sessions, given back when it is dropped.
+#[derive(Debug)]
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let place = ALL.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |all| {
+            (all < most_of_all()).then_some(all + 1)
+        });
+        place.ok().map(|_| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        ALL.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Says now and then that there are too many sessions.
+fn warn_of_too_many(port: &Port) {
+    static WARNED: AtomicU64 = AtomicU64::new(0);
+    let (now, before) = (coarse_now(), WARNED.load(Ordering::Relaxed));
+    if before == 0 || now.saturating_sub(before) > WARN_EVERY_MS {
+        WARNED.store(now.max(1), Ordering::Relaxed);
+        tracing::warn!(
+            service = %port.service,
+            most = most_of_all(),
+            "too many UDP sessions through user space: new clients are not served; raise the \
+             limit of open files, or shorten tidegate.io/idle-timeout"
+        );
+    }
+}
+
 /// Datagrams that are taken in before others have their turn.
 const BATCH: usize = 64;
 /// The largest datagram.
@@ -63,6 +115,7 @@ struct Session {
     /// When something last moved, by the thread's coarse clock.
     moved_ms: AtomicU64,
     _in_flight: InFlight,
+    _place: Place,
 }
 
 /// Serves clients until `close`; if that is because the gateway stops, those that have a session
@@ -179,6 +232,11 @@ impl Listener {
             shard.dropped.increment();
             return None;
         }
+        let Some(place) = Place::take() else {
+            shard.dropped.increment();
+            warn_of_too_many(port);
+            return None;
+        };
         let Some((endpoint, in_flight)) = port.pick(path.client, &[], common.now_ms()) else {
             shard.without_endpoint.increment();
             shard.dropped.increment();
@@ -200,6 +258,7 @@ impl Listener {
             path,
             moved_ms: AtomicU64::new(coarse_now()),
             _in_flight: in_flight,
+            _place: place,
         });
         shard.accepted.increment();
         let open = Open(Arc::clone(port), *worker);
