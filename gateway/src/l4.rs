@@ -21,6 +21,7 @@ mod forwarding;
 pub mod health;
 pub mod kernel;
 mod linux;
+mod local;
 pub mod mailbox;
 mod retry;
 mod rules;

@@ -1,7 +1,7 @@
 //! The kernel's networking, as far as the gateway changes it.
 //!
 //! **What it is:** nftables transactions and who made them ([`nft`]), interfaces and their
-//! addresses ([`address`]), duplicate address detection and announcing ([`neighbour`]), conntrack
+//! addresses ([`address`]), local routes ([`route`]), duplicate address detection and announcing ([`neighbour`]), conntrack
 //! entries ([`conntrack`]) and kernel settings ([`sysctl`]). All of it blocks, with bounds, and
 //! acts in the network namespace of the thread that calls; what several parts tell is awaited
 //! together with [`wait`].
@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod neighbour;
 mod netlink;
 pub mod nft;
+pub mod route;
 pub mod sysctl;
 pub mod wait;
 

@@ -9,6 +9,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
     setsockopt, socket, sockopt,
 };
+use nix::{libc, setsockopt_impl, sockopt_impl};
 use thiserror::Error;
 
 use crate::wait;
@@ -31,6 +32,17 @@ const NLM_F_REQUEST: u16 = 0x01;
 const NLM_F_ACK: u16 = 0x04;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
+
+const NETLINK_GET_STRICT_CHK: libc::c_int = 12;
+
+sockopt_impl!(
+    /// Lists hold only what their request describes.
+    StrictCheck,
+    SetOnly,
+    libc::SOL_NETLINK,
+    NETLINK_GET_STRICT_CHK,
+    bool
+);
 
 /// What the kernel refused, or a socket that failed.
 #[derive(Clone, Debug, Error)]
@@ -88,6 +100,12 @@ impl Socket {
             // The default is enough for all but the largest transactions.
             let _ = setsockopt(&self.fd, sockopt::RcvBuf, &bytes);
         }
+    }
+
+    /// Has lists hold only what their request describes. Kernels before 4.20 give all, so that the
+    /// caller looks as well.
+    pub(crate) fn strict(&self) {
+        let _ = setsockopt(&self.fd, StrictCheck, &true);
     }
 
     /// One datagram, or none if none comes in time; `ENOBUFS` if some were lost.

@@ -15,3 +15,5 @@ mod neighbour;
 mod nft;
 #[path = "kernel/rights.rs"]
 mod rights;
+#[path = "kernel/route.rs"]
+mod route;

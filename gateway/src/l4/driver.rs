@@ -221,6 +221,7 @@ impl<K: Kernel> Driver<K> {
             let saved = self.state.saved();
             self.vips.take(now, |taken| saved.taken.contains(taken), &mut self.kernel);
             self.vips.leave(&mut self.kernel);
+            self.vips.settle(now, &mut self.kernel);
             self.remember(now, desired);
         }
         self.vips.announce(now, &mut self.kernel);

@@ -11,6 +11,9 @@ use plan::l4::traffic::Listing;
 
 use super::state::Taken;
 
+/// The interface for addresses that nobody asks the network for.
+pub(super) const LOOPBACK: &str = "lo";
+
 /// Why the kernel, or a program that speaks to it, did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -77,16 +80,21 @@ pub trait Kernel {
     fn host(&mut self) -> Result<Host, Fault>;
 
     /// Puts the address on the interface, alone in its subnet. That it is there already is fine.
+    /// On [`LOOPBACK`] it may be there only after [`Kernel::settle`].
     ///
     /// # Errors
     /// [`Fault`]
     fn add_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault>;
 
-    /// Takes it off. That it isn't there is fine.
+    /// Takes it off, at the latest with [`Kernel::settle`]. That it isn't there is fine.
     ///
     /// # Errors
     /// [`Fault`]
     fn remove_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault>;
+
+    /// Does what was put off. Returns the addresses that are not on [`LOOPBACK`] though they were
+    /// put there.
+    fn settle(&mut self) -> Vec<(IpAddr, Fault)>;
 
     /// Begins to ask the network who has the addresses. [`Events::probed`] tells how it ended.
     fn probe(&mut self, addresses: Vec<Taken>);

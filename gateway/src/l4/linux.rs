@@ -1,21 +1,23 @@
 //! The kernel itself, by way of `netdev`.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::{IpNet, Ipv4Net};
 use model::HostAddress;
 use model::net::Protocol;
 use netdev::nft::{self, Nft};
 use netdev::wait::Waker;
-use netdev::{address, conntrack, neighbour, sysctl, wait};
+use netdev::{address, conntrack, neighbour, route, sysctl, wait};
 use plan::l4::traffic::Listing;
 use plan::nft::TABLE;
 use serde::de::DeserializeOwned;
 
-use super::kernel::{Entry, Events, Fault, Host, Kernel, Probed};
+use super::kernel::{Entry, Events, Fault, Host, Kernel, LOOPBACK, Probed};
+use super::local::{Local, Routes};
 use super::mailbox::Mailbox;
 use super::state::Taken;
 
@@ -34,6 +36,7 @@ pub(super) struct Linux {
     /// Who has changed the table while something was being applied.
     meanwhile: Option<String>,
     links: address::Monitor,
+    local: Local,
     mailbox: Arc<Mailbox>,
     probed: Arc<Mutex<Vec<Probed>>>,
     done: Waker,
@@ -51,6 +54,7 @@ impl Linux {
             tables: nft.monitor(TABLE).map_err(Fault::of)?,
             meanwhile: None,
             links: address::Monitor::open().map_err(Fault::of)?,
+            local: Local::default(),
             nft,
             mailbox,
             probed: Arc::default(),
@@ -140,6 +144,7 @@ impl Kernel for Linux {
             .map(|interface| interface.name)
             .collect();
         let mut host = Host { interfaces, ..Host::default() };
+        let mut loopback = BTreeMap::new();
         for found in address::list().map_err(Fault::of)? {
             if found.scope == address::Scope::Link {
                 continue;
@@ -148,18 +153,47 @@ impl Kernel for Linux {
                 let (interface, address) = (found.interface.clone(), found.network.addr());
                 host.marked.insert(Taken { interface, address });
             }
+            if let IpNet::V4(network) = found.network
+                && network.prefix_len() == 32
+                && found.interface == LOOPBACK
+            {
+                loopback.insert(network.addr(), found.ours);
+            }
             host.addresses.push(HostAddress { interface: found.interface, network: found.network });
         }
+        self.local.look(route::list().map_err(Fault::of)?, loopback);
+        for address in self.local.addresses().map(IpAddr::from) {
+            let interface = LOOPBACK.to_owned();
+            host.marked.insert(Taken { interface: interface.clone(), address });
+            host.addresses.push(HostAddress { interface, network: address.into() });
+        }
         host.addresses.sort();
+        host.addresses.dedup();
         Ok(host)
     }
 
     fn add_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault> {
-        address::add(interface, address).map(drop).map_err(Fault::of)
+        match address {
+            IpAddr::V4(address) if interface == LOOPBACK => {
+                self.local.add(address);
+                Ok(())
+            }
+            _ => address::add(interface, address).map(drop).map_err(Fault::of),
+        }
     }
 
     fn remove_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault> {
-        address::remove(interface, address).map(drop).map_err(Fault::of)
+        match address {
+            IpAddr::V4(address) if interface == LOOPBACK => {
+                self.local.remove(&mut KernelRoutes, address)
+            }
+            _ => address::remove(interface, address).map(drop).map_err(Fault::of),
+        }
+    }
+
+    fn settle(&mut self) -> Vec<(IpAddr, Fault)> {
+        let failed = self.local.settle(&mut KernelRoutes);
+        failed.into_iter().map(|(address, fault)| (address.into(), fault)).collect()
     }
 
     fn probe(&mut self, addresses: Vec<Taken>) {
@@ -226,6 +260,23 @@ impl Kernel for Linux {
             keep_router_advertisements();
         }
         sysctl::set(&key, "1").map(|before| before != "1").map_err(Fault::of)
+    }
+}
+
+/// The kernel's local routes.
+struct KernelRoutes;
+
+impl Routes for KernelRoutes {
+    fn add(&mut self, networks: &[Ipv4Net]) -> Vec<Result<(), Fault>> {
+        route::add(networks).into_iter().map(|result| result.map_err(Fault::of)).collect()
+    }
+
+    fn remove(&mut self, networks: &[Ipv4Net]) -> Vec<Result<(), Fault>> {
+        route::remove(networks).into_iter().map(|result| result.map_err(Fault::of)).collect()
+    }
+
+    fn remove_address(&mut self, address: Ipv4Addr) -> Result<(), Fault> {
+        address::remove(LOOPBACK, address.into()).map(drop).map_err(Fault::of)
     }
 }
 

@@ -11,7 +11,7 @@ use model::snapshot::Announce;
 use model::{HostAddress, L4Settings};
 use plan::l4::Vip;
 
-use super::kernel::{Fault, Host, Kernel, Probed};
+use super::kernel::{Fault, Host, Kernel, LOOPBACK, Probed};
 use super::retry::Retry;
 use super::state::Taken;
 
@@ -27,8 +27,6 @@ const ANNOUNCE: [Duration; 5] = [
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// and at most after this.
 const ASK_AGAIN_LAST: Duration = Duration::from_secs(30);
-/// The interface for addresses that nobody asks the network for.
-const LOOPBACK: &str = "lo";
 
 /// How far a VIP has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -274,6 +272,18 @@ impl Vips {
         });
     }
 
+    /// Ends a round of taking and leaving.
+    pub(super) fn settle(&mut self, now: Instant, kernel: &mut impl Kernel) {
+        for (address, fault) in kernel.settle() {
+            match self.entries.get_mut(&address) {
+                Some(entry) if entry.interface == LOOPBACK && entry.stage == Stage::Held => {
+                    entry.fail(now, fault);
+                }
+                _ => tracing::warn!(vip = %address, %fault, "not on {LOOPBACK}"),
+            }
+        }
+    }
+
     /// Announces those whose time has come.
     pub(super) fn announce(&mut self, now: Instant, kernel: &mut impl Kernel) {
         let mut due = Vec::new();
@@ -361,6 +371,7 @@ impl Vips {
     pub(super) fn give_up(&mut self, kernel: &mut impl Kernel) {
         self.entries.clear();
         self.leave(kernel);
+        self.settle(Instant::now(), kernel);
     }
 }
 

@@ -20,6 +20,7 @@ mod reach;
 mod replacement;
 mod restart;
 mod running;
+mod unannounced;
 mod user_space;
 
 /// A lab whose first edge runs a gateway. The backends `one`, `two` and `three` serve on 8080.

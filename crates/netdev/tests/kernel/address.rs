@@ -89,7 +89,7 @@ fn an_interface_is_described() {
 }
 
 /// The first event for which it holds, within a second.
-fn seen(monitor: &mut Monitor, what: &str, mut so: impl FnMut(&Event) -> bool) {
+pub(crate) fn seen(monitor: &mut Monitor, what: &str, mut so: impl FnMut(&Event) -> bool) {
     let start = Instant::now();
     while let Some(event) = monitor.wait(SECOND.saturating_sub(start.elapsed())).unwrap() {
         if so(&event) {

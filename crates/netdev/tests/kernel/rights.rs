@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use netdev::{address, conntrack, neighbour, sysctl};
+use netdev::{address, conntrack, neighbour, route, sysctl};
 
 use crate::lab::with_peer;
 
@@ -43,6 +43,9 @@ fn without_rights() {
     assert!(text.contains("CAP_NET_ADMIN"), "{text}");
     let text = sysctl::set(&sysctl::forwarding_v6(), "7").unwrap_err().to_string();
     assert!(text.contains("net.ipv6.conf.all.forwarding") && text.contains("root"), "{text}");
+    let text = route::add(&["192.0.2.0/28".parse().unwrap()]).remove(0).unwrap_err().to_string();
+    assert!(text.contains("192.0.2.0/28") && text.contains("CAP_NET_ADMIN"), "{text}");
     // Looking is free.
+    assert_eq!(route::list().unwrap(), []);
     assert!(!address::list().unwrap().is_empty());
 }

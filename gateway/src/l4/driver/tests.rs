@@ -68,6 +68,17 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn settle(&mut self) -> Vec<(IpAddr, Fault)> {
+        let mut machine = self.0.borrow_mut();
+        let Err(fault) = machine.note("settle", String::new()) else {
+            machine.done.pop();
+            return Vec::new();
+        };
+        let lost = |own: &mut HostAddress| own.interface == "lo";
+        let lost = machine.host.addresses.extract_if(.., lost);
+        lost.map(|own| (own.network.addr(), fault.clone())).collect()
+    }
+
     fn probe(&mut self, addresses: Vec<Taken>) {
         let mut machine = self.0.borrow_mut();
         for Taken { address, .. } in addresses {
@@ -417,6 +428,25 @@ fn an_address_that_somebody_takes_off_is_put_back() {
     bench.machine.borrow_mut().host.addresses.retain(|own| own.network.addr() != lost);
     bench.events(Events { links: true, ..Events::default() });
     assert_eq!(bench.done(), ["add 192.0.2.1 eth0", "announce 192.0.2.1"]);
+}
+
+#[test]
+fn an_address_that_is_not_on_loopback_after_all_has_failed_and_is_tried_again() {
+    let mut bench = Bench::new();
+    bench.machine.borrow_mut().refuses.insert("settle");
+    bench.plan(&[("a", "203.0.113.9"), ("b", "192.0.2.1")]);
+    bench.probed("192.0.2.1", "eth0", None);
+    let state =
+        |bench: &Bench, address: &str| bench.view().vips[&address.parse::<IpAddr>().unwrap()].state;
+    assert_eq!((state(&bench, "203.0.113.9"), state(&bench, "192.0.2.1")), ("failed", "held"));
+    let found = bench.findings().join("\n");
+    assert!(found.contains("203.0.113.9") && found.contains("settle refused"), "{found}");
+    assert_eq!(bench.view().applied, 0);
+    bench.machine.borrow_mut().refuses.clear();
+    bench.done();
+    bench.after(5_000);
+    assert!(bench.done().contains(&"add 203.0.113.9 lo".to_owned()));
+    assert_eq!((state(&bench, "203.0.113.9"), bench.view().applied), ("held", 1));
 }
 
 #[test]
