@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use plan::l4::Allocations;
@@ -98,6 +98,16 @@ impl State {
     pub fn open(directory: &Path) -> Result<Self, StateError> {
         let fail = |error| StateError::Directory { path: directory.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fail)?;
+        // Not mended: it may be a folder that is shared for a reason.
+        if let Ok(found) = fs::metadata(directory)
+            && found.permissions().mode() & 0o022 != 0
+        {
+            tracing::warn!(
+                directory = %directory.display(),
+                mode = format!("{:o}", found.permissions().mode() & 0o7777),
+                "others may write to the state directory; make it 0700"
+            );
+        }
         let lock = private().open(directory.join("lock")).map_err(fail)?;
         match lock.try_lock() {
             Ok(()) => {}
