@@ -6,6 +6,11 @@
 //!   without that match, so that it denies at least what it was meant to.
 //! - A rule with an unknown action denies.
 //! - A policy whose selector doesn't parse is for every HostEndpoint, with its Deny rules only.
+//! - A policy with an unknown field keeps its Deny rules only, too. Not in force at all would be
+//!   less safe: it would open what it denies wherever something else allows. Whether they hold
+//!   before translation and for what is forwarded is read from names with a wrong case as well
+//!   (`preDnat: true`), so that they are asked where they were meant to.
+//! - An unknown field of a HostEndpoint or GlobalNetworkSet changes nothing of the rest.
 //! - A policy that Calico refuses as a whole (such as `preDNAT` with egress rules), or that is of
 //!   another tier, is not in force.
 
@@ -16,7 +21,7 @@ use model::snapshot::policy::{self as policy_model, Selector};
 use model::{Diagnostic, ObjectRef, Settings, Severity};
 
 use crate::ObjectSet;
-use crate::report::Report;
+use crate::report::{Report, shown};
 use crate::yaml::{self, FieldError, Node, Typed};
 
 mod endpoint;
@@ -29,6 +34,9 @@ use objects::{GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, Unsupported};
 const GROUP: &str = "projectcalico.org";
 const API_VERSION: &str = "projectcalico.org/v3";
 const STORED_API_VERSION: &str = "crd.projectcalico.org/v1";
+
+/// What to do about an unknown field.
+const CORRECT_NAME: &str = "correct its name (upper and lower case matter) or remove it";
 
 /// An object of Calico's.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,6 +238,19 @@ fn check_stored<S>(kind: Kind, name: &str, object: &objects::Of<S>, report: &mut
             )
             .remedy("store the object again, or remove the annotation and write labels"),
         );
+    }
+}
+
+/// Reports the unknown fields of a specification.
+fn report_unknown(
+    reference: &ObjectRef,
+    unknown: &objects::Unknown,
+    reason: &str,
+    report: &mut Report<'_>,
+) {
+    for name in unknown.keys() {
+        let field = format!("spec.{}", shown(name));
+        report.push(Diagnostic::error(reference.clone(), field, reason).remedy(CORRECT_NAME));
     }
 }
 

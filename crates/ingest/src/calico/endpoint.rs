@@ -30,6 +30,8 @@ pub(super) fn endpoint(
         report.push(error("spec.node", reason, "write the machine's name"));
         return None;
     };
+    let reason = "is not a field of HostEndpoint, and has no effect";
+    super::report_unknown(&reference, &spec.unknown, reason, report);
     let mut expected_ips = Vec::new();
     for (index, text) in spec.expected_ips.iter().flatten().enumerate() {
         match text.parse::<IpAddr>() {
@@ -124,6 +126,8 @@ pub(super) fn set(
     report: &mut Report<'_>,
 ) -> NetworkSet {
     let reference = ObjectRef::cluster("GlobalNetworkSet", name);
+    let reason = "is not a field of GlobalNetworkSet, so the set holds its nets only";
+    super::report_unknown(&reference, &object.spec.unknown, reason, report);
     let mut nets = Vec::new();
     for (index, text) in object.spec.nets.iter().flatten().enumerate() {
         match rule::network(text) {

@@ -71,6 +71,10 @@ impl<S> Of<S> {
     }
 }
 
+/// What stands in a structure under names that it has no fields of. Whoever uses the structure
+/// says so: with a match less, a rule would allow more than it was meant to.
+pub type Unknown = BTreeMap<String, Value>;
+
 /// What a GlobalNetworkPolicy wants.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -90,6 +94,8 @@ pub struct PolicySpec {
     pub apply_on_forward: Option<bool>,
     pub performance_hints: Option<Vec<String>>,
     pub staged_action: Option<String>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A rule of a GlobalNetworkPolicy.
@@ -109,16 +115,20 @@ pub struct Rule {
     pub destination: Option<Entity>,
     pub http: Option<Value>,
     pub metadata: Option<Value>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A type and perhaps a code of ICMP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs, reason = "Calico's reference says what they are")]
 pub struct Icmp {
     #[serde(rename = "type")]
     pub kind: Option<i64>,
     pub code: Option<i64>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// What a rule says of one end of a packet.
@@ -136,6 +146,8 @@ pub struct Entity {
     pub domains: Option<Vec<String>>,
     pub service_accounts: Option<Value>,
     pub services: Option<Value>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// What a HostEndpoint is.
@@ -149,6 +161,8 @@ pub struct EndpointSpec {
     pub expected_ips: Option<Vec<String>>,
     pub profiles: Option<Vec<String>>,
     pub ports: Option<Vec<EndpointPort>>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// A port of a HostEndpoint that has a name.
@@ -168,4 +182,6 @@ pub struct EndpointPort {
 pub struct SetSpec {
     pub nets: Option<Vec<String>>,
     pub allowed_egress_domains: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }

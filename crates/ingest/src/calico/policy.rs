@@ -2,6 +2,7 @@
 
 use model::snapshot::policy::{Action, Direction, Order, Policy, Reach, Rule, Selector};
 use model::{Diagnostic, ObjectRef};
+use serde_json::Value;
 
 use super::objects::{GlobalNetworkPolicy, PolicySpec};
 use super::rule;
@@ -17,7 +18,9 @@ pub(super) fn policy(
 ) -> Option<Policy> {
     let reference = ObjectRef::cluster("GlobalNetworkPolicy", name);
     let spec = &object.spec;
-    let pre_dnat = spec.pre_dnat == Some(true);
+    let reason = "is not a field of GlobalNetworkPolicy; until it is corrected the policy's Deny \
+                  rules hold, and none of the others does";
+    super::report_unknown(&reference, &spec.unknown, reason, report);
     if let Some(refusal) = refusal(&reference, spec) {
         report.push(refusal);
         return None;
@@ -27,7 +30,8 @@ pub(super) fn policy(
     if selects_pods_only(&reference, spec, report) {
         return None;
     }
-    let (selector, trusted) = selector(&reference, spec, report);
+    let (selector, parsed) = selector(&reference, spec, report);
+    let trusted = parsed && spec.unknown.is_empty();
     let mut rules = |direction, wanted: bool, rules: &Option<Vec<super::objects::Rule>>| {
         let written = rules.as_deref().unwrap_or_default();
         if !wanted {
@@ -55,7 +59,10 @@ pub(super) fn policy(
     };
     let ingress = rules(Direction::Ingress, ingress, &spec.ingress);
     let egress = rules(Direction::Egress, egress, &spec.egress);
-    let reach = match (pre_dnat, spec.apply_on_forward == Some(true)) {
+    let pre_dnat =
+        spec.pre_dnat == Some(true) || (in_wrong_case(spec, "preDNAT") && egress.is_none());
+    let forwarded = spec.apply_on_forward == Some(true) || in_wrong_case(spec, "applyOnForward");
+    let reach = match (pre_dnat, forwarded) {
         (true, _) => Reach::PreDnat,
         (false, true) => Reach::LocalAndForward,
         (false, false) => Reach::Local,
@@ -69,6 +76,15 @@ pub(super) fn policy(
         end_connections: end_connections(&reference, object, report),
         location: report.location(&reference),
     })
+}
+
+/// Whether a field is true under a name with a wrong case. The policy's Denies are all that is
+/// left of it then, and hold where they were meant to.
+fn in_wrong_case(spec: &PolicySpec, field: &str) -> bool {
+    let is = |(name, value): (&String, &Value)| {
+        name.eq_ignore_ascii_case(field) && *value == Value::Bool(true)
+    };
+    spec.unknown.iter().any(is)
 }
 
 /// Fields that change nothing here.
@@ -109,7 +125,7 @@ fn refusal(reference: &ObjectRef, spec: &PolicySpec) -> Option<Diagnostic> {
             "leave it out; preDNAT: true with applyOnForward: true is asked before translation",
         );
     }
-    if pre_dnat && spec.apply_on_forward != Some(true) {
+    if pre_dnat && spec.apply_on_forward != Some(true) && spec.unknown.is_empty() {
         let reason = "preDNAT needs applyOnForward: true, so the policy is refused";
         return error("spec.applyOnForward", reason, "write applyOnForward: true");
     }

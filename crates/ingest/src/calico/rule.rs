@@ -56,6 +56,13 @@ impl Reader<'_> {
         self.findings.push(found);
     }
 
+    fn unknown(&mut self, prefix: &str, unknown: &objects::Unknown) {
+        for name in unknown.keys() {
+            let field = format!("{prefix}{}", shown(name));
+            self.find(&field, None, "is not a field of a rule", super::CORRECT_NAME);
+        }
+    }
+
     fn action(&mut self, text: &str) -> Action {
         match text {
             "Allow" => Action::Allow,
@@ -92,8 +99,9 @@ impl Reader<'_> {
             self.find("http", None, "HTTP can't be matched here", remedy);
         }
         let written_protocol = written.protocol.is_some();
-        rule.icmp = self.icmp("icmp", written.icmp, &rule.protocols);
-        rule.not_icmp = self.icmp("notICMP", written.not_icmp, &rule.protocols);
+        self.unknown("", &written.unknown);
+        rule.icmp = self.icmp("icmp", written.icmp.as_ref(), &rule.protocols);
+        rule.not_icmp = self.icmp("notICMP", written.not_icmp.as_ref(), &rule.protocols);
         rule.source = self.peer("source", written.source.as_ref());
         rule.destination = self.peer("destination", written.destination.as_ref());
         self.check_ports(rule, written_protocol);
@@ -152,10 +160,11 @@ impl Reader<'_> {
     fn icmp(
         &mut self,
         field: &str,
-        written: Option<objects::Icmp>,
+        written: Option<&objects::Icmp>,
         protocols: &[u8],
     ) -> Option<Icmp> {
         let written = written?;
+        self.unknown(&format!("{field}."), &written.unknown);
         if protocols != [ICMP] && protocols != [ICMPV6] {
             let reason = "needs the protocol ICMP or ICMPv6";
             self.find(field, None, reason, "write protocol: ICMP, or protocol: ICMPv6");
@@ -177,6 +186,7 @@ impl Reader<'_> {
 
     fn peer(&mut self, end: &str, written: Option<&Entity>) -> Peer {
         let Some(written) = written else { return Peer::default() };
+        self.unknown(&format!("{end}."), &written.unknown);
         let unhonoured = [
             ("serviceAccounts", written.service_accounts.is_some()),
             ("services", written.services.is_some()),

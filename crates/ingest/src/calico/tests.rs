@@ -203,6 +203,11 @@ fn an_unhonoured_match_leaves_an_allow_out_and_widens_a_deny() {
         ),
         ("http", "http: {methods: [GET]}, source: {nets: [10.0.0.0/8]}"),
         ("icmp", "icmp: {type: 8}, source: {nets: [10.0.0.0/8]}"),
+        ("soruce", "soruce: {nets: [10.0.0.0/8]}, source: {nets: [10.0.0.0/8]}"),
+        ("source.net", "source: {net: [10.0.0.0/8], nets: [10.0.0.0/8]}"),
+        ("destination.port", "destination: {port: [80]}, source: {nets: [10.0.0.0/8]}"),
+        ("icmp.kind", "protocol: ICMP, icmp: {kind: 8}, source: {nets: [10.0.0.0/8]}"),
+        ("notICMP.cod", "protocol: ICMP, notICMP: {cod: 8}, source: {nets: [10.0.0.0/8]}"),
         ("ipVersion", "ipVersion: 5, source: {nets: [10.0.0.0/8]}"),
         ("protocol", "protocol: QUIC, source: {nets: [10.0.0.0/8]}"),
         (
@@ -297,9 +302,54 @@ fn other_versions_of_calicos_kinds_are_errors() {
 }
 
 #[test]
-fn fields_that_do_not_exist_are_named() {
-    let (_, found) = policy("ingress: [{action: Deny, desination: {}}]");
-    assert_eq!(found, ["spec.ingress[0].desination"]);
+fn an_unknown_field_of_a_policy_leaves_its_denies() {
+    let rules = "selector: a == 'b', ingress: [{action: Allow}, {action: Deny, protocol: UDP}]";
+    for (unknown, field, reach) in [
+        ("preDnat: true, applyOnForward: true", "preDnat", Reach::PreDnat),
+        ("preDNAT: true, applyOnForwards: true", "applyOnForwards", Reach::PreDnat),
+        ("preDnat: false", "preDnat", Reach::Local),
+        ("applyonforward: true", "applyonforward", Reach::LocalAndForward),
+        ("oder: 5", "oder", Reach::Local),
+    ] {
+        let (policies, diagnostics) = read(&policy_text(&format!("{rules}, {unknown}")));
+        let found: Vec<_> =
+            diagnostics.iter().map(|one| (one.severity, one.field.as_str())).collect();
+        assert_eq!(found, [(Severity::Error, format!("spec.{field}").as_str())], "{unknown}");
+        let policy = &policies.policies["p"];
+        assert_eq!(policy.selector, Selector::Equal("a".into(), "b".into()));
+        assert_eq!(policy.reach, reach, "{unknown}");
+        let rules = policy.ingress.as_deref().unwrap();
+        assert_eq!((rules.len(), rules[0].index), (1, 1), "{unknown}");
+    }
+}
+
+#[test]
+fn a_wrong_case_loses_no_deny_of_what_goes_out() {
+    let (policy, found) = policy("preDnat: true, egress: [{action: Allow}, {action: Deny}]");
+    assert_eq!(found, ["spec.preDnat"]);
+    let policy = policy.unwrap();
+    assert_eq!((policy.reach, policy.egress.map(|rules| rules.len())), (Reach::Local, Some(1)));
+}
+
+#[test]
+fn unknown_fields_of_endpoints_and_sets_are_errors_and_change_nothing_else() {
+    let (policies, diagnostics) = read(
+        "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: e, lables: {a: b}}\n\
+         spec: {node: edge-1, interfaceName: eth0, expectedIps: [192.0.2.1]}\n---\n\
+         apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: s}\n\
+         spec: {nets: [203.0.113.0/24], net: [198.51.100.0/24]}\n",
+    );
+    let mut found: Vec<_> =
+        diagnostics.iter().map(|one| (one.severity, one.field.as_str())).collect();
+    found.sort_by_key(|&(_, field)| field);
+    let expected = [
+        (Severity::Warning, "metadata.lables"),
+        (Severity::Error, "spec.expectedIps"),
+        (Severity::Error, "spec.net"),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(policies.endpoints["e"].interface, Interface::Name("eth0".into()));
+    assert_eq!(policies.sets["s"].nets.len(), 1);
 }
 
 fn endpoint(spec: &str) -> (Option<model::snapshot::policy::HostEndpoint>, Vec<String>) {
@@ -378,4 +428,21 @@ fn without_l4_no_policy_is_in_force_and_each_is_named() {
     let (snapshot, diagnostics) = crate::ingest(&set, &Settings::default());
     assert_eq!(snapshot.policies, Policies::default());
     assert_eq!(diagnostics[0].object, ObjectRef::cluster("GlobalNetworkPolicy", "p"));
+}
+
+#[test]
+fn a_misspelt_match_opens_a_rule_to_nobody() {
+    for (rule, field) in [
+        ("{action: Allow, soruce: {nets: [10.0.0.0/8]}}", "soruce"),
+        ("{action: Allow, source: {net: [10.0.0.0/8]}}", "source.net"),
+        ("{action: Pass, protocl: TCP}", "protocl"),
+        ("{action: Allow, soruce: null}", "soruce"),
+    ] {
+        let (policies, diagnostics) = read(&policy_text(&format!("ingress: [{rule}]")));
+        assert_eq!(policies.policies["p"].ingress, Some(Vec::new()), "{rule}");
+        let [found] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+        assert_eq!(found.severity, Severity::Error);
+        assert_eq!(found.field, format!("spec.ingress[0].{field}"));
+        assert_eq!(found.reason, "is not a field of a rule, so the rule is left out");
+    }
 }

@@ -1,6 +1,6 @@
 //! Which of the machine's interfaces is which HostEndpoint, and which policies it is asked of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -68,7 +68,10 @@ impl<'a> Scope<'a> {
         let ours = || policies.endpoints.iter().filter(|(_, one)| one.node == settings.node_name);
         for (name, object) in ours() {
             match &object.interface {
-                Interface::Name(interface) => scope.take(interface, name, object, diagnostics),
+                Interface::Name(interface) => {
+                    diagnostics.extend(missing(name, object, interface, host));
+                    scope.take(interface, name, object, diagnostics);
+                }
                 Interface::All => match &scope.rest {
                     Some(first) => {
                         diagnostics.push(taken(name, object, "*", first.name));
@@ -186,6 +189,29 @@ fn taken(name: &str, object: &HostEndpoint, interface: &str, first: &str) -> Dia
         .value(interface)
         .remedy("remove one of the two")
         .at(object.location.clone())
+}
+
+/// What is wrong if no interface of the name has an address. It may come yet. Without any address
+/// nothing is known of the machine.
+fn missing(
+    name: &str,
+    object: &HostEndpoint,
+    interface: &str,
+    host: &[HostAddress],
+) -> Option<Diagnostic> {
+    let there: BTreeSet<&str> = host.iter().map(|address| address.interface.as_str()).collect();
+    if there.is_empty() || there.contains(interface) {
+        return None;
+    }
+    let there = there.into_iter().collect::<Vec<_>>().join(", ");
+    let reason = "no interface of this name has an address on this machine, so the endpoint may \
+                  protect nothing";
+    Some(
+        Diagnostic::warning(ObjectRef::cluster("HostEndpoint", name), "spec.interfaceName", reason)
+            .value(interface)
+            .remedy(format!("write the name of one that is there ({there}), or * for all"))
+            .at(object.location.clone()),
+    )
 }
 
 fn listed(addresses: &[IpAddr]) -> String {

@@ -459,3 +459,24 @@ fn counters_are_summed_over_the_chains_of_a_rule() {
     ]);
     assert_eq!(counters, expected);
 }
+
+#[test]
+fn an_endpoint_of_an_interface_that_is_not_there_is_named_and_stays() {
+    let text = PUBLIC.replace("eth0", "eht0")
+        + "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: p}\n\
+           spec: {ingress: [{action: Deny}]}\n";
+    let (policies, _) = policies(&text);
+    let (there, diagnostics) = compile(&policies, &settings(), &host());
+    let [found] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+    assert_eq!(found.severity, model::Severity::Warning);
+    assert_eq!(found.object, model::ObjectRef::cluster("HostEndpoint", "edge-1-public"));
+    assert_eq!(
+        (found.field.as_str(), found.value.as_deref()),
+        ("spec.interfaceName", Some("eht0"))
+    );
+    assert!(found.remedy.contains("(eth0, eth1)"), "{}", found.remedy);
+    let (unknown, diagnostics) = compile(&policies, &settings(), &[]);
+    assert_eq!(diagnostics, []);
+    assert_eq!(there, unknown);
+    assert!(there.table.chains.keys().any(|name| name.contains("policy_")), "{there:?}");
+}
