@@ -137,6 +137,15 @@ impl<'a> Allocator<'a, '_> {
                  address of another pool",
             );
         }
+        if let Some(other) = self.holdings.reserved.get(&address) {
+            return refuse(
+                format!(
+                    "is reserved for Service {other}, which had it and is not of type LoadBalancer \
+                     now"
+                ),
+                "ask for another address, or delete that Service",
+            );
+        }
         match self.obstacle(subject, address) {
             Some((obstacle, other)) => {
                 let reason = match obstacle {
