@@ -237,6 +237,12 @@ impl<'a> Allocator<'a, '_> {
                     format!("is now in spec.reserved of AddressPool {}", pool.name)
                 }
                 Some(Withheld::Alb) => format!("is now in spec.alb of AddressPool {}", pool.name),
+                Some(Withheld::Routers) => {
+                    format!(
+                        "is the first of its subnet in AddressPool {}, its routers' anycast address (RFC 4291)",
+                        pool.name
+                    )
+                }
                 Some(Withheld::Host(interface)) => {
                     format!("is this machine's own (interface {interface})")
                 }

@@ -121,6 +121,13 @@ impl<'a> Allocator<'a, '_> {
             Some(Withheld::Alb) => {
                 return refuse(format!("is the ALB's (spec.alb of AddressPool {name})"), free);
             }
+            Some(Withheld::Routers) => {
+                let reason = format!(
+                    "is the first of its subnet in AddressPool {name}, which is the anycast address \
+                     of the subnet's routers (RFC 4291, 2.6.1)"
+                );
+                return refuse(reason, free);
+            }
             Some(Withheld::Host(interface)) => {
                 return refuse(format!("is this machine's own (interface {interface})"), free);
             }

@@ -264,8 +264,13 @@ impl<'a> Checked<'a> {
     fn is_to_give(&self, address: IpAddr) -> bool {
         let pools = self.world.snapshot.pools.values();
         let having = pools.filter(|pool| pool.ranges.iter().any(|range| range.contains(address)));
-        let mut free =
-            having.map(|pool| !pool.reserved.contains(&address) && !pool.alb.contains(&address));
+        let cidr = |pool: &&AddressPool| {
+            let first = |range: &AddressRange| range.first == address && range.last != address;
+            address.is_ipv4() || !pool.ranges.iter().any(first)
+        };
+        let mut free = having
+            .filter(cidr)
+            .map(|pool| !pool.reserved.contains(&address) && !pool.alb.contains(&address));
         let host = self.world.host.iter();
         free.any(|free| free)
             && host.filter(|own| own.network.prefix_len() < own.network.max_prefix_len()).all(
