@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
 
-use super::{Allocations, Asked, L4Plan, PoolUse, Vip};
+use super::{Allocations, Asked, L4Plan, Path, PoolUse, Vip};
 
 mod allocate;
 mod frontends;
@@ -42,7 +42,8 @@ pub fn plan(
     let pools = Pools::new(&snapshot.pools, host, &mut diagnostics);
     let mut holdings = allocate::allocate(snapshot, &subjects, &pools, previous, &mut diagnostics);
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);
-    let services = services(snapshot, l4, &subjects, &pools, &mut holdings, &mut diagnostics);
+    let services =
+        services((snapshot, l4, host), &subjects, &pools, &mut holdings, &mut diagnostics);
     let vips = vips(&pools, &holdings, &albs);
     let plan = L4Plan {
         allocations: allocations(&subjects, holdings.of, holdings.absent, &vips, previous),
@@ -103,8 +104,7 @@ fn albs(
 }
 
 fn services(
-    snapshot: &Snapshot,
-    settings: &L4Settings,
+    (snapshot, settings, host): (&Snapshot, &L4Settings, &[HostAddress]),
     subjects: &[Subject<'_>],
     pools: &Pools<'_>,
     holdings: &mut Holdings,
@@ -121,7 +121,11 @@ fn services(
         frontends.check_externals(subject, exposure, addresses, diagnostics);
         let has = (addresses, pending);
         let context = (snapshot, settings);
-        plans.push(services::plan(subject, exposure, has, context, &mut frontends, diagnostics));
+        let plan = services::plan(subject, exposure, has, context, &mut frontends, diagnostics);
+        if plan.ports.iter().any(|port| matches!(port.path, Path::UserSpace(_))) {
+            frontends.check_sockets(subject, exposure, host, diagnostics);
+        }
+        plans.push(plan);
     }
     plans.sort_by(|one, other| one.service.cmp(&other.service));
     plans

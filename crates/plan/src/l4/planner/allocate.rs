@@ -521,16 +521,14 @@ impl<'a> Allocator<'a, '_> {
                     .take(SHARED_ADDRESSES_TRIED)
                     .find_map(|address| Some((address, self.obstacle(subject, *address)?)));
                 if let Some((address, (obstacle, other))) = obstacle {
+                    let remedy = format!("{}, or remove the sharing key", obstacle.way_out());
                     let reason = format!(
                         "{address} can't be shared: Service {} {obstacle}; this one has {own} of \
                          its own",
                         other.key
                     );
-                    self.diagnostics.push(
-                        subject
-                            .warning(&obstacle.field(), reason)
-                            .remedy("change one of the two, or remove the sharing key"),
-                    );
+                    self.diagnostics
+                        .push(subject.warning(&obstacle.field(), reason).remedy(remedy));
                 }
             }
         }

@@ -155,15 +155,12 @@ impl<'a> Allocator<'a, '_> {
         }
         match self.obstacle(subject, address) {
             Some((obstacle, other)) => {
+                let remedy = format!("ask for another one, or {}", obstacle.way_out());
                 let reason = match obstacle {
                     super::Obstacle::Key => format!("belongs to Service {}", other.key),
                     obstacle => format!("can't be shared: Service {} {obstacle}", other.key),
                 };
-                refuse(
-                    reason,
-                    "ask for another one, or give both the same tidegate.io/sharing-key and \
-                     different ports",
-                )
+                refuse(reason, &remedy)
             }
             None => Ok(()),
         }
