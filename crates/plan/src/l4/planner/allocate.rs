@@ -239,7 +239,7 @@ impl<'a> Allocator<'a, '_> {
                 Some(Withheld::Alb) => format!("is now in spec.alb of AddressPool {}", pool.name),
                 Some(Withheld::Routers) => {
                     format!(
-                        "is the first of its subnet in AddressPool {}, its routers' anycast address (RFC 4291)",
+                        "is the anycast address of the routers of its subnet in AddressPool {}",
                         pool.name
                     )
                 }

@@ -195,10 +195,11 @@ impl Ways<'_> {
                       address in spite of externalTrafficPolicy: Local";
         let remedy = match name {
             "algorithm" => {
-                "set tidegate.io/send-proxy-protocol, or choose another algorithm, which the kernel knows"
+                "set tidegate.io/send-proxy-protocol, or choose an algorithm of the kernel's"
             }
             _ => {
-                "set tidegate.io/send-proxy-protocol, or remove the annotation and choose an algorithm of the kernel's"
+                "set tidegate.io/send-proxy-protocol, or remove what asks for user space and choose \
+                 an algorithm of the kernel's"
             }
         };
         diagnostics.push(self.subject.warning(&annotation(name), reason.to_owned()).remedy(remedy));
