@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
 
-use super::{Allocations, Asked, L4Plan, PoolUse, Vip};
+use super::{Allocations, Asked, L4Plan, Path, PoolUse, Vip};
 
 mod allocate;
 mod frontends;
@@ -40,12 +40,13 @@ pub fn plan(
     let mut diagnostics = Vec::new();
     let subjects = Subject::all(snapshot);
     let pools = Pools::new(&snapshot.pools, host, &mut diagnostics);
-    let mut holdings = allocate::allocate(&subjects, &pools, previous, &mut diagnostics);
+    let mut holdings = allocate::allocate(snapshot, &subjects, &pools, previous, &mut diagnostics);
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);
-    let services = services(snapshot, l4, &subjects, &pools, &mut holdings, &mut diagnostics);
+    let services =
+        services((snapshot, l4, host), &subjects, &pools, &mut holdings, &mut diagnostics);
     let vips = vips(&pools, &holdings, &albs);
     let plan = L4Plan {
-        allocations: allocations(&subjects, holdings.of, &vips, previous),
+        allocations: allocations(&subjects, holdings.of, holdings.absent, &vips, previous),
         vips,
         services,
         albs,
@@ -80,7 +81,9 @@ fn albs(
             };
             if pools.of(address) != Some(at) {
                 refuse("it is none of the pool's addresses", "write one of spec.addresses");
-            } else if holdings.holders.contains_key(&address) {
+            } else if holdings.holders.contains_key(&address)
+                || holdings.reserved.contains_key(&address)
+            {
                 refuse(
                     "a Service had it before, and keeps it for as long as it exists",
                     "write another address of the pool, or make the Service anew",
@@ -101,8 +104,7 @@ fn albs(
 }
 
 fn services(
-    snapshot: &Snapshot,
-    settings: &L4Settings,
+    (snapshot, settings, host): (&Snapshot, &L4Settings, &[HostAddress]),
     subjects: &[Subject<'_>],
     pools: &Pools<'_>,
     holdings: &mut Holdings,
@@ -119,7 +121,11 @@ fn services(
         frontends.check_externals(subject, exposure, addresses, diagnostics);
         let has = (addresses, pending);
         let context = (snapshot, settings);
-        plans.push(services::plan(subject, exposure, has, context, &mut frontends, diagnostics));
+        let plan = services::plan(subject, exposure, has, context, &mut frontends, diagnostics);
+        if plan.ports.iter().any(|port| matches!(port.path, Path::UserSpace(_))) {
+            frontends.check_sockets(subject, exposure, host, diagnostics);
+        }
+        plans.push(plan);
     }
     plans.sort_by(|one, other| one.service.cmp(&other.service));
     plans
@@ -139,6 +145,7 @@ fn vips(pools: &Pools<'_>, holdings: &Holdings, albs: &BTreeMap<AlbKind, Vec<IpA
 fn allocations(
     subjects: &[Subject<'_>],
     of: Vec<Vec<IpAddr>>,
+    absent: BTreeMap<String, Vec<IpAddr>>,
     vips: &[Vip],
     previous: &Allocations,
 ) -> Allocations {
@@ -155,6 +162,12 @@ fn allocations(
             allocations.asked.insert(subject.name.clone(), asked);
         }
         allocations.services.insert(subject.name.clone(), addresses);
+    }
+    for (name, addresses) in absent {
+        if let Some(asked) = previous.asked.get(&name) {
+            allocations.asked.insert(name.clone(), asked.clone());
+        }
+        allocations.services.entry(name).or_default().extend(addresses);
     }
     allocations
 }

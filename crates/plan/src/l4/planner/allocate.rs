@@ -1,8 +1,9 @@
 //! Which Service gets which address.
 //!
 //! What a Service has it keeps: over changes of its ports and of the pools, over restarts and
-//! whatever the order of the objects. It gives an address back when it is gone, is no longer of
-//! type LoadBalancer, or asks for another address, pool, visibility or family. A pool that shrinks
+//! whatever the order of the objects. It gives an address back when it is gone, or asks for another
+//! address, pool, visibility or family. While it is not of type LoadBalancer its address is reserved
+//! for it, and nobody's. A pool that shrinks
 //! or vanishes therefore moves nobody: an address that no pool has any more stays where it is, and
 //! a diagnostic says so. Services that want one are served in this order: those that ask for an
 //! address, the older ones, by name; each gets the lowest free address of the first pool by name.
@@ -10,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::Diagnostic;
 use model::snapshot::{Announce, Dual, Exposure};
+use model::{Diagnostic, Snapshot};
 
 use super::super::{Allocations, Asked, Vip};
 use super::pools::{Pools, Withheld};
@@ -20,6 +21,7 @@ use super::span::{address, family};
 use super::subject::{Subject, Wanted, annotation};
 
 mod requested;
+mod reserved;
 
 /// Of one namespace and sharing key, so many addresses are looked at for room.
 const SHARED_ADDRESSES_TRIED: usize = 64;
@@ -34,27 +36,43 @@ pub(super) struct Holdings {
     pub(super) holders: BTreeMap<IpAddr, Vec<usize>>,
     /// Addresses that are in no pool, as they were when they were.
     pub(super) strays: BTreeMap<IpAddr, Vip>,
-    /// How many addresses of each pool are held, of those that it can give.
+    /// What Services that exist but get no VIPs have reserved, by Service as in allocations.
+    pub(super) absent: BTreeMap<String, Vec<IpAddr>>,
+    /// Reserved addresses that nobody holds, and for whom.
+    pub(super) reserved: BTreeMap<IpAddr, String>,
+    /// How many addresses of each pool are held or reserved, of those that it can give.
     pub(super) used: Vec<u64>,
 }
 
 /// Finds who has which address.
 pub(super) fn allocate(
+    snapshot: &Snapshot,
     subjects: &[Subject<'_>],
     pools: &Pools<'_>,
     previous: &Allocations,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Holdings {
+    let absent = reserved::absent(snapshot, previous);
+    let awaited = reserved::awaited(&absent, previous);
     let holdings = Holdings {
         of: vec![Vec::new(); subjects.len()],
         pending: vec![None; subjects.len()],
         holders: BTreeMap::new(),
         strays: BTreeMap::new(),
+        absent,
+        reserved: BTreeMap::new(),
         used: vec![0; pools.list.len()],
     };
     let cursors = vec![[(0, 0); 2]; pools.list.len()];
-    let mut allocator =
-        Allocator { subjects, pools, holdings, cursors, shared: BTreeMap::new(), diagnostics };
+    let mut allocator = Allocator {
+        subjects,
+        pools,
+        holdings,
+        cursors,
+        shared: BTreeMap::new(),
+        awaited,
+        diagnostics,
+    };
     allocator.keep_all(previous);
     // Told at the end, when it is settled who has what: the next plan then tells the same.
     for step in [Step::Requested, Step::Free, Step::Tell] {
@@ -101,6 +119,8 @@ struct Allocator<'a, 'b> {
     cursors: Vec<[(usize, u128); 2]>,
     /// Addresses that can be shared, by namespace and key.
     shared: BTreeMap<(&'a str, &'a str), BTreeSet<IpAddr>>,
+    /// What is reserved, and the sharing key of those for whom.
+    awaited: BTreeMap<IpAddr, Option<String>>,
     diagnostics: &'b mut Vec<Diagnostic>,
 }
 
@@ -128,15 +148,19 @@ impl<'a> Allocator<'a, '_> {
                 let last = strays.get(&address).copied();
                 if let Some(exposure) = subject.load_balancer() {
                     self.keep(index, exposure, address, Some(asked), last);
-                } else if subject.is_unclear() {
+                } else if subject.is_unclear() && !self.holdings.is_absent(&subject.name) {
                     let vip = self.stray(address, subject.exposure, last);
                     self.give(index, address, vip);
                 }
             }
         }
+        self.reserve();
         for (index, subject) in self.subjects.iter().enumerate() {
             let Some(exposure) = subject.load_balancer() else { continue };
             for &address in &exposure.held {
+                if self.holdings.reserved.contains_key(&address) {
+                    continue;
+                }
                 let usable = self.pools.of(address).and_then(|at| self.pools.get(at));
                 if usable.is_some_and(|pool| self.pools.withheld(pool, address).is_none()) {
                     self.keep(index, exposure, address, None, None);
@@ -164,7 +188,8 @@ impl<'a> Allocator<'a, '_> {
             return;
         }
         // What the pools have become is nothing that the Service asked for.
-        if asked.is_none_or(|asked| *asked != Asked::of(exposure)) && !self.fits(exposure, address)
+        if asked.is_none_or(|asked| *asked != Asked::of(exposure))
+            && (!self.fits(exposure, address) || self.is_awaited(exposure, address))
         {
             return;
         }
@@ -212,6 +237,12 @@ impl<'a> Allocator<'a, '_> {
                     format!("is now in spec.reserved of AddressPool {}", pool.name)
                 }
                 Some(Withheld::Alb) => format!("is now in spec.alb of AddressPool {}", pool.name),
+                Some(Withheld::Routers) => {
+                    format!(
+                        "is the anycast address of the routers of its subnet in AddressPool {}",
+                        pool.name
+                    )
+                }
                 Some(Withheld::Host(interface)) => {
                     format!("is this machine's own (interface {interface})")
                 }
@@ -247,17 +278,12 @@ impl<'a> Allocator<'a, '_> {
 
     fn give(&mut self, index: usize, address: IpAddr, stray: Option<Vip>) {
         let holders = self.holdings.holders.entry(address).or_default();
-        if holders.is_empty() {
-            let at = self.pools.of(address);
-            if let Some((at, pool)) = at.and_then(|at| Some((at, self.pools.get(at)?)))
-                && self.pools.withheld(pool, address).is_none()
-                && let Some(used) = self.holdings.used.get_mut(at)
-            {
-                *used += 1;
-            }
-        }
+        let is_new = holders.is_empty();
         let at = holders.partition_point(|holder| *holder < index);
         holders.insert(at, index);
+        if is_new {
+            self.count(address);
+        }
         if let Some(stray) = stray {
             self.holdings.strays.entry(address).or_insert(stray);
         }
@@ -269,6 +295,17 @@ impl<'a> Allocator<'a, '_> {
             subject.and_then(|subject| Some((subject, subject.exposure?.sharing_key.as_ref()?)));
         if let Some((subject, key)) = key {
             self.shared.entry((&subject.key.namespace, key)).or_default().insert(address);
+        }
+    }
+
+    /// An address begins to be in use.
+    fn count(&mut self, address: IpAddr) {
+        let at = self.pools.of(address);
+        if let Some((at, pool)) = at.and_then(|at| Some((at, self.pools.get(at)?)))
+            && self.pools.withheld(pool, address).is_none()
+            && let Some(used) = self.holdings.used.get_mut(at)
+        {
+            *used += 1;
         }
     }
 
@@ -384,7 +421,9 @@ impl<'a> Allocator<'a, '_> {
                 continue;
             }
             let candidate_address = address(v6, candidate);
-            if !self.holdings.holders.contains_key(&candidate_address) {
+            if !self.holdings.holders.contains_key(&candidate_address)
+                && !self.holdings.reserved.contains_key(&candidate_address)
+            {
                 *next = candidate;
                 return Some(candidate_address);
             }
@@ -482,16 +521,14 @@ impl<'a> Allocator<'a, '_> {
                     .take(SHARED_ADDRESSES_TRIED)
                     .find_map(|address| Some((address, self.obstacle(subject, *address)?)));
                 if let Some((address, (obstacle, other))) = obstacle {
+                    let remedy = format!("{}, or remove the sharing key", obstacle.way_out());
                     let reason = format!(
                         "{address} can't be shared: Service {} {obstacle}; this one has {own} of \
                          its own",
                         other.key
                     );
-                    self.diagnostics.push(
-                        subject
-                            .warning(&obstacle.field(), reason)
-                            .remedy("change one of the two, or remove the sharing key"),
-                    );
+                    self.diagnostics
+                        .push(subject.warning(&obstacle.field(), reason).remedy(remedy));
                 }
             }
         }

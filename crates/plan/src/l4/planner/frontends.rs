@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use foldhash::fast::FixedState;
 use model::snapshot::{Exposure, ServicePort};
-use model::{Diagnostic, ObjectKey, Protocol};
+use model::{Diagnostic, HostAddress, ObjectKey, Protocol};
 
 use super::super::Frontend;
 use super::pools::Pools;
@@ -52,11 +52,11 @@ impl<'a, 'b> Frontends<'a, 'b> {
             let socket = SocketAddr::new(address, port.number);
             match self.take(subject, index, port, socket) {
                 Ok(()) => frontends.push(Frontend::Vip(socket)),
-                Err(reason) => diagnostics.push(
+                Err((reason, way_out)) => diagnostics.push(
                     subject
                         .error(&format!("spec.ports[{index}].port"), reason)
                         .value(port.number.to_string())
-                        .remedy("choose another port, or another tidegate.io/sharing-key"),
+                        .remedy(format!("{way_out}, or choose another tidegate.io/sharing-key")),
                 ),
             }
         }
@@ -67,11 +67,11 @@ impl<'a, 'b> Frontends<'a, 'b> {
             let socket = SocketAddr::new(address, port.number);
             match self.take(subject, index, port, socket) {
                 Ok(()) => frontends.push(Frontend::External(socket)),
-                Err(reason) => diagnostics.push(
+                Err((reason, way_out)) => diagnostics.push(
                     subject
                         .error("spec.externalIPs", reason)
                         .value(address.to_string())
-                        .remedy("choose another port or another address"),
+                        .remedy(format!("{way_out}, or choose another address")),
                 ),
             }
         }
@@ -112,26 +112,53 @@ impl<'a, 'b> Frontends<'a, 'b> {
         }
     }
 
+    /// Tells of external addresses that only a socket of this machine could serve, which has none
+    /// of them.
+    pub(super) fn check_sockets(
+        &self,
+        subject: &Subject<'_>,
+        exposure: &Exposure,
+        host: &[HostAddress],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let is_own = |address| host.iter().any(|own| own.network.addr() == address);
+        for (index, address) in exposure.external_ips.iter().enumerate() {
+            if host.is_empty() || is_own(*address) || !self.is_for_externals(*address) {
+                continue;
+            }
+            let reason = "its ports go through user space, where connections to it only arrive if \
+                          the machine itself has it";
+            diagnostics.push(
+                subject
+                    .warning(&format!("spec.externalIPs[{index}]"), reason.to_owned())
+                    .value(address.to_string())
+                    .remedy(
+                        "put the address on an interface of the edge, such as lo, or use a VIP",
+                    ),
+            );
+        }
+    }
+
     /// Whether an address is outside what pools give: in none, reserved, or the machine's own.
     fn is_for_externals(&self, address: IpAddr) -> bool {
-        use super::pools::Withheld::{Alb, Host, Reserved, Subnet};
+        use super::pools::Withheld::{Alb, Host, Reserved, Routers, Subnet};
         match self.pools.of(address).and_then(|at| self.pools.get(at)) {
             None => true,
             Some(pool) => match self.pools.withheld(pool, address) {
                 Some(Reserved | Host(_)) => true,
-                Some(Alb | Subnet(_)) | None => false,
+                Some(Alb | Routers | Subnet(_)) | None => false,
             },
         }
     }
 
-    /// Takes a socket, or says who has it.
+    /// Takes a socket, or says who has it and what to do.
     fn take(
         &mut self,
         subject: &Subject<'a>,
         index: usize,
         port: &ServicePort,
         socket: SocketAddr,
-    ) -> Result<(), String> {
+    ) -> Result<(), (String, &'static str)> {
         let (protocol, number) = (port.protocol, port.number);
         let owner = Owner { service: subject.key, hosts: subject.sni_hosts(protocol) };
         let Some(owners) = self.sockets.get_mut(&(protocol, socket)) else {
@@ -140,12 +167,13 @@ impl<'a, 'b> Frontends<'a, 'b> {
         };
         for other in std::iter::once(&owners.first).chain(&owners.others) {
             if other.service == subject.key {
-                return Err(format!("{protocol} port {number} stands in the Service twice"));
+                let reason = format!("{protocol} port {number} stands in the Service twice");
+                return Err((reason, "write each port once"));
             }
             let clash = port_clash(index, (protocol, number), owner.hosts, other.hosts);
             if let Some(obstacle) = clash {
                 let reason = format!("{}: Service {} {obstacle}", socket.ip(), other.service);
-                return Err(reason);
+                return Err((reason, obstacle.way_out()));
             }
         }
         owners.others.push(owner);

@@ -7,7 +7,7 @@ use model::snapshot::{AddressPool, AddressRange, Announce, Exposure};
 use model::{Diagnostic, HostAddress, ObjectRef};
 
 use super::super::Vip;
-use super::span::{Span, number};
+use super::span::{Span, address, number};
 
 /// All pools, by name. No address is in two of them: where ranges overlap it is the older pool's.
 pub(super) struct Pools<'a> {
@@ -33,6 +33,8 @@ pub(super) struct Pool<'a> {
 pub(super) enum Withheld<'a> {
     Reserved,
     Alb,
+    /// It stands for the routers of its CIDR.
+    Routers,
     /// It is this machine's own, on this interface.
     Host(&'a str),
     /// It stands for all hosts of the subnet of this interface, or for the subnet.
@@ -97,6 +99,8 @@ impl<'a> Pools<'a> {
             Some(Withheld::Alb)
         } else if pool.object.reserved.binary_search(&address).is_ok() {
             Some(Withheld::Reserved)
+        } else if pool.anycast().any(|anycast| anycast == address) {
+            Some(Withheld::Routers)
         } else {
             self.host.get(&address).copied()
         }
@@ -134,7 +138,8 @@ impl<'a> Pools<'a> {
     fn fill(&mut self, at: usize) {
         let Some(pool) = self.list.get_mut(at) else { return };
         let withheld = pool.object.reserved.iter().chain(&pool.object.alb).chain(self.host.keys());
-        let holes: BTreeSet<Span> = withheld.map(|address| Span::one(*address)).collect();
+        let withheld = withheld.copied().chain(pool.anycast());
+        let holes: BTreeSet<Span> = withheld.map(Span::one).collect();
         let holes: Vec<Span> = holes.into_iter().collect();
         let own = self.owners.iter().filter(|(_, owner)| *owner == at);
         for span in own.flat_map(|(span, _)| span.without(&holes)) {
@@ -148,6 +153,12 @@ impl<'a> Pools<'a> {
 impl Pool<'_> {
     pub(super) fn object(&self) -> ObjectRef {
         ObjectRef::cluster("AddressPool", self.name)
+    }
+
+    /// The subnet-router anycast addresses of its CIDRs (RFC 4291, 2.6.1).
+    fn anycast(&self) -> impl Iterator<Item = IpAddr> {
+        let spans = self.object.ranges.iter().map(Span::from);
+        spans.filter(|span| span.v6 && span.is_subnet()).map(|span| address(true, span.first))
     }
 
     /// Whether its selectors let a Service take from it.

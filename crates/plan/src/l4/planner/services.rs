@@ -46,7 +46,8 @@ pub(super) fn plan<'a>(
                 path,
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
+    ways.warn_of_hidden_clients(&ports, diagnostics);
     ServicePlan {
         service: subject.key.clone(),
         load_balancer: exposure.load_balancer || exposure.refused.is_some(),
@@ -170,6 +171,38 @@ impl Ways<'_> {
                 hosts => StreamTls::Passthrough { hosts: hosts.to_vec() },
             },
         }
+    }
+
+    /// Tells of a policy that is to keep the client's address on a way that doesn't.
+    fn warn_of_hidden_clients(&self, ports: &[PortPlan], diagnostics: &mut Vec<Diagnostic>) {
+        let hidden = |port: &PortPlan| match &port.path {
+            Path::UserSpace(stream) => stream.send_proxy.is_none(),
+            Path::Kernel => false,
+        };
+        if !self.exposure.local_only || !ports.iter().any(hidden) {
+            return;
+        }
+        let options = &self.exposure.stream;
+        let why = [
+            (options.forced, "user-space"),
+            (options.tls_secret.is_some(), "tls-secret"),
+            (!options.sni_hosts.is_empty(), "sni-hosts"),
+            (options.accept_proxy, "accept-proxy-protocol"),
+            (options.idle_ms.is_some(), "idle-timeout"),
+        ];
+        let name = why.iter().find(|(is, _)| *is).map_or("algorithm", |(_, name)| name);
+        let reason = "the Service goes through user space with it: endpoints see the edge's \
+                      address in spite of externalTrafficPolicy: Local";
+        let remedy = match name {
+            "algorithm" => {
+                "set tidegate.io/send-proxy-protocol, or choose an algorithm of the kernel's"
+            }
+            _ => {
+                "set tidegate.io/send-proxy-protocol, or remove what asks for user space and choose \
+                 an algorithm of the kernel's"
+            }
+        };
+        diagnostics.push(self.subject.warning(&annotation(name), reason.to_owned()).remedy(remedy));
     }
 
     /// Tells of what `ingest` couldn't know of.

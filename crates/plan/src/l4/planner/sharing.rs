@@ -73,6 +73,18 @@ impl Obstacle {
     }
 }
 
+impl Obstacle {
+    /// What lets two Services of one sharing key share.
+    pub(super) fn way_out(&self) -> &'static str {
+        match self {
+            Self::Key => "give both the same tidegate.io/sharing-key and different ports",
+            Self::Policy => "give both the same externalTrafficPolicy",
+            Self::Port { .. } => "give them different ports",
+            Self::Host { .. } => "give them different tidegate.io/sni-hosts",
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     /// In which way the other Service stands in the way: `has TCP port 443 of it already`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -31,6 +31,12 @@ impl Span {
         u64::try_from((self.last - self.first).saturating_add(1)).unwrap_or(u64::MAX)
     }
 
+    /// Whether it is all of a CIDR with more than two addresses.
+    pub(super) fn is_subnet(self) -> bool {
+        let hosts = self.last - self.first;
+        hosts > 1 && hosts & hosts.wrapping_add(1) == 0 && self.first & hosts == 0
+    }
+
     pub(super) fn overlap(self, other: Self) -> Option<Self> {
         let (first, last) = (self.first.max(other.first), self.last.min(other.last));
         (self.v6 == other.v6 && first <= last).then_some(Self { v6: self.v6, first, last })

@@ -121,6 +121,13 @@ impl<'a> Allocator<'a, '_> {
             Some(Withheld::Alb) => {
                 return refuse(format!("is the ALB's (spec.alb of AddressPool {name})"), free);
             }
+            Some(Withheld::Routers) => {
+                let reason = format!(
+                    "is the first of its subnet in AddressPool {name}, which is the anycast address \
+                     of the subnet's routers (RFC 4291, 2.6.1)"
+                );
+                return refuse(reason, free);
+            }
             Some(Withheld::Host(interface)) => {
                 return refuse(format!("is this machine's own (interface {interface})"), free);
             }
@@ -137,17 +144,23 @@ impl<'a> Allocator<'a, '_> {
                  address of another pool",
             );
         }
+        if let Some(other) = self.holdings.reserved.get(&address) {
+            return refuse(
+                format!(
+                    "is reserved for Service {other}, which had it and is not of type LoadBalancer \
+                     now"
+                ),
+                "ask for another address, or delete that Service",
+            );
+        }
         match self.obstacle(subject, address) {
             Some((obstacle, other)) => {
+                let remedy = format!("ask for another one, or {}", obstacle.way_out());
                 let reason = match obstacle {
                     super::Obstacle::Key => format!("belongs to Service {}", other.key),
                     obstacle => format!("can't be shared: Service {} {obstacle}", other.key),
                 };
-                refuse(
-                    reason,
-                    "ask for another one, or give both the same tidegate.io/sharing-key and \
-                     different ports",
-                )
+                refuse(reason, &remedy)
             }
             None => Ok(()),
         }

@@ -19,10 +19,66 @@ fn an_address_stays_over_change_of_ports_and_order_and_is_given_back_at_the_end(
     let addresses = world.addresses();
     let has: Vec<&str> = addresses.values().map(String::as_str).collect();
     assert_eq!(has, ["192.0.2.2", "192.0.2.0", "192.0.2.1"]);
-    world.exposure("b").load_balancer = false;
+    world.snapshot.services.remove(&ObjectKey::new("shop", "b"));
     assert_eq!(world.addresses().get("b"), None);
     world.service("d");
     assert_eq!(world.addresses()["d"], "192.0.2.0");
+}
+
+#[test]
+fn a_service_that_changes_its_type_finds_its_address_when_it_comes_back() {
+    let mut world = World::with_pool(&["192.0.2.0/31"]);
+    world.service("a");
+    world.service("b");
+    let before = world.addresses();
+    world.service("waits");
+    world.exposure("asks").requested = vec![requested("192.0.2.0")];
+    let cluster_ip = |service: &mut Service| service.exposure = None;
+    let node_port = |service: &mut Service| {
+        service.exposure = Some(Box::default());
+    };
+    let broken = |service: &mut Service| {
+        (service.exposure, service.broken) = (None, Some("its ports are none".into()));
+    };
+    let load_balancer = world.service("a").clone();
+    for change in [&cluster_ip as &dyn Fn(&mut Service), &node_port, &cluster_ip, &broken] {
+        change(world.service("a"));
+        let (plan, diagnostics) = world.plan();
+        assert_eq!(world.addresses(), before);
+        assert_eq!(plan.vips.iter().map(|vip| vip.address).collect::<Vec<_>>(), [ip("192.0.2.1")]);
+        assert_eq!((plan.pools["public"].capacity, plan.pools["public"].used), (2, 2));
+        let own = plan.services.iter().find(|service| service.service.name == "a");
+        assert!(
+            own.is_none_or(|own| own.addresses.is_empty() && own.ports[0].frontends.is_empty())
+        );
+        let text = texts(&diagnostics).join("\n");
+        assert!(text.contains("Service shop/waits: spec.type \"LoadBalancer\": no address is free in AddressPool public (2 of 2 in use)"), "{text}");
+        assert!(text.contains("Service shop/asks: spec.loadBalancerIP \"192.0.2.0\": is reserved for Service shop/a,"), "{text}");
+    }
+    *world.service("a") = load_balancer;
+    assert_eq!(world.addresses(), before);
+    assert_eq!(world.plan().0.vips.len(), 2);
+    cluster_ip(world.service("a"));
+    world.plan();
+    world.snapshot.services.remove(&ObjectKey::new("shop", "a"));
+    assert_eq!(world.addresses()["asks"], "192.0.2.0");
+}
+
+#[test]
+fn who_shares_with_a_service_that_changes_its_type_goes_on_to() {
+    let mut world = World::with_pool(&["192.0.2.0/31"]);
+    for (name, number) in [("a", 80), ("b", 443)] {
+        world.exposure(name).sharing_key = Some("web".into());
+        world.service(name).ports = vec![port(Protocol::Tcp, number)];
+    }
+    let before = world.addresses();
+    let load_balancer = world.service("a").clone();
+    world.service("a").exposure = None;
+    let (plan, _) = world.plan();
+    assert_eq!((plan.vips.len(), plan.pools["public"].used), (1, 1));
+    assert_eq!(plan.allocations.services["shop/a"], [ip("192.0.2.0")]);
+    *world.service("a") = load_balancer;
+    assert_eq!(world.addresses(), before);
 }
 
 #[test]
@@ -176,9 +232,9 @@ fn families_are_as_asked_for() {
     for (asked, expected) in [
         (families(false, Dual::Single, false), "192.0.2.0"),
         (families(true, Dual::Single, false), "192.0.2.0"), // either will do
-        (families(true, Dual::Single, true), "2001:db8::"),
-        (families(false, Dual::Prefer, false), "192.0.2.0 2001:db8::"),
-        (families(true, Dual::Require, true), "2001:db8:: 192.0.2.0"),
+        (families(true, Dual::Single, true), "2001:db8::1"),
+        (families(false, Dual::Prefer, false), "192.0.2.0 2001:db8::1"),
+        (families(true, Dual::Require, true), "2001:db8::1 192.0.2.0"),
     ] {
         world.exposure("a").families = asked;
         assert_eq!(world.addresses()["a"], expected, "{asked:?}");
@@ -212,7 +268,7 @@ fn a_second_family_joins_the_first_and_leaves_it() {
     assert_eq!(service.addresses, [ip("192.0.2.0")], "what it has it keeps");
     assert!(service.pending.unwrap().contains("no IPv6 address is free"));
     *world.pool("six") = pool(&["2001:db8::/125"]);
-    assert_eq!(world.addresses()["a"], "192.0.2.0 2001:db8::");
+    assert_eq!(world.addresses()["a"], "192.0.2.0 2001:db8::1");
     world.exposure("a").families = Families::default();
     assert_eq!(world.addresses()["a"], "192.0.2.0");
 }

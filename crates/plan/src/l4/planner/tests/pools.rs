@@ -194,3 +194,31 @@ fn what_becomes_reserved_stays_with_who_has_it() {
     assert_eq!((plan.pools["public"].capacity, plan.pools["public"].used), (15, 1));
     assert!(texts(&diagnostics)[0].contains("is now in spec.reserved of AddressPool public"));
 }
+
+#[test]
+fn the_routers_anycast_address_of_an_ipv6_subnet_is_given_to_nobody() {
+    let mut world = World::with_pool(&["2001:db8::/126"]);
+    world.service("a");
+    world.exposure("asks").requested = vec![model::snapshot::Requested {
+        address: ip("2001:db8::"),
+        field: "spec.loadBalancerIP".into(),
+    }];
+    let (plan, diagnostics) = world.plan();
+    assert_eq!(plan.allocations.services["shop/a"], [ip("2001:db8::1")]);
+    assert_eq!((plan.pools["public"].capacity, plan.allocations.services.len()), (3, 1));
+    let text = texts(&diagnostics).join("\n");
+    assert!(
+        text.contains("error: Service shop/asks: spec.loadBalancerIP \"2001:db8::\": is the first of its subnet in AddressPool public, which is the anycast address of the subnet's routers (RFC 4291, 2.6.1)"),
+        "{text}"
+    );
+    // Pairs and single addresses have none, nor has a range that is no CIDR.
+    for networks in [&["2001:db8::/127"][..], &["2001:db8::/128"]] {
+        let mut world = World::with_pool(networks);
+        world.service("a");
+        assert_eq!(world.addresses()["a"], "2001:db8::");
+    }
+    let mut world = World::with_pool(&["2001:db8::/126"]);
+    world.pool("public").ranges[0].last = ip("2001:db8::2");
+    world.service("a");
+    assert_eq!(world.addresses()["a"], "2001:db8::");
+}

@@ -33,7 +33,7 @@ fn addresses_are_kept_and_never_given_twice() {
             plan.new_addresses_are_a_pools_to_give(&before);
             plan.nobody_waits_while_an_address_is_free();
             for (name, had) in &before.services {
-                if changed.as_ref() != Some(name) && plan.lives(name) {
+                if changed.as_ref() != Some(name) && plan.service(name).is_some() {
                     let has = plan.plan.allocations.services.get(name);
                     let lost = had.iter().find(|had| has.is_none_or(|has| !has.contains(had)));
                     assert_eq!(lost, None, "{}: {name} had {had:?} and has {has:?}", plan.at);
@@ -49,7 +49,7 @@ fn addresses_are_kept_and_never_given_twice() {
 fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
     let name = format!("s{}", random.below(16));
     let key = ObjectKey::new("shop", name.as_str());
-    match random.below(12) {
+    match random.below(13) {
         0 => {
             let name = format!("p{}", random.below(4));
             world.snapshot.pools.remove(&name);
@@ -83,6 +83,20 @@ fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
             }
         }
         8 => {
+            if let Some(exposure) =
+                world.snapshot.services.get_mut(&key).and_then(|all| all.exposure.as_mut())
+            {
+                exposure.load_balancer = !exposure.load_balancer;
+                // One that was replaced while it had no VIPs may ask for something else now.
+                let name = format!("shop/{name}");
+                let asked = world.previous.asked.get(&name).cloned().unwrap_or_default();
+                let other = !asked.is_of(exposure)
+                    || !exposure.requested.is_empty()
+                    || exposure.families != Families::default();
+                return other.then_some(name);
+            }
+        }
+        9 => {
             let network = ["192.0.2.9/28", "192.0.2.9/32"].get(random.below(3));
             world.host = network
                 .map(|text| HostAddress {
@@ -194,7 +208,12 @@ impl<'a> Checked<'a> {
 
     fn no_address_is_given_twice(&self) {
         let mut keys: BTreeMap<IpAddr, Option<&String>> = BTreeMap::new();
+        let mut reserved: BTreeSet<IpAddr> = BTreeSet::new();
         for (name, addresses) in &self.plan.allocations.services {
+            if !self.lives(name) {
+                reserved.extend(addresses);
+                continue;
+            }
             let key = self.exposure(name).and_then(|exposure| exposure.sharing_key.as_ref());
             for address in addresses {
                 if let Some(other) = keys.insert(*address, key) {
@@ -203,7 +222,8 @@ impl<'a> Checked<'a> {
             }
         }
         for address in self.plan.albs.values().flatten() {
-            assert!(!keys.contains_key(address), "{}: {address} is the ALB's too", self.at);
+            let used = keys.contains_key(address) || reserved.contains(address);
+            assert!(!used, "{}: {address} is the ALB's too", self.at);
         }
         let vips: BTreeSet<IpAddr> = self.plan.vips.iter().map(|vip| vip.address).collect();
         assert_eq!(vips.len(), self.plan.vips.len(), "{}", self.at);
@@ -244,8 +264,13 @@ impl<'a> Checked<'a> {
     fn is_to_give(&self, address: IpAddr) -> bool {
         let pools = self.world.snapshot.pools.values();
         let having = pools.filter(|pool| pool.ranges.iter().any(|range| range.contains(address)));
-        let mut free =
-            having.map(|pool| !pool.reserved.contains(&address) && !pool.alb.contains(&address));
+        let cidr = |pool: &&AddressPool| {
+            let first = |range: &AddressRange| range.first == address && range.last != address;
+            address.is_ipv4() || !pool.ranges.iter().any(first)
+        };
+        let mut free = having
+            .filter(cidr)
+            .map(|pool| !pool.reserved.contains(&address) && !pool.alb.contains(&address));
         let host = self.world.host.iter();
         free.any(|free| free)
             && host.filter(|own| own.network.prefix_len() < own.network.max_prefix_len()).all(

@@ -49,7 +49,7 @@ fn an_external_address_and_port_is_the_older_services() {
         diagnostics,
         [
             "error: Service shop/a: spec.externalIPs \"203.0.113.7\": 203.0.113.7: Service shop/b has \
-          TCP port 80 of it already; choose another port or another address"
+          TCP port 80 of it already; give them different ports, or choose another address"
         ]
     );
     assert_eq!(frontends(&world.planned("b").0), ["external 203.0.113.7:80"]);
@@ -168,4 +168,42 @@ fn tls_ends_on_the_ports_that_are_named() {
     assert!(
         matches!(&stream.tls, StreamTls::Terminate { pair: Some(found), .. } if *found == pair)
     );
+}
+
+#[test]
+fn user_space_needs_external_addresses_on_the_machine() {
+    let mut world = World::new();
+    world.exposure("a").external_ips = vec![ip("203.0.113.1"), ip("203.0.113.2")];
+    let own = |text: &str| HostAddress { interface: "lo".into(), network: text.parse().unwrap() };
+    world.host = vec![own("203.0.113.1/32")];
+    world.exposure("a").load_balancer = false;
+    assert_eq!(world.planned("a").1, [] as [String; 0]);
+    world.exposure("a").stream.forced = true;
+    assert_eq!(
+        world.planned("a").1,
+        [
+            "warning: Service shop/a: spec.externalIPs[1] \"203.0.113.2\": its ports go through user \
+          space, where connections to it only arrive if the machine itself has it; put the \
+          address on an interface of the edge, such as lo, or use a VIP"
+        ]
+    );
+    world.host.clear();
+    assert_eq!(world.planned("a").1, [] as [String; 0], "nobody knows");
+}
+
+#[test]
+fn policy_local_is_told_where_user_space_hides_the_client() {
+    let mut world = World::with_pool(&["192.0.2.0/29"]);
+    world.exposure("a").local_only = true;
+    assert_eq!(world.planned("a").1, [] as [String; 0]);
+    world.exposure("a").algorithm = Algorithm::LeastConnections;
+    let (_, diagnostics) = world.planned("a");
+    let field = "warning: Service shop/a: metadata.annotations[\"tidegate.io/algorithm\"]: ";
+    assert!(diagnostics[0].starts_with(field), "{diagnostics:?}");
+    world.exposure("a").stream.idle_ms = Some(1000);
+    let (_, diagnostics) = world.planned("a");
+    assert!(diagnostics[0].contains("tidegate.io/idle-timeout"), "{diagnostics:?}");
+    assert!(diagnostics[0].contains("set tidegate.io/send-proxy-protocol"), "{diagnostics:?}");
+    world.exposure("a").stream.send_proxy = Some(ProxyVersion::V2);
+    assert_eq!(world.planned("a").1, [] as [String; 0]);
 }

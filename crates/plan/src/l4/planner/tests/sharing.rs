@@ -45,8 +45,8 @@ fn who_finds_no_room_gets_another_address_unless_it_asks_for_that_one() {
     assert_eq!(
         diagnostics,
         ["warning: Service shop/b: spec.ports[0].port: 192.0.2.0 can't be shared: Service shop/a \
-          has TCP port 80 of it already; this one has 192.0.2.1 of its own; change one of the \
-          two, or remove the sharing key"]
+          has TCP port 80 of it already; this one has 192.0.2.1 of its own; give them different \
+          ports, or remove the sharing key"]
     );
     asks(&mut world, "b", "192.0.2.0");
     let (service, diagnostics) = world.planned("b");
@@ -68,6 +68,10 @@ fn different_traffic_policies_do_not_begin_to_share() {
     let (service, diagnostics) = world.planned("b");
     assert_eq!(service.addresses, [ip("192.0.2.1")]);
     assert!(diagnostics[0].contains("spec.externalTrafficPolicy: 192.0.2.0 can't be shared"));
+    asks(&mut world, "b", "192.0.2.0");
+    let (_, diagnostics) = world.planned("b");
+    let remedy = "ask for another one, or give both the same externalTrafficPolicy";
+    assert!(diagnostics[0].ends_with(remedy), "{diagnostics:?}");
     // Those that share already go on to.
     world.snapshot.services.clear();
     world.plan();
@@ -123,4 +127,8 @@ fn one_port_is_shared_by_tls_names() {
         texts(&diagnostics)[0].contains("sni-hosts\"]: 192.0.2.0 can't be shared: Service shop/a has a.test on TCP port 443 of it already"),
         "{diagnostics:?}"
     );
+    asks(&mut world, "c", "192.0.2.0");
+    let (_, diagnostics) = world.planned("c");
+    let remedy = "ask for another one, or give them different tidegate.io/sni-hosts";
+    assert!(diagnostics[0].ends_with(remedy), "{diagnostics:?}");
 }
