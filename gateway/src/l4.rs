@@ -24,6 +24,7 @@ mod linux;
 pub mod mailbox;
 mod retry;
 mod rules;
+mod sole;
 pub mod state;
 pub mod traffic;
 pub mod view;
@@ -33,6 +34,8 @@ use driver::Driver;
 use kernel::Fault;
 use linux::Linux;
 use mailbox::{Desired, Mailbox};
+use sole::Sole;
+pub use sole::SoleError;
 use state::{State, StateError};
 use traffic::Traffic;
 use view::View;
@@ -46,6 +49,9 @@ pub enum StartError {
     /// The state can't be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Another process has it.
+    #[error(transparent)]
+    Sole(#[from] SoleError),
     /// Something of the machine is missing.
     #[error("l4: {0}")]
     Machine(#[from] Fault),
@@ -60,6 +66,7 @@ pub struct Plane {
     thread: JoinHandle<()>,
     on_stop: OnStop,
     remembered: Allocations,
+    _sole: Sole,
 }
 
 impl Plane {
@@ -78,6 +85,7 @@ impl Plane {
         let kernel = Linux::open(Arc::clone(&mailbox))?;
         let traffic = Arc::new(Traffic::new(kernel.nft()));
         let state = State::open(state)?;
+        let sole = Sole::claim()?;
         let remembered = state.saved().allocations.clone();
         let (driver, view) = Driver::new(
             kernel,
@@ -91,7 +99,15 @@ impl Plane {
             .name("l4".to_owned())
             .spawn(move || driver.run())
             .map_err(|error| Fault(format!("no thread can be started: {error}")))?;
-        Ok(Self { mailbox, view, traffic, thread, on_stop: config.on_stop, remembered })
+        Ok(Self {
+            mailbox,
+            view,
+            traffic,
+            thread,
+            on_stop: config.on_stop,
+            remembered,
+            _sole: sole,
+        })
     }
 
     /// Which Service had which address before the start.
