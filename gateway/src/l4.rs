@@ -135,6 +135,11 @@ impl Plane {
         self.mailbox.post(|mail| mail.announce = true);
     }
 
+    /// Takes no further VIPs; those that are held are kept.
+    pub fn drain(&self) {
+        self.mailbox.post(|mail| mail.drain = true);
+    }
+
     /// Whether the thread is there. It only ends when it is told to, or by a fault.
     pub fn is_whole(&self) -> bool {
         !self.thread.is_finished()
