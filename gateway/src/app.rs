@@ -107,6 +107,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     reconciler.run_until_signal(&mut signals, &engine, log_writer.as_ref()).await?;
     tracing::info!(deadline = ?Duration::from(config.drain), "draining");
     state.ready.store(false, Ordering::Relaxed);
+    reconciler.drain();
     let deadline = config.drain.into();
     // The admin side goes on answering meanwhile: `/readyz` says no.
     let drained = tokio::task::spawn_blocking(move || engine.drain(deadline));

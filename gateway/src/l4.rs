@@ -25,6 +25,7 @@ mod local;
 pub mod mailbox;
 mod retry;
 mod rules;
+mod sole;
 pub mod state;
 pub mod traffic;
 pub mod view;
@@ -34,6 +35,8 @@ use driver::Driver;
 use kernel::Fault;
 use linux::Linux;
 use mailbox::{Desired, Mailbox};
+use sole::Sole;
+pub use sole::SoleError;
 use state::{State, StateError};
 use traffic::Traffic;
 use view::View;
@@ -47,6 +50,9 @@ pub enum StartError {
     /// The state can't be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Another process has it.
+    #[error(transparent)]
+    Sole(#[from] SoleError),
     /// Something of the machine is missing.
     #[error("l4: {0}")]
     Machine(#[from] Fault),
@@ -61,6 +67,7 @@ pub struct Plane {
     thread: JoinHandle<()>,
     on_stop: OnStop,
     remembered: Allocations,
+    _sole: Sole,
 }
 
 impl Plane {
@@ -79,6 +86,7 @@ impl Plane {
         let kernel = Linux::open(Arc::clone(&mailbox))?;
         let traffic = Arc::new(Traffic::new(kernel.nft()));
         let state = State::open(state)?;
+        let sole = Sole::claim()?;
         let remembered = state.saved().allocations.clone();
         let (driver, view) = Driver::new(
             kernel,
@@ -92,7 +100,15 @@ impl Plane {
             .name("l4".to_owned())
             .spawn(move || driver.run())
             .map_err(|error| Fault(format!("no thread can be started: {error}")))?;
-        Ok(Self { mailbox, view, traffic, thread, on_stop: config.on_stop, remembered })
+        Ok(Self {
+            mailbox,
+            view,
+            traffic,
+            thread,
+            on_stop: config.on_stop,
+            remembered,
+            _sole: sole,
+        })
     }
 
     /// Which Service had which address before the start.
@@ -118,6 +134,11 @@ impl Plane {
     /// Tells the network anew where the VIPs are.
     pub fn announce(&self) {
         self.mailbox.post(|mail| mail.announce = true);
+    }
+
+    /// Takes no further VIPs; those that are held are kept.
+    pub fn drain(&self) {
+        self.mailbox.post(|mail| mail.drain = true);
     }
 
     /// Whether the thread is there. It only ends when it is told to, or by a fault.

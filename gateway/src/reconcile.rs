@@ -187,6 +187,11 @@ impl Reconciler {
         }
     }
 
+    /// The gateway drains: the L4 plane only keeps what it has.
+    pub fn drain(&self) {
+        self.l4.as_ref().inspect(|l4| l4.plane.drain());
+    }
+
     /// The L4 plane, for its end.
     pub fn into_plane(self) -> Option<Plane> {
         self.l4.map(|mut l4| {

@@ -137,6 +137,9 @@ impl<K: Kernel> Driver<K> {
         if events.links || self.host_fault.is_some() && self.host.is_due(now) {
             self.look(now);
         }
+        if mail.drain {
+            self.vips.take_no_more();
+        }
         for probed in events.probed {
             self.vips.probed(now, probed);
         }

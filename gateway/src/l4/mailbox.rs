@@ -25,6 +25,8 @@ pub struct Mail {
     pub desired: Option<Desired>,
     /// All VIPs are to be announced.
     pub announce: bool,
+    /// The gateway drains: no VIP is to be taken any more.
+    pub drain: bool,
     /// Stop; true: take down what was put up.
     pub stop: Option<bool>,
 }

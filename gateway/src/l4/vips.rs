@@ -66,6 +66,8 @@ pub(super) struct Vips {
     entries: BTreeMap<IpAddr, Entry>,
     /// What the gateway has put on interfaces, wanted or not.
     ours: BTreeSet<Taken>,
+    /// No others are taken any more.
+    only: Option<BTreeSet<IpAddr>>,
     host: Host,
     /// Of the machine's addresses, where they are, and those that stand for a subnet.
     present: BTreeSet<Taken>,
@@ -165,6 +167,14 @@ impl Vips {
         self.ours.iter().cloned().chain(wanted).collect()
     }
 
+    /// From now on only what is held is kept.
+    pub(super) fn take_no_more(&mut self) {
+        let held = self.entries.iter().filter(|(address, entry)| {
+            entry.stage == Stage::Held || self.ours.contains(&entry.taken(**address))
+        });
+        self.only = Some(held.map(|(address, _)| *address).collect());
+    }
+
     /// Begins to ask for those that are allowed and not asked for yet.
     pub(super) fn ask(
         &mut self,
@@ -179,7 +189,7 @@ impl Vips {
                 Stage::Duplicate(_) | Stage::Failed(_) => entry.retry.is_due(now),
                 _ => false,
             };
-            if !again || !allowed(&entry.taken(*address)) {
+            if !again || !may_take(&self.only, address) || !allowed(&entry.taken(*address)) {
                 continue;
             }
             if entry.interface == LOOPBACK {
@@ -232,7 +242,11 @@ impl Vips {
     ) {
         for (address, entry) in &mut self.entries {
             let taken = entry.taken(*address);
-            if entry.stage != Stage::Free || !entry.retry.is_due(now) || !allowed(&taken) {
+            if entry.stage != Stage::Free
+                || !entry.retry.is_due(now)
+                || !may_take(&self.only, address)
+                || !allowed(&taken)
+            {
                 continue;
             }
             match kernel.add_address(&entry.interface, *address) {
@@ -315,8 +329,9 @@ impl Vips {
 
     /// When something is to be done next.
     pub(super) fn next(&self) -> Option<Instant> {
-        let of = |entry: &Entry| {
+        let of = |(address, entry): (&IpAddr, &Entry)| {
             let retry = match entry.stage {
+                _ if !may_take(&self.only, address) => None,
                 Stage::Duplicate(_) | Stage::Failed(_) | Stage::Free => entry.retry.next(),
                 _ => None,
             };
@@ -324,7 +339,7 @@ impl Vips {
                 entry.announced.and_then(|(since, times)| Some(since + *ANNOUNCE.get(times)?));
             retry.into_iter().chain(announce).min()
         };
-        self.entries.values().filter_map(of).min()
+        self.entries.iter().filter_map(of).min()
     }
 
     /// The VIPs that another machine has.
@@ -384,6 +399,10 @@ impl Entry {
         self.stage = Stage::Failed(fault);
         self.retry.failed(now);
     }
+}
+
+fn may_take(only: &Option<BTreeSet<IpAddr>>, address: &IpAddr) -> bool {
+    only.as_ref().is_none_or(|only| only.contains(address))
 }
 
 fn is_single(own: &HostAddress) -> bool {

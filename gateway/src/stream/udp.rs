@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{EJECTION, Open, StreamContext};
 use super::port::Port;
-use crate::l7::timer::{TICK, are_expired, coarse_now, timer};
+use crate::l7::timer::{are_expired, coarse_now, timer};
 use crate::l7::upstream::{Endpoint, InFlight};
 use packet::{Packets, Path, Received};
 
@@ -43,9 +43,8 @@ static ALL: AtomicU64 = AtomicU64::new(0);
 /// How many sessions all ports together may have.
 fn most_of_all() -> u64 {
     static MOST_OF_ALL: OnceLock<u64> = OnceLock::new();
-    *MOST_OF_ALL.get_or_init(|| {
-        getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST, |(soft, _)| soft / SHARE)
-    })
+    *MOST_OF_ALL
+        .get_or_init(|| getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST, |(soft, _)| soft / SHARE))
 }
 
 /// A place among all sessions, given back when it is dropped.
@@ -118,12 +117,12 @@ struct Session {
     _place: Place,
 }
 
-/// Serves clients until `close`; if that is because the gateway stops, those that have a session
-/// until those are over.
+/// Serves clients until `close`. Then all sessions end, also where the gateway stops: none tells
+/// whether it is over, and a port that is closed refuses its clients, who may go elsewhere.
 pub(crate) async fn serve(
     socket: std::net::UdpSocket,
     context: StreamContext,
-    (close, stop): (CancellationToken, CancellationToken),
+    close: CancellationToken,
     connections: TaskTracker,
 ) {
     let packets = match Packets::new(socket) {
@@ -135,7 +134,7 @@ pub(crate) async fn serve(
     };
     let listener = Arc::new(Listener { packets, context, sessions: Mutex::default() });
     let take = |received: Received, bytes: &[u8]| {
-        listener.take(received.path, bytes, Some(&connections));
+        listener.take(received.path, bytes, &connections);
     };
     loop {
         let ready = poll_fn(|cx| listener.packets.poll_ready(cx));
@@ -145,16 +144,6 @@ pub(crate) async fn serve(
         }
         if listener.receive(take).is_err() {
             tokio::time::sleep(REST).await;
-        }
-    }
-    if stop.is_cancelled() {
-        let timer = timer().await;
-        while !listener.sessions().is_empty() && !are_expired() {
-            let _ = timer.within(TICK, |cx| listener.packets.poll_ready(cx)).await;
-            let known = |received: Received, bytes: &[u8]| {
-                listener.take(received.path, bytes, None);
-            };
-            let _ = listener.receive(known);
         }
     }
     let all = std::mem::take(&mut *listener.sessions());
@@ -182,20 +171,12 @@ impl Listener {
         })
     }
 
-    /// Passes a client's datagram on; begins a session if need be and there are `connections` for
-    /// it.
-    fn take(self: &Arc<Self>, path: Path, bytes: &[u8], connections: Option<&TaskTracker>) {
+    /// Passes a client's datagram on; begins a session if need be.
+    fn take(self: &Arc<Self>, path: Path, bytes: &[u8], connections: &TaskTracker) {
         // A session may turn out to be over; the new one is only tried once.
         for _ in 0..2 {
             let known = self.sessions().get(&path).map(|(session, _)| Arc::clone(session));
-            let session = match (known, connections) {
-                (Some(session), _) => session,
-                (None, None) => return,
-                (None, Some(connections)) => match self.begin(path, connections) {
-                    Some(session) => session,
-                    None => return,
-                },
-            };
+            let Some(session) = known.or_else(|| self.begin(path, connections)) else { return };
             if !session.endpoint.retired.load(Ordering::Relaxed) {
                 let shard = session.port.shard(self.context.worker);
                 // The event loop doesn't know a new socket yet, so the system is asked itself.

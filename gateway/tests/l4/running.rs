@@ -68,3 +68,22 @@ fn services_are_served_without_any_alb() {
         Edge::start_with(builder().alb("enabled: false"), &[web().yaml(), web_on(&[1]).yaml()]);
     assert_eq!(edge.client().answer(vip(20, 80)).server, "one");
 }
+
+#[test]
+fn second_gateway_in_the_same_network_has_no_l4_plane_and_its_alb_serves() {
+    let edge = Edge::start(&[web().yaml(), web_on(&[1]).yaml()]);
+    edge.client().answer(vip(20, 80));
+    let rules = edge.rules();
+    // Another state, and nothing wanted: it would take the address off.
+    let second = edge.lab.start(builder());
+    let found = second.admin_get("/api/v1/diagnostics").text();
+    assert!(found.contains("another gateway has the L4 plane"), "{found}");
+    assert_eq!(second.get("shop.example.com", "/").status, 404);
+    assert_eq!(edge.rules(), rules);
+    assert_eq!(edge.client().ask(vip(20, 80)).unwrap().server, "one");
+    drop(edge.gateway);
+    // Its place is free, whatever way it ended.
+    let third = edge.lab.start(builder());
+    let found = third.admin_get("/api/v1/diagnostics").text();
+    assert!(!found.contains("another gateway"), "{found}");
+}

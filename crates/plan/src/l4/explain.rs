@@ -16,7 +16,7 @@ use model::snapshot::Algorithm;
 use serde::Serialize;
 
 use super::slots::{chosen, slots};
-use super::{Frontend, L4Plan, Path, PortPlan, ServicePlan, StreamTls};
+use super::{AlbPorts, Frontend, L4Plan, Path, PortPlan, ServicePlan, StreamTls};
 
 /// The first packet of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -112,7 +112,7 @@ pub enum Outcome {
     Denied,
     /// No Service has its destination: it goes its way as if there were no L4 plane.
     NotOurs,
-    /// Its destination is a VIP on which an ALB listens, if this is one of its ports.
+    /// An ALB listens there.
     Alb,
     /// It is dropped: its client is in none of these ranges.
     OutsideRanges(Vec<IpNet>),
@@ -167,6 +167,7 @@ pub struct Candidate {
 pub fn explain(
     plan: &L4Plan,
     settings: &L4Settings,
+    alb_ports: &AlbPorts,
     flow: Flow,
     policies: Option<Judge<'_>>,
 ) -> Explanation {
@@ -175,7 +176,7 @@ pub fn explain(
     let outcome = match (&policy, found) {
         (Some(PolicyVerdict { allowed: false, .. }), _) => Outcome::Denied,
         (_, Some((service, port, frontend))) => outcome(service, port, frontend, &flow),
-        (_, None) => nowhere(plan, &flow),
+        (_, None) => nowhere(plan, alb_ports, &flow),
     };
     Explanation {
         flow,
@@ -209,9 +210,13 @@ fn find<'a>(
     })
 }
 
-fn nowhere(plan: &L4Plan, flow: &Flow) -> Outcome {
-    let to = flow.destination.ip();
-    if flow.protocol == Protocol::Tcp && plan.albs.values().flatten().any(|own| *own == to) {
+fn nowhere(plan: &L4Plan, alb_ports: &AlbPorts, flow: &Flow) -> Outcome {
+    let (to, port) = (flow.destination.ip(), flow.destination.port());
+    let mut albs = plan.albs.iter();
+    let listens = albs.any(|(kind, addresses)| {
+        addresses.contains(&to) && alb_ports.get(kind).is_some_and(|ports| ports.contains(&port))
+    });
+    if flow.protocol == Protocol::Tcp && listens {
         return Outcome::Alb;
     }
     let vip = plan.vips.iter().any(|vip| vip.address == to);
@@ -294,7 +299,7 @@ impl fmt::Display for Explanation {
         match &self.outcome {
             Outcome::Denied => writeln!(f, "  dropped   by a policy")?,
             Outcome::NotOurs => writeln!(f, "  passes    no Service has this destination")?,
-            Outcome::Alb => writeln!(f, "  ALB       if it listens on this port; refused if not")?,
+            Outcome::Alb => writeln!(f, "  ALB       the ALB takes it")?,
             Outcome::OutsideRanges(ranges) => {
                 let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 let ranges = ranges.join(", ");

@@ -110,7 +110,7 @@ fn services(
     holdings: &mut Holdings,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<super::ServicePlan> {
-    let mut frontends = Frontends::new(pools, subjects.len());
+    let mut frontends = Frontends::new(pools, (settings, host), subjects.len());
     let mut plans = Vec::with_capacity(subjects.len());
     for (index, subject) in subjects.iter().enumerate() {
         let Some(exposure) = subject.exposure.filter(|_| subject.service.broken.is_none()) else {

@@ -2,31 +2,41 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Compiled, Counted};
 
 /// What `nft -j list table` (or `list chain`) prints, as far as counters go: libnftables-json(5).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Listing {
     nftables: Vec<Entry>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 struct Entry {
     rule: Option<Rule>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 struct Rule {
     comment: Option<String>,
     #[serde(default)]
     expr: Vec<Statement>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Statement {
-    counter: Option<Counter>,
+/// nft writes some statements as plain text: those that its JSON has no form for.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Statement {
+    Counter { counter: Counter },
+    Other(IgnoredAny),
+}
+
+impl Statement {
+    fn counter(&self) -> Option<Counter> {
+        if let Self::Counter { counter } = self { Some(*counter) } else { None }
+    }
 }
 
 /// Packets and bytes.
@@ -46,7 +56,7 @@ impl Compiled {
         for rule in listing.nftables.iter().filter_map(|entry| entry.rule.as_ref()) {
             let counted = rule.comment.as_ref().and_then(|comment| self.counted.get(comment));
             let Some(counted) = counted else { continue };
-            let counters = rule.expr.iter().filter_map(|statement| statement.counter);
+            let counters = rule.expr.iter().filter_map(Statement::counter);
             for counter in counters {
                 let sum = sums.entry(counted.clone()).or_default();
                 sum.packets += counter.packets;

@@ -23,9 +23,9 @@ pub(super) fn run(loaded: &Loaded, args: &ExplainArgs, out: &mut impl Write) -> 
         bail!("--alb and --from are for URLs; a flow has the client's address in it");
     }
     let flow: Flow = args.url.parse().with_context(|| args.url.clone())?;
-    let unjudged = explain(&l4.plan, settings, flow, None);
+    let unjudged = explain(&l4.plan, settings, &l4.alb_ports, flow, None);
     let way = Way { l4, settings, interface: args.interface.as_deref() };
-    let judged = explain(&l4.plan, settings, flow, Some(&|_| way.judge(&unjudged)));
+    let judged = explain(&l4.plan, settings, &l4.alb_ports, flow, Some(&|_| way.judge(&unjudged)));
     write_findings(loaded, &judged, &mut io::stderr().lock())?;
     match args.output {
         Output::Json => write_json(out, &judged)?,

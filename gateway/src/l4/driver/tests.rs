@@ -334,6 +334,28 @@ fn a_duplicate_is_refused_by_name_and_asked_for_again_while_others_serve() {
 }
 
 #[test]
+fn while_the_gateway_drains_vips_are_kept_and_none_is_taken() {
+    let mut bench = Bench::new();
+    bench.plan(&[("a", "192.0.2.1"), ("b", "192.0.2.2"), ("c", "192.0.2.3")]);
+    bench.probed("192.0.2.1", "eth0", None);
+    bench.probed("192.0.2.2", "eth0", Some("02:00:00:00:00:07"));
+    bench.driver.handle(Mail { drain: true, ..Mail::default() }, Events::default(), bench.now);
+    bench.done();
+    bench.probed("192.0.2.3", "eth0", None);
+    for _ in 0..60 {
+        bench.after(1000);
+    }
+    let done = bench.done();
+    let taking = |text: &&String| text.starts_with("add") || text.starts_with("probe");
+    assert_eq!(done.iter().find(taking), None, "{done:?}");
+    assert!(bench.driver.next().is_none_or(|at| at > bench.now), "it would never rest");
+    // What is held is put back.
+    bench.machine.borrow_mut().host.addresses.truncate(2);
+    bench.events(Events { links: true, ..Events::default() });
+    assert!(bench.done().contains(&"add 192.0.2.1 eth0".to_owned()));
+}
+
+#[test]
 fn after_a_restart_addresses_are_kept_without_asking_and_unwanted_ones_go() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = Bench::at(folder.path(), Machine::default());

@@ -323,8 +323,7 @@ impl Listeners {
         let Worker { handle, connections, .. } = &self.workers[at];
         let front = Arc::clone(front);
         let context = StreamContext { front, common: Arc::clone(&self.common), worker: at };
-        let until = (open.close.clone(), self.stop.clone());
-        let serve = udp::serve(socket, context, until, connections.clone());
+        let serve = udp::serve(socket, context, open.close.clone(), connections.clone());
         connections.spawn_on(holding(Arc::clone(&open.alive), serve), handle);
     }
 }

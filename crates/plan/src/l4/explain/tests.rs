@@ -63,7 +63,7 @@ fn plan_with(change: impl FnOnce(&mut ServicePlan)) -> L4Plan {
 }
 
 fn outcome_of(plan: &L4Plan, flow: &str) -> Outcome {
-    explain(plan, &settings(), flow.parse().unwrap(), None).outcome
+    explain(plan, &settings(), &AlbPorts::new(), flow.parse().unwrap(), None).outcome
 }
 
 const FLOW: &str = "tcp 198.51.100.7:40000 -> 203.0.113.10:80";
@@ -95,7 +95,8 @@ fn chance_has_its_candidates_with_their_shares() {
     let Outcome::OneOf { endpoints, .. } = outcome_of(&plan, FLOW) else { panic!() };
     let shares: Vec<_> = endpoints.iter().map(|one| (one.share, one.of)).collect();
     assert_eq!(shares, [(3, 4), (1, 4)]);
-    let text = explain(&plan, &settings(), FLOW.parse().unwrap(), None).to_string();
+    let text =
+        explain(&plan, &settings(), &AlbPorts::new(), FLOW.parse().unwrap(), None).to_string();
     assert!(text.contains("shop/web, port 80") && text.contains("10.0.0.1:8080  3/4"), "{text}");
 }
 
@@ -137,7 +138,28 @@ fn a_policy_comes_first() {
         reason: "GlobalNetworkPolicy close, rule 1".to_owned(),
     };
     let flow = FLOW.parse().unwrap();
-    let explanation = explain(&plan_with(|_| {}), &settings(), flow, Some(&judge));
+    let explanation =
+        explain(&plan_with(|_| {}), &settings(), &AlbPorts::new(), flow, Some(&judge));
     assert_eq!(explanation.outcome, Outcome::Denied);
     assert!(explanation.to_string().contains("denied: GlobalNetworkPolicy close, rule 1"));
+}
+
+#[test]
+fn an_alb_takes_its_own_ports_and_refuses_others() {
+    let mut plan = plan_with(|service| service.ports.clear());
+    plan.albs.insert(model::AlbKind::Public, vec!["203.0.113.10".parse().unwrap()]);
+    let ports = AlbPorts::from([
+        (model::AlbKind::Public, vec![80, 443]),
+        (model::AlbKind::Private, vec![8080]),
+    ]);
+    for (destination, outcome) in [
+        ("tcp 198.51.100.7:1 -> 203.0.113.10:443", Outcome::Alb),
+        ("tcp 198.51.100.7:1 -> 203.0.113.10:8080", Outcome::ClosedPort),
+        ("udp 198.51.100.7:1 -> 203.0.113.10:443", Outcome::ClosedPort),
+        ("tcp 198.51.100.7:1 -> 203.0.113.11:443", Outcome::NotOurs),
+    ] {
+        let flow = destination.parse().unwrap();
+        let explained = explain(&plan, &settings(), &ports, flow, None);
+        assert_eq!(explained.outcome, outcome, "{destination}");
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use foldhash::fast::FixedState;
 use model::snapshot::{Exposure, ServicePort};
-use model::{Diagnostic, HostAddress, ObjectKey, Protocol};
+use model::{Diagnostic, HostAddress, L4Settings, ObjectKey, Protocol};
 
 use super::super::Frontend;
 use super::pools::Pools;
@@ -16,6 +16,8 @@ use super::subject::Subject;
 /// The frontends that are given away, to the oldest Services first.
 pub(super) struct Frontends<'a, 'b> {
     pools: &'b Pools<'a>,
+    settings: &'b L4Settings,
+    host: &'b [HostAddress],
     sockets: HashMap<(Protocol, SocketAddr), Owners<'a>, FixedState>,
 }
 
@@ -32,9 +34,13 @@ struct Owner<'a> {
 }
 
 impl<'a, 'b> Frontends<'a, 'b> {
-    pub(super) fn new(pools: &'b Pools<'a>, expected: usize) -> Self {
+    pub(super) fn new(
+        pools: &'b Pools<'a>,
+        (settings, host): (&'b L4Settings, &'b [HostAddress]),
+        expected: usize,
+    ) -> Self {
         let sockets = HashMap::with_capacity_and_hasher(expected, FixedState::default());
-        Self { pools, sockets }
+        Self { pools, settings, host, sockets }
     }
 
     /// The frontends of one port, sorted.
@@ -65,6 +71,25 @@ impl<'a, 'b> Frontends<'a, 'b> {
                 continue;
             }
             let socket = SocketAddr::new(address, port.number);
+            if self.is_fail_safe(port, address) {
+                diagnostics.push(
+                    subject
+                        .error(
+                            "spec.externalIPs",
+                            format!(
+                                "it is the machine's own address, whose {} port {} always stays \
+                                 its own",
+                                port.protocol, port.number
+                            ),
+                        )
+                        .value(address.to_string())
+                        .remedy(
+                            "choose another port or address, or take the port out of \
+                             l4.failSafe.inbound",
+                        ),
+                );
+                continue;
+            }
             match self.take(subject, index, port, socket) {
                 Ok(()) => frontends.push(Frontend::External(socket)),
                 Err((reason, way_out)) => diagnostics.push(
@@ -110,6 +135,13 @@ impl<'a, 'b> Frontends<'a, 'b> {
                     ),
             );
         }
+    }
+
+    /// Whether a port of the machine's own must stay open for what listens there.
+    fn is_fail_safe(&self, port: &ServicePort, address: IpAddr) -> bool {
+        let own = |host: &HostAddress| host.network.addr() == address;
+        self.settings.fail_safe.inbound.contains(&(port.protocol, port.number))
+            && self.host.iter().any(own)
     }
 
     /// Tells of external addresses that only a socket of this machine could serve, which has none

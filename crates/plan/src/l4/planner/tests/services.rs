@@ -71,6 +71,25 @@ fn external_addresses_are_not_taken_out_of_pools() {
 }
 
 #[test]
+fn a_fail_safe_port_of_the_machine_s_own_address_stays_its_own() {
+    let mut world = World::with_pool(&["192.0.2.0/29"]);
+    let network = "10.1.0.1/24".parse().unwrap();
+    world.host = vec![HostAddress { interface: "eth0".into(), network }];
+    let settings = world.settings.l4.as_mut().unwrap();
+    settings.fail_safe.inbound = vec![(Protocol::Tcp, 80)];
+    let exposure = world.exposure("a");
+    exposure.load_balancer = false;
+    exposure.external_ips = vec![ip("10.1.0.1"), ip("203.0.113.7")];
+    world.service("a").ports.push(port(Protocol::Tcp, 81));
+    let (service, diagnostics) = world.planned("a");
+    assert_eq!(
+        frontends(&service),
+        ["external 203.0.113.7:80", "external 10.1.0.1:81", "external 203.0.113.7:81"]
+    );
+    assert!(diagnostics[0].contains("TCP port 80 always stays its own"), "{diagnostics:?}");
+}
+
+#[test]
 fn terminating_endpoints_only_serve_when_no_other_is_left() {
     let mut world = World::with_pool(&["192.0.2.0/29"]);
     let ready = endpoint("10.0.0.1:80");
