@@ -24,7 +24,9 @@ fn broken_state_file_is_kept_and_named_while_the_kernel_forwards_on() {
 
 #[test]
 fn connections_and_bytes_are_counted_and_no_flush_turns_them_back() {
-    let edge = Edge::start(&[web().yaml(), web_on(&[1]).yaml()]);
+    // With an affinity, whose rules nft writes as plain text in its JSON.
+    let service = web().spec("sessionAffinity: ClientIP").yaml();
+    let edge = Edge::start(&[service, web_on(&[1]).yaml()]);
     let labels = [("namespace", "shop"), ("service", "web"), ("protocol", "TCP"), ("port", "80")];
     let connections =
         || edge.gateway.metric("tidegate_l4_service_connections_total", &labels) as u64;
