@@ -80,7 +80,7 @@ pub trait Kernel {
     fn host(&mut self) -> Result<Host, Fault>;
 
     /// Puts the address on the interface, alone in its subnet. That it is there already is fine.
-    /// On [`LOOPBACK`] it may be there only after [`Kernel::settle`].
+    /// On `LOOPBACK` it may be there only after [`Kernel::settle`].
     ///
     /// # Errors
     /// [`Fault`]
@@ -92,7 +92,7 @@ pub trait Kernel {
     /// [`Fault`]
     fn remove_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault>;
 
-    /// Does what was put off. Returns the addresses that are not on [`LOOPBACK`] though they were
+    /// Does what was put off. Returns the addresses that are not on `LOOPBACK` though they were
     /// put there.
     fn settle(&mut self) -> Vec<(IpAddr, Fault)>;
 
