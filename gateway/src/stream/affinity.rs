@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use foldhash::HashMap;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 const SHARDS: usize = 16;
 /// Clients that one port of a Service remembers.
@@ -26,6 +26,7 @@ struct Last {
 /// Clients and their endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Affinity {
+    /// Neighbouring addresses must not all meet in few shards.
     hasher: RandomState,
     shards: [Mutex<HashMap<IpAddr, Last>>; SHARDS],
 }
