@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = {
     "tidegate-model": set(),
     "tidegate-http1": set(),
+    "tidegate-ipsec": {"tidegate-model"},
     "tidegate-ingest": {"tidegate-model"},
     "tidegate-plan": {"tidegate-model"},
     "tidegate-netdev": {"tidegate-model", "tidegate-plan"},
@@ -28,6 +29,7 @@ OURS = {
         "tidegate-ingest",
         "tidegate-plan",
         "tidegate-http1",
+        "tidegate-ipsec",
         "tidegate-netdev",
     },
     "certs": set(),
@@ -39,8 +41,23 @@ FOR_TESTS_OF = {"tidegate-plan": {"tidegate-ingest"}}  # golden tests begin with
 
 # The pure crates, and all that they may import from others. Dev-dependencies are free.
 PURE = {
-    "tidegate-model": {"ipnet", "serde"},
+    "tidegate-model": {"ipnet", "serde", "thiserror"},
     "tidegate-http1": {"memchr", "thiserror"},
+    "tidegate-ipsec": {
+        "aes",
+        "aws-lc-rs",
+        "cbc",
+        "crypto-bigint",
+        "des",
+        "foldhash",
+        "ipnet",
+        "ipsec-parser",
+        "rustls-pki-types",
+        "rustls-webpki",
+        "thiserror",
+        "x509-parser",
+        "zeroize",
+    },
     "tidegate-plan": {"foldhash", "http", "ipnet", "regex", "serde", "thiserror"},
     "tidegate-ingest": {
         "ipnet",

@@ -18,3 +18,4 @@ pub mod reconcile;
 pub mod signals;
 pub mod source;
 pub mod stream;
+pub mod vpn;

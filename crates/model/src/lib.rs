@@ -11,6 +11,7 @@ pub mod names;
 pub mod net;
 pub mod settings;
 pub mod snapshot;
+pub mod suite;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use names::{ObjectKey, ObjectRef};

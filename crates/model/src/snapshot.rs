@@ -12,6 +12,7 @@ pub mod policy;
 pub mod pool;
 pub mod service;
 pub mod tls;
+pub mod vpn;
 
 pub use ingress::{
     BackendRef, Balance, HostMatch, Ingress, IngressPolicy, IngressTarget, PathMatch, PathRule,
@@ -39,4 +40,6 @@ pub struct Snapshot {
     /// The `kubernetes.io/tls` Secrets that an Ingress, an ALB or a Service refers to, without the broken
     /// ones.
     pub certificates: BTreeMap<ObjectKey, TlsPair>,
+    /// The VpnConnections without the broken ones. Empty where `vpn` is not enabled.
+    pub vpn: BTreeMap<ObjectKey, vpn::VpnConnection>,
 }

@@ -1,0 +1,6 @@
+//! The IKEv2 engine (RFC 7296): many connections, no I/O.
+
+pub mod config;
+pub mod event;
+pub mod identity;
+pub mod message;

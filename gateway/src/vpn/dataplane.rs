@@ -1,0 +1,127 @@
+//! The data path of the tunnels, as the IKE side sees it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipsec::ike::event::Transmit;
+use ipsec::sa::{ChildName, ChildSa, ChildSaId, ConnectionName, Path, Spi};
+use plan::vpn::Policy;
+
+/// What carries packets: the user-space workers, or the kernel's XFRM.
+pub trait Dataplane: Send {
+    /// Which packets go where; in place of what was said before. Connections whose SAs aren't
+    /// there hold their packets back: they are dropped and counted, and asked for by
+    /// [`FromNetwork::Acquire`].
+    fn set_policies(&mut self, policies: BTreeMap<ConnectionName, Vec<Policy>>);
+
+    /// Takes packets on this SA; sends on it only if `send`.
+    ///
+    /// # Errors
+    /// What can't be done, for people. The SA is not there then.
+    fn install(
+        &mut self,
+        sa: &Arc<ChildSa>,
+        send: bool,
+        replaces: Option<ChildSaId>,
+    ) -> Result<(), String>;
+
+    /// Sends on this SA from now on.
+    fn send(&mut self, sa: ChildSaId);
+
+    /// Sends nothing more on it, and forgets it after `linger`.
+    fn remove(&mut self, sa: ChildSaId, linger: Duration);
+
+    /// Datagrams of these SAs go another way.
+    fn set_path(&mut self, sas: &[ChildSaId], path: Path, udp: bool);
+
+    /// Sends an IKE message (with the non-ESP marker where the path's local port is the NAT port)
+    /// or a NAT keepalive.
+    fn transmit(&mut self, message: &Transmit);
+
+    /// What was counted, since the start.
+    fn counters(&self) -> Counters;
+}
+
+/// What the data path tells the IKE side. Bounded: where the IKE side is behind, IKE datagrams
+/// are dropped and counted.
+#[derive(Clone, Debug)]
+pub enum FromNetwork {
+    /// An IKE message, without the non-ESP marker.
+    Ike {
+        /// From where to where it came: `local` is this end.
+        path: Path,
+        /// It.
+        datagram: Vec<u8>,
+        /// When.
+        at: Instant,
+    },
+    /// A packet for a child SA that isn't there. At most once a second for each child.
+    Acquire {
+        /// Of which connection.
+        connection: ConnectionName,
+        /// Which child.
+        child: ChildName,
+    },
+    /// An SA is nearly used up: its sequence numbers, or the limits of its connection.
+    Worn {
+        /// Which.
+        sa: ChildSaId,
+    },
+    /// ESP with an unknown SPI. At most once a second for each source.
+    UnknownSpi {
+        /// From where to where.
+        path: Path,
+        /// What stood in it.
+        spi: Spi,
+    },
+    /// Authentic ESP on another path than before.
+    Moved {
+        /// Which SA.
+        sa: ChildSaId,
+        /// From where to where now.
+        path: Path,
+    },
+    /// Authentic ESP has come: the first on this SA, and then at most once a second.
+    Alive {
+        /// Which SA.
+        sa: ChildSaId,
+    },
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Of SAs that are there.
+    pub sas: BTreeMap<ChildSaId, SaCounters>,
+    /// Of all there were, by connection and child, without loss at a rekeying.
+    pub children: BTreeMap<(ConnectionName, ChildName), SaCounters>,
+    /// Packets that were dropped for no SA's sake, by reason (bounded: `no-policy`, `no-sa`,
+    /// `unknown-spi`, `malformed`, …).
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+/// What was counted of an SA, or a child.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaCounters {
+    /// Inner octets that were sent.
+    pub sent_bytes: u64,
+    /// Inner packets that were sent.
+    pub sent_packets: u64,
+    /// Inner octets that have come and were good.
+    pub received_bytes: u64,
+    /// Inner packets.
+    pub received_packets: u64,
+    /// Seen before, or too old.
+    pub replayed: u64,
+    /// Not authentic.
+    pub unauthentic: u64,
+    /// Not within the selectors.
+    pub selector_drops: u64,
+    /// Malformed inside.
+    pub malformed: u64,
+    /// Answered with "packet too big".
+    pub too_big: u64,
+    /// Dropped since no SA was there.
+    pub held_back: u64,
+}
