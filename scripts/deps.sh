@@ -15,12 +15,24 @@ needed=(
     promtool:prometheus # checks /metrics
     nginx:nginx-light # peer of the benchmarks, HTTP/2 server of the generator's tests
     haproxy:haproxy   # peer of the benchmarks
+    charon-systemd:charon-systemd # strongSwan, peer of the VPN's tests
+    swanctl:strongswan-swanctl
+    iperf3:iperf3     # traffic through tunnels
+    ike-scan:ike-scan # a stranger to the IKE port
+    ping:iputils-ping
     mold:mold         # links faster; used if there
 )
 
 missing=()
 for entry in "${needed[@]}"; do
     command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+done
+# Those that have no program of their own: a file that tells, and the package.
+for entry in \
+    /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins \
+    /usr/lib/ipsec/plugins/libstrongswan-gcm.so:libstrongswan-standard-plugins \
+    /usr/lib/ipsec/plugins/libstrongswan-chapoly.so:libstrongswan-extra-plugins; do
+    [ -e "${entry%%:*}" ] || missing+=("${entry#*:}")
 done
 if [ "${#missing[@]}" = 0 ]; then
     echo "deps: all there"

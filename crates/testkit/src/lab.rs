@@ -64,6 +64,12 @@ const SETTINGS: [(&str, &str); 12] = [
     ("ipv6/conf/default/accept_ra", "0"),
 ];
 
+/// A number that no other lab of this process has.
+fn number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Client, edges and backends, wired.
 #[derive(Debug)]
 pub struct Lab {
@@ -85,16 +91,9 @@ impl Lab {
     /// The same with several edges on both links: 203.0.113.1 and 10.0.0.1, .2, ….
     #[track_caller]
     pub fn with_edges(edges: u8) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         namespace::remove_leftovers();
-        let lab = NEXT.fetch_add(1, Ordering::Relaxed);
-        let make = |role: &str| {
-            let namespace = Namespace::create(lab, role);
-            for (key, value) in SETTINGS {
-                namespace.set(key, value);
-            }
-            namespace
-        };
+        let lab = number();
+        let make = |role: &str| Namespace::configured(lab, role);
         let lab = Self {
             client: make("client"),
             edges: (1..=edges).map(|n| make(&format!("edge{n}"))).collect(),

@@ -24,6 +24,7 @@ pub mod manifest;
 mod message;
 mod net;
 mod retype;
+mod strongswan;
 mod tls;
 
 pub use backend::{Backend, Connection, Request};
@@ -32,6 +33,7 @@ pub use gateway::{FifoReader, Gateway, GatewayBuilder};
 pub use lab::{Lab, Namespace};
 pub use message::{Head, Incomplete, Response};
 pub use net::{DEADLINE, Socket, eventually, sockets, unique_address};
+pub use strongswan::{StrongSwan, SwanBuilder, SwanConnection};
 pub use tls::{Authority, Pair, TlsSettings};
 
 #[cfg(test)]

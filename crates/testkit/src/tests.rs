@@ -119,3 +119,25 @@ fn sockets_tell_what_is_not_read_yet() {
     go.send(()).unwrap();
     eventually("it is read", || (unread() != Some(5)).then_some(()));
 }
+
+#[test]
+fn a_strongswan_loads_its_connections() {
+    let namespace = crate::lab::Namespace::alone("swan");
+    namespace.ip("link set lo up\n");
+    let connection = crate::SwanConnection {
+        name: "edge".to_owned(),
+        lines: "  version = 2\n  local_addrs = 127.0.0.1\n  remote_addrs = 127.0.0.2\n  local {\n    auth = psk\n    id = a.test\n  }\n  remote {\n    auth = psk\n    id = b.test\n  }"
+            .to_owned(),
+        children: vec![("net".to_owned(), "    local_ts = 10.1.0.0/24\n    remote_ts = 10.2.0.0/24".to_owned())],
+    };
+    let mut swan = crate::StrongSwan::builder()
+        .connection(connection)
+        .psk("a.test", "b.test", "not a secret at all")
+        .start(&namespace);
+    assert!(swan.swanctl(&["--list-conns"]).contains("10.2.0.0/24"));
+    assert_eq!(swan.installed(), 0);
+    swan.kill();
+    assert!(swan.try_swanctl(&["--list-sas"]).is_err());
+    swan.start();
+    assert!(swan.swanctl(&["--list-conns"]).contains("edge"));
+}

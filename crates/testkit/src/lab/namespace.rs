@@ -28,7 +28,7 @@ struct Inner {
 
 impl Namespace {
     #[track_caller]
-    pub(super) fn create(lab: u32, role: &str) -> Self {
+    fn create(lab: u32, role: &str) -> Self {
         let name = format!("{PREFIX}{}-{lab}-{role}", std::process::id());
         let output = run(Command::new("ip").args(["netns", "add", &name]), "");
         assert!(
@@ -39,6 +39,22 @@ impl Namespace {
         );
         let file = File::open(Path::new(FOLDER).join(&name)).unwrap();
         Self(Arc::new(Inner { name, file }))
+    }
+
+    /// One that belongs to no [`super::Lab`], without interfaces but `lo`.
+    #[track_caller]
+    pub fn alone(role: &str) -> Self {
+        remove_leftovers();
+        Self::configured(super::number(), role)
+    }
+
+    #[track_caller]
+    pub(super) fn configured(lab: u32, role: &str) -> Self {
+        let namespace = Self::create(lab, role);
+        for (key, value) in super::SETTINGS {
+            namespace.set(key, value);
+        }
+        namespace
     }
 
     /// Its name, as `ip netns` has it.
