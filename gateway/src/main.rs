@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use gateway::commands::{self, check, crds, explain, plan, schema};
+use gateway::commands::{self, check, crds, explain, plan, schema, vpn};
 use gateway::config::Config;
 use gateway::{app, demo};
 use tracing_subscriber::EnvFilter;
@@ -52,6 +52,9 @@ enum Command {
     Schema,
     /// Print the CustomResourceDefinitions of Tidegate's own kinds
     Crds,
+    /// Connections to other sites
+    #[command(subcommand)]
+    Vpn(vpn::VpnCommand),
     /// Serve the quickstart with two backends of its own, on loopback
     Demo {
         /// The quickstart's configuration
@@ -80,6 +83,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Check(args) => return check::run(&args, &mut out),
         Command::Plan(args) => return plan::run(&args, &mut out),
         Command::Explain(args) => return explain::run(&args, &mut out),
+        Command::Vpn(command) => return vpn::run(&command, &mut out),
         Command::Schema => return schema::run(&mut out),
         Command::Crds => return crds::run(&mut out),
     }

@@ -1,10 +1,11 @@
 //! The kernel's networking, as far as the gateway changes it.
 //!
 //! **What it is:** nftables transactions and who made them ([`nft`]), interfaces and their
-//! addresses ([`address`]), local routes ([`route`]), duplicate address detection and announcing ([`neighbour`]), conntrack
-//! entries ([`conntrack`]) and kernel settings ([`sysctl`]). All of it blocks, with bounds, and
-//! acts in the network namespace of the thread that calls; what several parts tell is awaited
-//! together with [`wait`].
+//! addresses ([`address`]), local routes and those of a table of our own ([`route`]), rules that
+//! lead to such a table ([`rule`]), duplicate address detection and announcing ([`neighbour`]),
+//! conntrack entries ([`conntrack`]) and kernel settings ([`sysctl`]). All of it blocks, with
+//! bounds, and acts in the network namespace of the thread that calls; what several parts tell is
+//! awaited together with [`wait`].
 //!
 //! **What it is not:** decisions. What is to be applied comes from `plan`.
 //!
@@ -21,6 +22,7 @@ pub mod neighbour;
 mod netlink;
 pub mod nft;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
 pub mod wait;
 

@@ -17,3 +17,5 @@ mod nft;
 mod rights;
 #[path = "kernel/route.rs"]
 mod route;
+#[path = "kernel/rule.rs"]
+mod rule;
