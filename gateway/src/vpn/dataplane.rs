@@ -47,6 +47,8 @@ pub trait Dataplane: Send {
 /// are dropped and counted.
 #[derive(Clone, Debug)]
 pub enum FromNetwork {
+    /// Nothing from the network: the IKE side is to look at what else it was told.
+    Wake,
     /// An IKE message, without the non-ESP marker.
     Ike {
         /// From where to where it came: `local` is this end.
