@@ -2,5 +2,8 @@
 
 pub mod config;
 pub mod event;
+pub mod fragment;
 pub mod identity;
 pub mod message;
+pub mod narrow;
+pub mod window;
