@@ -7,6 +7,8 @@
 mod address;
 #[path = "kernel/conntrack.rs"]
 mod conntrack;
+#[path = "kernel/datagrams.rs"]
+mod datagrams;
 #[path = "kernel/lab.rs"]
 mod lab;
 #[path = "kernel/neighbour.rs"]
@@ -19,3 +21,5 @@ mod rights;
 mod route;
 #[path = "kernel/rule.rs"]
 mod rule;
+#[path = "kernel/tun.rs"]
+mod tun;
