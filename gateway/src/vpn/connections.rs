@@ -129,7 +129,7 @@ impl Connections {
     /// The same by the engine's name.
     pub(super) fn by_name(&self, name: &ConnectionName) -> Option<&Arc<Connection>> {
         let (namespace, rest) = name.split_once('/')?;
-        self.get(&ObjectKey { namespace: namespace.to_owned(), name: rest.to_owned() })
+        self.get(&ObjectKey::new(namespace, rest))
     }
 
     /// What keeps connections from being.

@@ -6,16 +6,17 @@
 //! it wants to send after it: an SA takes packets before the other end knows that it may send
 //! them. Each part that fails keeps its last good state and is tried again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
-use ipsec::ike::event::{Command, Event};
+use ipsec::ike::event::{Command, ConnectionStatus, Event};
 use ipsec::sa::{ChildSaId, ConnectionName};
-use model::{Diagnostic, ObjectKey, ObjectRef, VpnSettings};
+use model::snapshot::vpn::Lifetimes;
+use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
 use tokio::sync::watch;
 
@@ -232,12 +233,11 @@ impl<K: Kernel> Driver<K> {
             Applied::Yes => {}
             Applied::Mended => self.parts.metrics.vpn.drift_repairs.increment(),
             // Nothing goes on without it: what isn't led into tunnels yet could leave in the clear.
-            Applied::No => {
+            Applied::Failed => {
                 self.parts.metrics.vpn.apply_failures.increment();
-                if self.in_force.is_none() {
-                    return;
-                }
+                return;
             }
+            Applied::Waiting => return,
         }
         let interface = &self.parts.settings.interface;
         if self.routes.apply(now, plan, interface, links, kernel) {
@@ -324,11 +324,13 @@ impl<K: Kernel> Driver<K> {
             self.parts.engine.set_capture(false);
         }
         let Some(plan) = &self.in_force else { return };
-        let is_limited = |key: &ObjectKey| {
-            let connection = plan.connections.get(key).map(|plan| &plan.connection.lifetimes);
-            connection.is_some_and(|limits| limits.bytes.is_some() || limits.packets.is_some())
-        };
-        if !plan.connections.keys().any(is_limited) {
+        let limits: BTreeMap<ConnectionName, Lifetimes> = plan
+            .connections
+            .iter()
+            .map(|(key, plan)| (connections::name(key), plan.connection.lifetimes))
+            .filter(|(_, limits)| limits.bytes.is_some() || limits.packets.is_some())
+            .collect();
+        if limits.is_empty() {
             self.wear = None;
             return;
         }
@@ -339,9 +341,7 @@ impl<K: Kernel> Driver<K> {
         let counters = self.parts.dataplane.counters();
         let mut worn = Vec::new();
         for status in self.parts.engine.status(now) {
-            let key = plan.connections.keys().find(|key| *connections::name(key) == *status.name);
-            let limits = key.and_then(|key| plan.connections.get(key));
-            let Some(limits) = limits.map(|plan| plan.connection.lifetimes) else { continue };
+            let Some(limits) = limits.get(&status.name) else { continue };
             for child in status.children.iter().filter(|child| child.sending) {
                 let Some(counted) = counters.sas.get(&child.sa.id) else { continue };
                 let used = |limit: Option<u64>, sent: u64, received: u64| {
@@ -423,15 +423,16 @@ impl<K: Kernel> Driver<K> {
     }
 
     fn report(&mut self, now: Instant) -> Report {
-        let mut statuses = self.parts.engine.status(now);
+        let statuses = self.parts.engine.status(now).into_iter();
+        let mut statuses: BTreeMap<ConnectionName, ConnectionStatus> =
+            statuses.map(|status| (Arc::clone(&status.name), status)).collect();
         let plan = self.desired.as_ref().map(|desired| Arc::clone(&desired.plan));
         let findings = self.connections.diagnostics();
         let connections = plan.iter().flat_map(|plan| &plan.connections).map(|(key, plan)| {
             let name = connections::name(key);
             let object = connections::object(key);
-            let at = statuses.iter().position(|status| status.name == name);
             OneConnection {
-                status: at.map(|at| statuses.swap_remove(at)),
+                status: statuses.remove(&name),
                 made: self.connections.get(key).cloned(),
                 seen: self.journal.seen(&name).cloned(),
                 finding: findings.iter().find(|finding| finding.object == object).cloned(),

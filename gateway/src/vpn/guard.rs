@@ -40,7 +40,9 @@ pub(super) enum Applied {
     /// It is, after somebody else had changed it.
     Mended,
     /// It isn't. What was in force before still is.
-    No,
+    Failed,
+    /// It isn't, and it isn't time to try yet.
+    Waiting,
 }
 
 impl Guard {
@@ -74,7 +76,7 @@ impl Guard {
             return Applied::Yes;
         }
         if mending && !self.repair.is_due(now) || !self.retry.is_due(now) {
-            return Applied::No;
+            return Applied::Waiting;
         }
         let unload = unload();
         let done = kernel.transaction(if text.is_empty() { &unload } else { text });
@@ -87,7 +89,7 @@ impl Guard {
             Err(fault) => {
                 self.retry.failed(now);
                 self.fault = Some(fault);
-                Applied::No
+                Applied::Failed
             }
         }
     }
