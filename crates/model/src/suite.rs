@@ -5,7 +5,9 @@
 
 use std::fmt;
 
+mod name;
 mod notation;
+mod number;
 
 pub use notation::{NotationError, default_esp, default_ike};
 
