@@ -187,7 +187,7 @@ impl Config {
     /// What ingest and the planners need to know of the ALBs that serve.
     pub fn settings(&self) -> Settings {
         let albs = self.enabled_albs().map(|(kind, alb)| alb.settings(kind)).collect();
-        Settings { albs, l4: self.l4.as_ref().map(|l4| l4.settings.clone()) }
+        Settings { albs, l4: self.l4.as_ref().map(|l4| l4.settings.clone()), vpn: None }
     }
 }
 
@@ -216,7 +216,7 @@ pub fn default_settings() -> Settings {
         default_backend: None,
     };
     let albs = vec![settings(AlbKind::Public), settings(AlbKind::Private)];
-    Settings { albs, l4: None }
+    Settings { albs, l4: None, vpn: None }
 }
 
 #[cfg(test)]

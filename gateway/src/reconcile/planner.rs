@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingest::TlsMemo;
+use ingest::Memo;
 use model::{Diagnostic, HostAddress, Settings};
 use plan::l4::{Allocations, L4Plan};
 use plan::l7::L7Plan;
@@ -14,7 +14,7 @@ use crate::source::Delivery;
 /// Plans, and what carries over from one plan to the next.
 pub struct Planner {
     settings: Settings,
-    memo: TlsMemo,
+    memo: Memo,
     /// Who was given which address.
     allocations: Allocations,
     /// The machine's addresses that were planned for.
@@ -40,7 +40,7 @@ impl Planner {
     pub fn new(settings: Settings, allocations: Allocations) -> Self {
         Self {
             settings,
-            memo: TlsMemo::default(),
+            memo: Memo::default(),
             allocations,
             host: Vec::new(),
             l4: Default::default(),
