@@ -136,7 +136,10 @@ pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
             .filter(|address| address.type_ == "InternalIP")
             .filter_map(|address| address.address.parse::<std::net::IpAddr>().ok())
             .map(IpNet::from);
-        zones.entry(zone.unwrap_or_default()).or_default().extend(pod_networks(node).chain(internal));
+        zones
+            .entry(zone.unwrap_or_default())
+            .or_default()
+            .extend(pod_networks(node).chain(internal));
     }
     zones.values_mut().for_each(|networks| {
         *networks = model::snapshot::vpn::nat::outermost(std::mem::take(networks));

@@ -87,10 +87,11 @@ fn sources(
     connection: &VpnConnection,
     snapshot: &Snapshot,
 ) -> Vec<IpNet> {
-    let of_nodes = |network: &IpNet| snapshot.zones.values().flatten().any(|of| overlap(of, network));
+    let of_nodes =
+        |network: &IpNet| snapshot.zones.values().flatten().any(|of| overlap(of, network));
     let others = local.iter().filter(|network| !of_nodes(network));
-    let own = snapshot.zones.get(zone).into_iter().flatten();
-    outermost(own.chain(others).chain(&connection.non_cluster).copied().collect())
+    let Some(own) = snapshot.zones.get(zone) else { return Vec::new() };
+    outermost(own.iter().chain(others).chain(&connection.non_cluster).copied().collect())
 }
 
 fn findings(

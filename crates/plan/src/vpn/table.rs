@@ -170,9 +170,9 @@ fn translated(
         if parts.iter().any(|(_, networks)| networks.is_empty()) {
             continue;
         }
-        let parts = parts.into_iter().filter(|(_, networks)| {
-            !networks.iter().any(|network| network.prefix_len() == 0)
-        });
+        let parts = parts
+            .into_iter()
+            .filter(|(_, networks)| !networks.iter().any(|network| network.prefix_len() == 0));
         let parts: Vec<String> =
             parts.map(|(what, networks)| format!("{what} {{ {} }}", joined(&networks))).collect();
         matches.push(parts.join(" "));
