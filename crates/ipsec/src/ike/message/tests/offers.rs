@@ -192,6 +192,6 @@ fn theirs_are_described_in_our_notation() {
         ],
     };
     let expected = "encr#23/256-prfsha256(unknown attribute)-ke1_group#35-type99#1";
-    assert_eq!(describe(&[odd.clone()]), expected);
+    assert_eq!(describe(std::slice::from_ref(&odd)), expected);
     assert!(describe(&vec![odd; 200]).len() < 2000);
 }
