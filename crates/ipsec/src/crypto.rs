@@ -48,3 +48,7 @@
 //            -> Result<(), AuthError>   (says why in words: expired, revoked, unknown authority, ID not in the certificate, signature)
 
 pub mod auth;
+mod error;
+pub mod rng;
+
+pub use error::CryptoError;
