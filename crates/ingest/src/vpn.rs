@@ -123,7 +123,7 @@ pub(crate) fn not_enabled(objects: &ObjectSet, report: &mut Report<'_>) {
     }
 }
 
-/// Addresses of each zone's Nodes and their pods.
+/// Addresses of each zone's Nodes and their pods; of Nodes without a zone under no name.
 pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
     let mut zones: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
     for node in objects.nodes.values() {
@@ -131,13 +131,15 @@ pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
         let zone = ZONES.iter().find_map(|name| {
             labels.clone().find(|(label, _)| label == name).map(|(_, zone)| zone.clone())
         });
-        let Some(zone) = zone else { continue };
         let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
         let internal = addresses
             .filter(|address| address.type_ == "InternalIP")
             .filter_map(|address| address.address.parse::<std::net::IpAddr>().ok())
             .map(IpNet::from);
-        zones.entry(zone).or_default().extend(pod_networks(node).chain(internal));
+        zones
+            .entry(zone.unwrap_or_default())
+            .or_default()
+            .extend(pod_networks(node).chain(internal));
     }
     zones.values_mut().for_each(|networks| {
         *networks = model::snapshot::vpn::nat::outermost(std::mem::take(networks));

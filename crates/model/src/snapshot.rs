@@ -47,6 +47,7 @@ pub struct Snapshot {
     /// Networks of the VpnConnections that are refused, as this side's hosts see them: nothing
     /// may reach them in the clear, either.
     pub vpn_refused: BTreeMap<ObjectKey, Vec<IpNet>>,
-    /// Addresses of each zone's Nodes and their pods, by zone. Empty where `vpn` is not enabled.
+    /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
+    /// name. Empty where `vpn` is not enabled.
     pub zones: BTreeMap<String, Vec<IpNet>>,
 }

@@ -177,20 +177,24 @@ impl Reader<'_, '_, '_> {
                 }
                 Ok(proposal) => proposals.push(proposal),
                 Err(error) => {
-                    let remedy = match &error {
-                        NotationError::Unknown { .. } => match purpose {
-                            Purpose::Ike => "write it in swanctl's notation, such as \
-                                             aes256gcm16-prfsha384-x25519 or aes128-sha256-modp2048"
-                                .to_owned(),
-                            Purpose::Esp => "write it in swanctl's notation, such as \
-                                             aes128gcm16 or aes128-sha256-x25519"
-                                .to_owned(),
-                        },
-                        NotationError::Legacy { instead, .. } => format!(
+                    let remedy = match (&error, error.instead(), purpose) {
+                        (NotationError::Legacy { .. }, Some(instead), _) => format!(
                             "write {instead}, or allowLegacy: true if the other end has nothing \
                              better"
                         ),
-                        NotationError::Unfit { .. } => String::new(),
+                        (_, Some(instead), _) => format!("write {instead}"),
+                        (NotationError::Unknown { .. }, _, Purpose::Ike) => {
+                            "write it in swanctl's notation, such as \
+                             aes256gcm16-prfsha384-x25519 or aes128-sha256-modp2048"
+                                .to_owned()
+                        }
+                        (NotationError::Unknown { .. }, _, Purpose::Esp) => {
+                            "write it in swanctl's notation, such as aes128gcm16 or \
+                             aes128-sha256-x25519"
+                                .to_owned()
+                        }
+                        // What to write is in it.
+                        _ => String::new(),
                     };
                     self.error(&field, Some(text), &error.to_string(), &remedy);
                 }

@@ -280,6 +280,7 @@ fn word(transform: &Transform) -> String {
     let name = match transform.kind {
         ENCRYPTION => Encryption::from_number(id, transform.key_bits).map(Encryption::name),
         PRF => Prf::from_number(id).map(Prf::name),
+        INTEGRITY if id == 0 => Some("no integrity"),
         INTEGRITY => Integrity::from_number(id).map(Integrity::name),
         KEY_EXCHANGE | ADDITIONAL..=ADDITIONAL_LAST => match id {
             0 => Some("none"),

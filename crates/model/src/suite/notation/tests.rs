@@ -178,7 +178,7 @@ fn what_is_written_is_read_back() {
 fn numbers_name_the_algorithms() {
     for one in Encryption::ALL {
         assert_eq!(Encryption::from_number(one.number(), one.key_bits()), Some(one));
-        assert_eq!(one.key_bits().is_none_or(|bits| usize::from(bits) == one.key_len() * 8), true);
+        assert!(one.key_bits().is_none_or(|bits| usize::from(bits) == one.key_len() * 8));
     }
     assert_eq!(Encryption::from_number(28, Some(256)), Some(Encryption::ChaCha20Poly1305));
     assert_eq!(Encryption::from_number(12, None), None);
