@@ -18,6 +18,7 @@ use ipsec::sa::{ChildSaId, ConnectionName};
 use model::snapshot::vpn::Lifetimes;
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
+use plan::vpn::table::{self, TABLE};
 use tokio::sync::watch;
 
 use super::captures::Captures;
@@ -25,7 +26,7 @@ use super::connections::{self, Connections};
 use super::dataplane::{Dataplane, FromNetwork};
 use super::failure::cause;
 use super::forwarding::Forwarding;
-use super::guard::{self, Applied, Counts, Guard};
+use super::guard::{Applied, Counts, Guard};
 use super::journal::Journal;
 use super::kernel::Kernel;
 use super::mailbox::{Action, Desired, Mail, Mailbox, Names, Refused, Request};
@@ -225,11 +226,10 @@ impl<K: Kernel> Driver<K> {
     fn pass(&mut self, now: Instant, desired: &Desired, links: bool) {
         self.is_stale = true;
         let plan = &desired.plan;
-        if self.parts.counts.is_some() && self.guard.differs(&plan.table) {
-            self.parts.counts.as_ref().inspect(|counts| counts.keep());
-        }
         let kernel = &mut self.parts.kernel;
-        match self.guard.apply(now, &plan.table, kernel) {
+        let counts = self.parts.counts.as_ref();
+        let counted = || counts.map(|counts| counts.carried()).unwrap_or_default();
+        match self.guard.apply(now, &plan.table, counted, kernel) {
             Applied::Yes => {}
             Applied::Mended => self.parts.metrics.vpn.drift_repairs.increment(),
             // Nothing goes on without it: what isn't led into tunnels yet could leave in the clear.
@@ -482,7 +482,7 @@ impl<K: Kernel> Driver<K> {
         if let Some(fault) = self.guard.fault() {
             let reason = format!(
                 "the nftables table {} is not in force, so no connection is begun: {fault}",
-                guard::TABLE
+                TABLE
             );
             found.push(
                 Diagnostic::error(gateway(), "vpn", reason)
@@ -532,8 +532,8 @@ impl<K: Kernel> Driver<K> {
         if let Err(fault) = Routes::remove(&mut kernel) {
             tracing::error!(%fault, "routes of the VPN can't be removed");
         }
-        if let Err(fault) = kernel.transaction(&guard::unload()) {
-            tracing::error!(%fault, "the nftables table {} can't be removed", guard::TABLE);
+        if let Err(fault) = kernel.transaction(&table::removal()) {
+            tracing::error!(%fault, "the nftables table {} can't be removed", TABLE);
         }
     }
 }

@@ -6,14 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use netdev::nft::Nft;
+use plan::vpn::table::{self, TABLE};
 use serde::{Deserialize, Serialize};
 
 use super::kernel::Kernel;
 use crate::l4::kernel::Fault;
 use crate::l4::retry::Retry;
-
-/// The table's family and name.
-pub(super) const TABLE: &str = "inet tidegate-vpn";
 
 /// What was read is good for this long.
 const FRESH: Duration = Duration::from_secs(1);
@@ -64,13 +62,15 @@ impl Guard {
         self.foreign = Some(who);
     }
 
-    /// Whether another table than this one is in force, or may be.
-    pub(super) fn differs(&self, text: &str) -> bool {
-        self.foreign.is_some() || self.in_force.as_deref() != Some(text)
-    }
-
     /// Puts a table in force: its text, or nothing for no table.
-    pub(super) fn apply(&mut self, now: Instant, text: &str, kernel: &mut impl Kernel) -> Applied {
+    /// Its counters go on from what `counted` says, if that has to be asked.
+    pub(super) fn apply(
+        &mut self,
+        now: Instant,
+        text: &str,
+        counted: impl FnOnce() -> BTreeMap<String, (u64, u64)>,
+        kernel: &mut impl Kernel,
+    ) -> Applied {
         let mending = self.foreign.is_some();
         if !mending && self.in_force.as_deref() == Some(text) {
             return Applied::Yes;
@@ -78,9 +78,11 @@ impl Guard {
         if mending && !self.repair.is_due(now) || !self.retry.is_due(now) {
             return Applied::Waiting;
         }
-        let unload = unload();
-        let done = kernel.transaction(if text.is_empty() { &unload } else { text });
-        match done {
+        let whole = match text {
+            "" => table::removal(),
+            _ => table::with_counters(text, &counted()),
+        };
+        match kernel.transaction(&whole) {
             Ok(()) => {
                 self.in_force = Some(text.to_owned());
                 (self.fault, self.retry, self.foreign) = (None, Retry::default(), None);
@@ -106,11 +108,6 @@ impl Guard {
     pub(super) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
-}
-
-/// The text that takes the table away, if it is there.
-pub(super) fn unload() -> String {
-    format!("add table {TABLE}\ndelete table {TABLE}\n")
 }
 
 /// What a counter of the table has counted.
@@ -151,9 +148,12 @@ impl Counts {
         state.sums.clone()
     }
 
-    /// Reads once more before the table is replaced, for that begins from zero.
-    pub(super) fn keep(&self) {
-        self.read_into(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Packets and bytes as the kernel has them now, for the table that takes this one's place.
+    pub(super) fn carried(&self) -> BTreeMap<String, (u64, u64)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_into(&mut state);
+        let all = state.last.iter();
+        all.map(|(name, count)| (name.clone(), (count.packets, count.bytes))).collect()
     }
 
     fn read_into(&self, state: &mut State) {

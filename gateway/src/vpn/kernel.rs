@@ -8,6 +8,8 @@ use netdev::nft::Nft;
 use netdev::route::table::{self, Route};
 use netdev::rule::{self, Rule};
 use netdev::{address, sysctl};
+use plan::vpn::table::MARK;
+use socket2::{Domain, Socket, Type};
 
 use crate::l4::kernel::Fault;
 
@@ -138,14 +140,15 @@ impl Kernel for Linux {
     }
 
     fn source_to(&mut self, remote: IpAddr) -> Result<IpAddr, Fault> {
-        // Connecting a UDP socket sends nothing; it looks the route up.
-        let any = match remote {
-            IpAddr::V4(_) => IpAddr::from([0; 4]),
-            IpAddr::V6(_) => IpAddr::from([0; 16]),
+        // Connecting a UDP socket sends nothing; it looks the route up, past the tunnels.
+        let look = || {
+            let remote = SocketAddr::new(remote, 500);
+            let socket = Socket::new(Domain::for_address(remote), Type::DGRAM, None)?;
+            socket.set_mark(MARK)?;
+            socket.connect(&remote.into())?;
+            UdpSocket::from(socket).local_addr()
         };
-        let socket = UdpSocket::bind((any, 0)).map_err(Fault::of)?;
-        socket.connect(SocketAddr::new(remote, 500)).map_err(Fault::of)?;
-        Ok(socket.local_addr().map_err(Fault::of)?.ip())
+        look().map(|address| address.ip()).map_err(Fault::of)
     }
 
     fn forward(&mut self, ipv6: bool) -> Result<bool, Fault> {

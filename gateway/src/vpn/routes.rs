@@ -10,8 +10,8 @@ use netdev::route::table::{Route, Target};
 use netdev::rule::Rule;
 use netdev::sysctl::Family;
 use plan::vpn::VpnPlan;
+use plan::vpn::table::{MARK, MARK_MASK};
 
-use super::dataplane::MARK;
 use super::kernel::Kernel;
 use crate::l4::kernel::Fault;
 use crate::l4::retry::Retry;
@@ -168,7 +168,7 @@ fn rules(wanted: &BTreeSet<Route>) -> Vec<Rule> {
         priority: PRIORITY,
         not: true,
         mark: MARK,
-        mask: u32::MAX,
+        mask: MARK_MASK,
         table: TABLE,
     };
     let families = [(Family::V4, has(true)), (Family::V6, has(false))];

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use netdev::address;
 use netdev::nft::{self, Nft};
 use netdev::wait::{self, Waker};
-use netdev::address;
+use plan::vpn::table::TABLE;
 
-use super::guard::TABLE;
 use super::mailbox::Mailbox;
 use crate::l4::kernel::Fault;
 
