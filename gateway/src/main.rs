@@ -51,7 +51,7 @@ enum Command {
     /// Print the configuration's JSON schema
     Schema,
     /// Print the CustomResourceDefinitions of Tidegate's own kinds
-    Crds,
+    Crds(crds::CrdsArgs),
     /// Connections to other sites
     #[command(subcommand)]
     Vpn(vpn::VpnCommand),
@@ -85,7 +85,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => return explain::run(&args, &mut out),
         Command::Vpn(command) => return vpn::run(&command, &mut out),
         Command::Schema => return schema::run(&mut out),
-        Command::Crds => return crds::run(&mut out),
+        Command::Crds(args) => return crds::run(&args, &mut out),
     }
     Ok(ExitCode::SUCCESS)
 }

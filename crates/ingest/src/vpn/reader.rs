@@ -8,7 +8,7 @@ use model::snapshot::vpn::{
     Auto, CloseAction, Dpd, Lifetimes, LocalAddress, LocalEnd, NatPair, RemoteEnd, RemoteGateway,
     VpnConnection,
 };
-use model::suite::{NotationError, Proposal, Purpose, default_esp, default_ike};
+use model::suite::{NotationError, Proposal, Purpose, default_esp, default_ike, parse_list};
 use model::{Diagnostic, ObjectKey, ObjectRef, Settings, VpnSettings};
 
 use super::period;
@@ -170,19 +170,24 @@ impl Reader<'_, '_, '_> {
         let mut proposals = Vec::new();
         for (index, text) in written.iter().flatten().enumerate() {
             let field = format!("{field}[{index}]");
-            match Proposal::parse(text.trim(), purpose, allow_legacy) {
-                Ok(proposal) if proposals.contains(&proposal) => {
+            match parse_list(text, purpose, allow_legacy) {
+                Ok(list) if list.iter().all(|one| proposals.contains(one)) => {
                     let reason = "is the same as one before it";
                     self.warning(&field, Some(text), reason, "write each once");
                 }
-                Ok(proposal) => proposals.push(proposal),
+                Ok(list) => {
+                    for one in list {
+                        if !proposals.contains(&one) {
+                            proposals.push(one);
+                        }
+                    }
+                }
                 Err(error) => {
                     let remedy = match (&error, error.instead(), purpose) {
                         (NotationError::Legacy { .. }, Some(instead), _) => format!(
                             "write {instead}, or allowLegacy: true if the other end has nothing \
                              better"
                         ),
-                        (_, Some(instead), _) => format!("write {instead}"),
                         (NotationError::Unknown { .. }, _, Purpose::Ike) => {
                             "write it in swanctl's notation, such as \
                              aes256gcm16-prfsha384-x25519 or aes128-sha256-modp2048"
