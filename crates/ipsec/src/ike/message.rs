@@ -287,3 +287,6 @@ impl fmt::Display for Exchange {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
