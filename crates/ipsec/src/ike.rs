@@ -19,6 +19,7 @@ mod init;
 mod install;
 mod intermediate;
 mod limits;
+mod nat;
 mod sa;
 mod transmit;
 

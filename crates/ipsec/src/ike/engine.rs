@@ -60,6 +60,8 @@ pub struct Engine {
     pub(super) cookies: Cookies,
     pub(super) clear_answers: RateLimit,
     pub(super) strangers: RateLimit,
+    /// Who has spoken IKEv1 and was told of.
+    pub(super) old_peers: Set<IpAddr>,
     /// Last answers of IKE SAs that are gone: by this end's SPI, and in the order of their end.
     ghosts: Map<u64, Answered>,
     ghost_order: VecDeque<(Instant, u64)>,
@@ -121,6 +123,7 @@ impl Engine {
             by_child: Map::default(),
             inbound_spis: Set::default(),
             timers: BTreeSet::new(),
+            old_peers: Set::default(),
             ghosts: Map::default(),
             ghost_order: VecDeque::new(),
             counters: Counters::default(),

@@ -351,6 +351,10 @@ fn receive_response(
 /// The other end is behind NAT, and the NAT has given it another port or address
 /// (RFC 7296, 2.23). With MOBIKE it would say so itself.
 fn follow(engine: &mut Engine, sa: &mut IkeSa, path: Path) {
+    if let Phase::Handshake(_) = sa.phase {
+        // The initiator may have gone to the NAT port.
+        sa.path = path;
+    }
     if sa.nat.1 && !sa.nat.0 && !sa.peer.mobike && sa.is_established() && path != sa.path {
         sa.set_path(engine, path, sa.udp);
     }

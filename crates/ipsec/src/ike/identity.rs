@@ -31,8 +31,9 @@ impl Identity {
     pub const KEY_ID: u8 = 11;
 
     /// As people write it (and swanctl reads it): an address, a name, `@name`, `user@host`, a
-    /// distinguished name `CN=…, O=…`, octets as `keyid:…` or `@#…` in hexadecimal digits
-    /// (`keyid:` also takes text). `fqdn:`, `email:` and `dn:` say what follows.
+    /// distinguished name `CN=…, O=…`, any text as `keyid:…`, octets as `@#…` or `keyid:#…` (or
+    /// `keyid:0x…`) in hexadecimal digits. `fqdn:`, `email:`, `asn1dn:`, `ipv4:` and `ipv6:` say
+    /// what follows.
     ///
     /// `%any` is no identity: who may be anyone has none ([`Self::parse_or_any`]).
     ///
@@ -48,29 +49,24 @@ impl Identity {
         if is_any(text) {
             return Err(format!("{text:?} is anyone, and no identity; leave it out"));
         }
-        if let Some(rest) = prefixed(text, "keyid:") {
-            let data = match rest.strip_prefix("0x") {
-                Some(digits) => octets(digits)?,
-                None => octets(rest).unwrap_or_else(|_| rest.as_bytes().to_vec()),
-            };
-            return some(Self::KEY_ID, data, text);
-        }
         if let Some(digits) = text.strip_prefix("@#") {
             return some(Self::KEY_ID, octets(digits)?, text);
         }
-        if let Some(rest) = prefixed(text, "fqdn:").or_else(|| text.strip_prefix("@@")) {
-            // `@@` is swanctl's for user@host.
-            let kind = if text.starts_with("@@") { Self::EMAIL } else { Self::FQDN };
-            return some(kind, rest.as_bytes().to_vec(), text);
-        }
-        if let Some(rest) = prefixed(text, "email:") {
-            return some(Self::EMAIL, rest.as_bytes().to_vec(), text);
-        }
-        if let Some(rest) = prefixed(text, "dn:").or_else(|| prefixed(text, "asn1dn:")) {
-            return Ok(Self { kind: Self::DN, data: name::write(rest)? });
-        }
-        if let Some(name) = text.strip_prefix('@') {
-            return some(Self::FQDN, name.as_bytes().to_vec(), text);
+        // `@@` is swanctl's for user@host.
+        for (prefix, kind) in PREFIXES {
+            let Some(rest) = prefixed(text, prefix) else { continue };
+            let rest = rest.trim_start();
+            return match kind {
+                Self::DN => Ok(Self { kind, data: name::write(rest)? }),
+                Self::IPV4 | Self::IPV6 => match rest.parse::<IpAddr>().map(Self::from) {
+                    Ok(address) if address.kind == kind => Ok(address),
+                    _ => Err(format!("{rest:?} is no such address; write one after {prefix}")),
+                },
+                _ => match rest.strip_prefix('#').or_else(|| rest.strip_prefix("0x")) {
+                    Some(digits) if kind == Self::KEY_ID => some(kind, octets(digits)?, text),
+                    _ => some(kind, rest.as_bytes().to_vec(), text),
+                },
+            };
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::from(address));
@@ -103,6 +99,22 @@ impl Identity {
         }
     }
 }
+
+/// What says of which kind the rest is.
+const PREFIXES: [(&str, u8); 12] = [
+    ("keyid:", Identity::KEY_ID),
+    ("fqdn:", Identity::FQDN),
+    ("dns:", Identity::FQDN),
+    ("email:", Identity::EMAIL),
+    ("rfc822:", Identity::EMAIL),
+    ("userfqdn:", Identity::EMAIL),
+    ("asn1dn:", Identity::DN),
+    ("dn:", Identity::DN),
+    ("ipv4:", Identity::IPV4),
+    ("ipv6:", Identity::IPV6),
+    ("@@", Identity::EMAIL),
+    ("@", Identity::FQDN),
+];
 
 fn is_any(text: &str) -> bool {
     matches!(text, "%any" | "%any4" | "%any6" | "*")
@@ -153,7 +165,7 @@ impl fmt::Display for Identity {
             return f.write_str(&text);
         }
         match self.kind {
-            Self::KEY_ID => f.write_str("keyid:0x")?,
+            Self::KEY_ID => f.write_str("keyid:#")?,
             kind => write!(f, "type{kind}:0x")?,
         }
         self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
@@ -182,6 +194,10 @@ impl Identity {
                 [text.to_owned(), format!("{prefix}{text}")].into_iter().find(|text| is_read(text))
             }
             Self::DN => name::text(&self.data),
+            Self::KEY_ID => {
+                let text = format!("keyid:{}", plain()?);
+                Self::parse(&text).is_ok_and(|read| read == *self).then_some(text)
+            }
             _ => None,
         }
     }

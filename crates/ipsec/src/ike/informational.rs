@@ -1,11 +1,13 @@
 //! INFORMATIONAL: liveness and DELETE.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::engine::Engine;
 use super::event::DownReason;
 use super::message::{Exchange, Payload};
 use super::sa::{IkeSa, Ongoing, Phase, Received};
+use crate::sa::Path;
 
 pub(super) fn begin_liveness(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     engine.request(now, sa, Exchange::Informational, &[], Ongoing::Liveness);
@@ -41,4 +43,14 @@ pub(super) fn answer(
         }
     }
     Vec::new()
+}
+
+/// Authentic ESP has come on another path.
+pub(super) fn moved(engine: &mut Engine, now: Instant, sa: &mut IkeSa, path: Path) {
+    let _ = (engine, now, sa, path);
+}
+
+/// An address of this end has another one in its place.
+pub(super) fn address_changed(engine: &mut Engine, now: Instant, from: IpAddr, to: IpAddr) {
+    let _ = (engine, now, from, to);
 }

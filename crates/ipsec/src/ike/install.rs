@@ -7,9 +7,9 @@ use model::suite::{Esn, Proposal};
 
 use super::config::Child;
 use super::engine::Engine;
-use super::event::{DownReason, Event};
+use super::event::{DownReason, Event, Rekey};
 use super::sa::{IkeSa, Task};
-use crate::sa::{ChildSa, ChildSaId, EspKeys, EspSuite, Spi};
+use crate::sa::{ChildSa, ChildSaId, ConnectionName, EspKeys, EspSuite, Spi};
 use crate::selector::TrafficSelector;
 
 /// A child SA, as its IKE SA knows it.
@@ -156,4 +156,22 @@ pub(super) fn children_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
             child.rekey_at = None;
         }
     }
+}
+
+/// Authentic ESP has come on a child SA.
+pub(super) fn alive(engine: &mut Engine, now: Instant, sa: &mut IkeSa, id: ChildSaId) {
+    // child: a sign that the other end sends on a rekeyed one.
+    let _ = (engine, now, sa, id);
+}
+
+/// A child SA is nearly used up.
+pub(super) fn worn(engine: &mut Engine, now: Instant, sa: &mut IkeSa, id: ChildSaId) {
+    // child: rekeying.
+    let _ = (engine, now, sa, id);
+}
+
+/// People want something rekeyed.
+pub(super) fn rekey(engine: &mut Engine, now: Instant, name: &ConnectionName, what: &Rekey) {
+    // child: tasks for it.
+    let _ = (engine, now, name, what);
 }

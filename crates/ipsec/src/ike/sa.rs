@@ -1,6 +1,7 @@
 //! One IKE SA.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,8 +48,13 @@ pub(super) struct IkeSa {
     pub(super) pending: Option<Pending>,
     pub(super) queue: VecDeque<Task>,
     pub(super) children: Vec<ChildState>,
+    /// The child that a packet waits for as it is begun, and the one that IKE_AUTH could not make.
+    pub(super) first_wanted: Option<ChildName>,
+    pub(super) first_tried: Option<ChildName>,
     /// Who the other end has proven to be.
     pub(super) remote_id: Option<Identity>,
+    /// Since when there is anything of it.
+    pub(super) begun: Instant,
     /// Since when it is established.
     pub(super) since: Option<Instant>,
     pub(super) rekey_at: Option<Instant>,
@@ -61,8 +67,8 @@ pub(super) struct IkeSa {
     /// How often NAT keepalives are sent where there is NAT; none for never.
     pub(super) keepalive: Option<Duration>,
     pub(super) round_trip: Option<Duration>,
-    /// Whether it counts in the limits for half-open ones.
-    pub(super) is_counted: bool,
+    /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
+    pub(super) counted: Option<(IpAddr, u64)>,
     /// It has ended.
     pub(super) gone: Option<DownReason>,
     /// Set by the engine: for when the timer stands.
@@ -200,7 +206,10 @@ impl IkeSa {
             pending: None,
             queue: VecDeque::new(),
             children: Vec::new(),
+            first_wanted: None,
+            first_tried: None,
             remote_id: None,
+            begun: now,
             since: None,
             rekey_at: None,
             half_open_until: None,
@@ -208,7 +217,7 @@ impl IkeSa {
             last_sent: now,
             keepalive: None,
             round_trip: None,
-            is_counted: false,
+            counted: None,
             gone: None,
             wake: None,
         }

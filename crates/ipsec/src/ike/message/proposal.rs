@@ -52,11 +52,13 @@ pub fn choose(
     theirs: &[WireProposal],
     prefer: Option<Group>,
 ) -> Option<Chosen> {
-    parts(ours).iter().find_map(|ours| {
-        theirs
-            .iter()
-            .filter(|theirs| theirs.protocol == protocol(purpose))
-            .find_map(|theirs| fit(ours, purpose, theirs, prefer))
+    let theirs: Vec<_> = theirs.iter().filter(|one| one.protocol == protocol(purpose)).collect();
+    parts(ours).into_iter().find_map(|ours| {
+        let preferred = prefer
+            .filter(|group| ours.groups.contains(group))
+            .map(|group| Proposal { groups: vec![group], ..ours.clone() });
+        let mut tries = preferred.into_iter().chain([ours]);
+        tries.find_map(|ours| theirs.iter().find_map(|theirs| fit(&ours, purpose, theirs)))
     })
 }
 
@@ -70,7 +72,7 @@ pub fn accept(ours: &[Proposal], purpose: Purpose, answer: &WireProposal) -> Opt
     if twice || answer.protocol != protocol(purpose) {
         return None;
     }
-    fit(&ours, purpose, answer, None).map(|chosen| chosen.suite)
+    fit(&ours, purpose, answer).map(|chosen| chosen.suite)
 }
 
 /// The same without key exchanges: as IKE_AUTH offers them, whose child SA takes its keys from the
@@ -146,12 +148,7 @@ fn esn(proposal: &Proposal) -> &[Esn] {
 }
 
 /// One of our proposals (its ciphers of one sort) against one of theirs.
-fn fit(
-    ours: &Proposal,
-    purpose: Purpose,
-    theirs: &WireProposal,
-    prefer: Option<Group>,
-) -> Option<Chosen> {
+fn fit(ours: &Proposal, purpose: Purpose, theirs: &WireProposal) -> Option<Chosen> {
     // A kind of transform that we don't know makes a proposal unacceptable (RFC 7296, 3.3.6).
     let known = |kind| match kind {
         PRF => purpose == Purpose::Ike,
@@ -185,13 +182,7 @@ fn fit(
             pick.none(KEY_EXCHANGE)?;
             Vec::new()
         }
-        (groups, _) => {
-            let preferred: Vec<_> = prefer.into_iter().filter(|one| groups.contains(one)).collect();
-            let group = pick
-                .first(KEY_EXCHANGE, &preferred, Group::number)
-                .or_else(|| pick.first(KEY_EXCHANGE, groups, Group::number))?;
-            vec![group]
-        }
+        (groups, _) => vec![pick.first(KEY_EXCHANGE, groups, Group::number)?],
     };
     let mut additional: Vec<Vec<Group>> = Vec::new();
     for (index, kind) in (ADDITIONAL..=ADDITIONAL_LAST).enumerate() {

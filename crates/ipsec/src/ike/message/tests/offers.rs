@@ -43,6 +43,14 @@ fn the_key_exchange_that_came_is_taken_if_it_will_do() {
     assert_eq!(group(Some(Group::P256)), [Group::P256]);
     assert_eq!(group(Some(Group::Modp2048)), [Group::X25519]);
     assert_eq!(group(None), [Group::X25519]);
+    // In whichever of their proposals it is.
+    let theirs = offer(
+        &ike("aes256gcm16-prfsha256-x25519, aes256gcm16-prfsha256-ecp256"),
+        Purpose::Ike,
+        &[],
+    );
+    let chosen = choose(&ours, Purpose::Ike, &theirs, Some(Group::P256)).unwrap();
+    assert_eq!((chosen.suite.groups, chosen.wire.number), (vec![Group::P256], 2));
 }
 
 #[test]
