@@ -6,7 +6,6 @@
 //! **What it is not:** the protocols (`ipsec`), or decisions which networks go where
 //! (`plan::vpn`).
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +14,7 @@ use ipsec::crypto::rng::SystemRng;
 use ipsec::ike::Engine;
 use ipsec::ike::config::Settings;
 use ipsec::sa::ConnectionName;
+use plan::vpn::table::MARK;
 use tokio::sync::{oneshot, watch};
 
 mod captures;
@@ -32,6 +32,7 @@ pub mod report;
 mod routes;
 mod watch_kernel;
 
+use dataplane::{Dataplane, FromNetwork, UserSpace};
 use driver::{Driver, Parts};
 use guard::Counts;
 use kernel::Linux;
@@ -86,11 +87,8 @@ impl Plane {
     /// [`StartError`]
     pub fn start(config: &Vpn, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let name = match config.dataplane {
-            config::Dataplane::Userspace => "userspace",
-            config::Dataplane::Auto => {
-                tracing::info!(dataplane = "userspace", "the data path of the VPN");
-                "userspace"
-            }
+            // XFRM is not in this version, so that the choice is easy.
+            config::Dataplane::Auto | config::Dataplane::Userspace => "userspace",
             config::Dataplane::Xfrm => {
                 return Err(StartError::Dataplane(
                     "xfrm is not in this version; write auto or userspace".to_owned(),
@@ -103,7 +101,7 @@ impl Plane {
         let mailbox = Arc::new(Mailbox::new(sender.clone()));
         let counts = Arc::new(Counts::new(kernel.nft().clone()));
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
-        let dataplane = userspace(config, sender)?;
+        let dataplane = user_space(config, sender)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let engine = Engine::new(
             settings(config),
@@ -243,10 +241,23 @@ fn forwards() -> [Option<bool>; 2] {
 }
 
 
-fn userspace(
+/// The data path in user space.
+fn user_space(
     config: &Vpn,
-    sender: mpsc::SyncSender<dataplane::FromNetwork>,
-) -> Result<Box<dyn dataplane::Dataplane>, Fault> {
-    let _ = (config, sender);
-    Err(Fault("not there yet".to_owned()))
+    sender: mpsc::SyncSender<FromNetwork>,
+) -> Result<Box<dyn Dataplane>, Fault> {
+    let defaults = dataplane::Settings::default();
+    let settings = dataplane::Settings {
+        interface: config.settings.interface.clone(),
+        mtu: config.mtu.unwrap_or(defaults.mtu),
+        workers: config.workers.count(),
+        port: config.settings.port,
+        nat_port: config.settings.nat_port,
+        mark: MARK,
+        ..defaults
+    };
+    let started = UserSpace::start(&settings, sender).map_err(Fault::of)?;
+    let offloads = started.offloads();
+    tracing::info!(dataplane = "userspace", workers = settings.workers, ?offloads, "VPN data path");
+    Ok(Box::new(started))
 }

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
 use ipsec::ike::event::{Command, ConnectionStatus, Event};
-use ipsec::sa::{ChildSaId, ConnectionName};
-use model::snapshot::vpn::Lifetimes;
+use ipsec::sa::ConnectionName;
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
 use plan::vpn::table::{self, TABLE};
@@ -23,7 +22,7 @@ use tokio::sync::watch;
 
 use super::captures::Captures;
 use super::connections::{self, Connections};
-use super::dataplane::{Dataplane, FromNetwork};
+use super::dataplane::{Dataplane, FromNetwork, Limits};
 use super::failure::cause;
 use super::forwarding::Forwarding;
 use super::guard::{Applied, Counts, Guard};
@@ -40,10 +39,6 @@ use crate::metrics::Metrics;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How many messages are taken from the queue before the rest is looked after.
 const BATCH: usize = 64;
-/// How often it is looked whether SAs have used up the limits that are configured.
-const WEAR: Duration = Duration::from_secs(1);
-/// The part of a limit after which an SA is rekeyed, in percent.
-const WORN: u64 = 90;
 
 /// What the driver works with.
 pub(super) struct Parts<K> {
@@ -87,9 +82,6 @@ pub(super) struct Driver<K> {
     /// SAs that could not be put into the data path.
     broken: BTreeSet<(ConnectionName, String)>,
     captures: Captures,
-    /// SAs that the engine has been told are worn.
-    worn: BTreeSet<ChildSaId>,
-    wear: Option<Instant>,
     stop: Option<Instant>,
     published: Arc<View>,
     is_stale: bool,
@@ -113,8 +105,6 @@ impl<K: Kernel> Driver<K> {
             journal: Journal::default(),
             broken: BTreeSet::new(),
             captures: Captures::default(),
-            worn: BTreeSet::new(),
-            wear: None,
             stop: None,
             published,
             is_stale: false,
@@ -165,7 +155,6 @@ impl<K: Kernel> Driver<K> {
             self.forwarding.next(),
             self.captures.next(),
             place,
-            self.wear,
             self.stop,
         ];
         all.into_iter().flatten().min()
@@ -251,6 +240,12 @@ impl<K: Kernel> Driver<K> {
                 .map(|(key, plan)| (connections::name(key), plan.policies.clone()))
                 .collect();
             self.parts.dataplane.set_policies(policies);
+            let limits = plan.connections.iter().map(|(key, plan)| {
+                let lifetimes = &plan.connection.lifetimes;
+                let limits = Limits { bytes: lifetimes.bytes, packets: lifetimes.packets };
+                (connections::name(key), limits)
+            });
+            self.parts.dataplane.set_limits(limits.collect());
             self.in_force = Some(Arc::clone(plan));
         }
         let moved = self.connections.update(
@@ -310,7 +305,6 @@ impl<K: Kernel> Driver<K> {
             }
             Event::ChildSend { sa } => dataplane.send(sa),
             Event::ChildRemove { sa, linger, .. } => {
-                self.worn.remove(&sa);
                 dataplane.remove(sa, linger);
             }
             Event::PathChanged { children, path, udp } => dataplane.set_path(&children, path, udp),
@@ -323,43 +317,6 @@ impl<K: Kernel> Driver<K> {
         if self.captures.finish(now) {
             self.parts.engine.set_capture(false);
         }
-        let Some(plan) = &self.in_force else { return };
-        let limits: BTreeMap<ConnectionName, Lifetimes> = plan
-            .connections
-            .iter()
-            .map(|(key, plan)| (connections::name(key), plan.connection.lifetimes))
-            .filter(|(_, limits)| limits.bytes.is_some() || limits.packets.is_some())
-            .collect();
-        if limits.is_empty() {
-            self.wear = None;
-            return;
-        }
-        if self.wear.is_some_and(|at| at > now) {
-            return;
-        }
-        self.wear = Some(now + WEAR);
-        let counters = self.parts.dataplane.counters();
-        let mut worn = Vec::new();
-        for status in self.parts.engine.status(now) {
-            let Some(limits) = limits.get(&status.name) else { continue };
-            for child in status.children.iter().filter(|child| child.sending) {
-                let Some(counted) = counters.sas.get(&child.sa.id) else { continue };
-                let used = |limit: Option<u64>, sent: u64, received: u64| {
-                    limit.is_some_and(|limit| sent.max(received) >= limit / 100 * WORN)
-                };
-                if used(limits.bytes, counted.sent_bytes, counted.received_bytes)
-                    || used(limits.packets, counted.sent_packets, counted.received_packets)
-                {
-                    worn.push(child.sa.id);
-                }
-            }
-        }
-        for sa in worn {
-            if self.worn.insert(sa) {
-                self.parts.engine.command(now, Command::Worn { sa });
-            }
-        }
-        self.pump(now);
     }
 
     fn answer(&mut self, now: Instant, request: Request) {
