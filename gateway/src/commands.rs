@@ -99,7 +99,8 @@ impl Loaded {
             let alb_ports = config.as_ref().map(Config::alb_ports).unwrap_or_default();
             L4 { plan, policies: snapshot.policies.clone(), compiled, host, alb_ports }
         });
-        let vpn = settings.vpn.as_ref().map(|_| {
+        let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
+        let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
             let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
             let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips);
             diagnostics.extend(found);
