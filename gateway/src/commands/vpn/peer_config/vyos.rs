@@ -19,9 +19,7 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
         match peer.secret {
             Secret::Shown(key) => match plain(key) {
                 Some(key) => lines.push(format!("{psk} secret {}", quoted(key))),
-                None => {
-                    lines.push(format!("{psk} secret {}", quoted(HIDDEN)))
-                }
+                None => lines.push(format!("{psk} secret {}", quoted(HIDDEN))),
             },
             _ => lines.push(format!("{psk} secret {}", quoted(HIDDEN))),
         }
