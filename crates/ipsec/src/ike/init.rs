@@ -87,6 +87,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, config: Arc<Connection>, 
     let phase = Phase::Handshake(Box::new(Handshake::new(nonce, Vec::new())));
     let mut sa = Box::new(IkeSa::new(engine.new_ike_id(), now, true, path, (spi, 0), phase));
     sa.keepalive = Some(engine.settings.nat_keepalive).filter(|every| !every.is_zero());
+    sa.paced = Some(path.remote.ip());
     engine.by_spi.insert(spi, sa.id);
     if let Some(state) = engine.connections.get_mut(&config.name) {
         state.ikes.push(sa.id);

@@ -260,3 +260,58 @@ fn the_capture_shows_what_is_inside() {
     // IKE_AUTH begins with IDi and IDr.
     assert_eq!(seen, [(true, 34, 33), (false, 34, 33), (true, 35, 35), (false, 35, 36)]);
 }
+
+#[test]
+fn a_thousand_tunnels_between_the_same_two_come_up() {
+    let all = |end: usize| -> BTreeMap<ConnectionName, _> {
+        (0..1000)
+            .map(|number| {
+                let mut one = connection(end);
+                one.name = format!("test/{number}").into();
+                let id = |end: &str| crate::pair::id(&format!("{end}{number}.example"));
+                (one.local_id, one.remote_id) = match end {
+                    0 => (id("left"), Some(id("right"))),
+                    _ => (id("right"), Some(id("left"))),
+                };
+                (one.name.clone(), Arc::new(one))
+            })
+            .collect()
+    };
+    let mut pair = Pair::idle(Settings::default());
+    pair.ends[1].engine.configure(pair.now, all(1));
+    pair.ends[0].engine.configure(pair.now, all(0));
+    pair.pass(SECOND);
+    for end in 0..2 {
+        let status = pair.ends[end].engine.status(pair.now);
+        assert_eq!(status.iter().filter(|one| one.state == State::Up).count(), 1000);
+        let counters = pair.ends[end].engine.counters();
+        assert_eq!((counters.limited, counters.retransmitted_requests), (0, 0));
+        assert_eq!(pair.ends[end].sas.len(), 1000);
+    }
+}
+
+#[test]
+fn both_ends_may_begin_at_once_on_a_bad_wire() {
+    for seed in 0..200_u32 {
+        let mut pair = Pair::idle(Settings::default());
+        let mut random = seed.wrapping_mul(2_654_435_761) | 1;
+        pair.filter = Box::new(move |_, _| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random >> 28 > 4
+        });
+        let mut right = connection(1);
+        right.start = Start::Now;
+        pair.configure(1, right);
+        pair.configure(0, connection(0));
+        pair.pass(90 * SECOND);
+        pair.filter = Box::new(|_, _| true);
+        pair.pass(90 * SECOND);
+        pair.assert_up();
+        let before: Vec<_> = (0..2).map(|end| pair.ends[end].events.len()).collect();
+        assert_eq!(pair.status(0).ike.len(), 1, "seed {seed}");
+        assert_eq!(pair.status(1).ike.len(), 1, "seed {seed}");
+        pair.pass(90 * SECOND);
+        let after: Vec<_> = (0..2).map(|end| pair.ends[end].events.len()).collect();
+        assert_eq!(before, after, "seed {seed}: it is quiet");
+    }
+}

@@ -141,7 +141,7 @@ impl Pair {
     }
 
     /// Takes out what the engines want to tell and send.
-    fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         for number in 0..2 {
             let end = &mut self.ends[number];
             while let Some(event) = end.engine.poll_event() {
