@@ -1,6 +1,7 @@
 //! This end's certificate chain and private key.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
@@ -8,6 +9,7 @@ use aws_lc_rs::signature::RsaEncoding;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::algorithm::{Algorithm, HASH_IDENTITY, Hash, KeyKind};
 use super::{METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_SIGNATURE, certificate};
@@ -50,7 +52,7 @@ impl Signer {
     /// a key of no certificate.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CryptoError> {
         let certificates = certificate::read("certificate", chain)?;
-        let private = read_key(key)?;
+        let private = Zeroizing::new(read_key(key)?);
         let mut chain: Vec<Vec<u8>> = certificates.iter().map(|der| der.to_vec()).collect();
         let found = chain.iter().enumerate().find_map(|(at, der)| {
             let parsed = certificate::parse(der)?;
@@ -93,6 +95,13 @@ impl Signer {
     /// The subject of its own certificate.
     pub fn subject(&self) -> Identity {
         self.subject.clone()
+    }
+
+    /// Until when its own certificate is valid, in time since 1970.
+    pub fn expires(&self) -> Option<Duration> {
+        let own = certificate::parse(self.chain.first()?)?;
+        let at = u64::try_from(own.validity().not_after.timestamp()).ok()?;
+        Some(Duration::from_secs(at))
     }
 
     /// Whether the certificate has it, so that the other end will believe it.

@@ -390,6 +390,57 @@ fn self_signed_certificates_can_be_pinned() {
 }
 
 #[test]
+fn a_pinned_end_entity_vouches_for_nobody() {
+    let mut params = peer_params();
+    // Not said to be an authority's, and one whose key may not sign certificates.
+    let none = params.clone();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    for params in [none, params] {
+        let pinned = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let verifier = trusting(&pinned);
+        assert!(matches!(
+            check(&verifier, &peer(&pinned, |_| ())),
+            Err(AuthError::UnknownAuthority { .. })
+        ));
+    }
+}
+
+#[test]
+fn short_rsa_keys_are_refused() {
+    let folder = std::env::temp_dir().join(format!("ipsec-short-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=short"])
+        .args(["-addext", "subjectAltName=DNS:peer.example.com", "-days", "2"])
+        .args(["-keyout", "key", "-out", "certificate"])
+        .current_dir(&folder)
+        .output();
+    let pem = std::fs::read(folder.join("certificate"));
+    let key = std::fs::read(folder.join("key"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    let (Ok(_), Ok(pem), Ok(key)) = (made, pem, key) else { return };
+    assert!(Signer::from_pem(&pem, &key).is_err());
+    let verifier = Verifier::from_pem(&pem, b"").unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let found = verifier.verify(&[], &fqdn(), METHOD_RSA, &[0; 128], OCTETS, now, true);
+    assert!(matches!(found, Err(AuthError::Algorithm(why)) if why.contains("1024 bits")));
+}
+
+#[test]
+fn names_write_no_lines_into_logs() {
+    let root = authority("root");
+    let signer = peer(&root, |params| {
+        params.not_after = date_time_ymd(2025, 6, 1);
+        let name = format!("a\n\u{1b}[31m{}", "x".repeat(500));
+        params.distinguished_name.push(DnType::CommonName, name);
+    });
+    let text = check(&trusting(&root), &signer).unwrap_err().to_string();
+    assert!(!text.contains(char::is_control) && text.len() < 400, "{text}");
+    assert!(text.contains("a\\n"), "{text}");
+}
+
+#[test]
 fn revoked_certificates_are_refused() {
     let root = authority("root");
     let crl = |serial: u64| {
@@ -493,6 +544,8 @@ fn what_is_configured_wrongly_is_told() {
     assert!(verifier(&root.pem(), "junk").contains("CRL"));
     let signer = Signer::from_pem(pem.as_bytes(), own.as_bytes()).unwrap();
     assert_eq!(format!("{signer:?}"), "Signer(O=Tidegate, CN=peer)");
+    // 2027-01-01
+    assert_eq!(signer.expires(), Some(Duration::from_secs(1_798_761_600)));
 }
 
 #[test]
