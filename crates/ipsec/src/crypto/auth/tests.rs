@@ -305,6 +305,21 @@ fn times_are_checked() {
 }
 
 #[test]
+fn authorities_grow_too_old_as_well() {
+    let mut params = authority_params("root");
+    params.not_after = date_time_ymd(2025, 6, 1);
+    let key = KeyPair::generate().unwrap();
+    let renewed = authority_params("root").self_signed(&key).unwrap().pem();
+    let root = CertifiedIssuer::self_signed(params, key).unwrap();
+    let signer = peer(&root, |_| ());
+    let error = check(&trusting(&root), &signer).unwrap_err();
+    assert!(matches!(&error, AuthError::Expired { subject, .. } if subject.ends_with("CN=root")));
+    for both in [renewed.clone() + &root.pem(), root.pem() + &renewed] {
+        check(&Verifier::from_pem(both.as_bytes(), b"").unwrap(), &signer).unwrap();
+    }
+}
+
+#[test]
 fn chains_go_over_intermediate_authorities() {
     let root = authority("root");
     let verifier = trusting(&root);

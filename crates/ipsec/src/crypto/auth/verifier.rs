@@ -200,21 +200,38 @@ impl Verifier {
             },
             error => AuthError::Chain { subject: subject(), why: error.to_string() },
         };
-        EndEntityCert::try_from(&own)
-            .and_then(|entity| {
-                entity
-                    .verify_for_usage(
-                        webpki::ALL_VERIFICATION_ALGS,
-                        &self.anchors,
-                        &others,
-                        UnixTime::since_unix_epoch(unix_now),
-                        IkeUsage,
-                        revocation,
-                        None,
-                    )
-                    .map(drop)
-            })
-            .map_err(refused)
+        let entity = EndEntityCert::try_from(&own).map_err(refused)?;
+        let path = entity
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                &others,
+                UnixTime::since_unix_epoch(unix_now),
+                IkeUsage,
+                revocation,
+                None,
+            )
+            .map_err(refused)?;
+        self.check_anchor(path.anchor(), unix_now)
+    }
+
+    /// webpki doesn't look at how old what is trusted is. Of several for one key (an authority's
+    /// certificate that was renewed) one has to be valid.
+    fn check_anchor(&self, anchor: &TrustAnchor<'_>, unix_now: Duration) -> Result<(), AuthError> {
+        let parsed = self.authorities.iter().filter_map(|der| certificate::parse(der));
+        // The anchor has both without their outer tags.
+        let same = parsed.filter(|authority| {
+            authority.subject().as_raw().ends_with(&anchor.subject)
+                && authority.public_key().raw.ends_with(&anchor.subject_public_key_info)
+        });
+        let mut result = Ok(());
+        for authority in same {
+            result = check_time(&authority, unix_now);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 }
 
