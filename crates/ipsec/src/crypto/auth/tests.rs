@@ -170,7 +170,7 @@ fn ed25519_needs_a_peer_that_knows_it() {
 
 #[test]
 fn sha1_is_believed_only_where_allowed() {
-    // Signed by the openssl tool, as ours signs nothing with SHA-1.
+    // Signed by the openssl tool and by ours: RSA with PKCS#1 padding is the same each time.
     let folder = std::env::temp_dir().join(format!("ipsec-auth-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let root = authority("root");
@@ -183,8 +183,15 @@ fn sha1_is_believed_only_where_allowed() {
         .output();
     std::fs::remove_dir_all(&folder).unwrap();
     let Some(auth) = output.ok().filter(|output| output.status.success()) else { return };
-    let chain = [peer_params().signed_by(&key, &root).unwrap().der().to_vec()];
+    let certificate = peer_params().signed_by(&key, &root).unwrap();
+    let chain = [certificate.der().to_vec()];
     let verifier = trusting(&root);
+    let signer =
+        Signer::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+    assert!(signer.sign(OCTETS, &[]).is_err());
+    let signer = signer.with_sha1(true);
+    assert_eq!(signer.sign(OCTETS, &[]).unwrap(), (METHOD_RSA, auth.stdout.clone()));
+    assert_eq!(signer.sign(OCTETS, ALL).unwrap().0, METHOD_SIGNATURE);
     let named = {
         let mut name = Algorithm::RsaPkcs1(Hash::Sha256).encode();
         name[12] = 5;
