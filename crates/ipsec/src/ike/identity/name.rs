@@ -8,29 +8,35 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 /// More attributes than any name has.
 const MAX_ATTRIBUTES: usize = 64;
 
-/// Types of attributes by the names that people write, and their OIDs' DER. What is written stands
-/// before other names of the same.
-const TYPES: [(&str, &[u8]); 22] = [
+/// Types of attributes by the names that people write, and their OIDs' DER. The first of several
+/// names of one is written. `S` and `SN` are swanctl's; OpenSSL's mean something else.
+const TYPES: [(&str, &[u8]); 28] = [
     ("CN", &[0x55, 4, 3]),
-    ("SN", &[0x55, 4, 4]),
+    ("S", &[0x55, 4, 4]),
     ("SURNAME", &[0x55, 4, 4]),
-    ("SERIALNUMBER", &[0x55, 4, 5]),
+    ("serialNumber", &[0x55, 4, 5]),
+    ("SN", &[0x55, 4, 5]),
     ("C", &[0x55, 4, 6]),
     ("L", &[0x55, 4, 7]),
     ("ST", &[0x55, 4, 8]),
-    ("S", &[0x55, 4, 8]),
     ("STREET", &[0x55, 4, 9]),
     ("O", &[0x55, 4, 10]),
     ("OU", &[0x55, 4, 11]),
     ("T", &[0x55, 4, 12]),
-    ("TITLE", &[0x55, 4, 12]),
+    ("title", &[0x55, 4, 12]),
     ("D", &[0x55, 4, 13]),
+    ("postalAddress", &[0x55, 4, 16]),
+    ("postalCode", &[0x55, 4, 17]),
     ("N", &[0x55, 4, 41]),
     ("G", &[0x55, 4, 42]),
     ("GN", &[0x55, 4, 42]),
     ("I", &[0x55, 4, 43]),
+    ("ID", &[0x55, 4, 45]),
+    ("dnQualifier", &[0x55, 4, 46]),
+    ("pseudonym", &[0x55, 4, 65]),
     ("E", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
-    ("EMAILADDRESS", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
+    ("emailAddress", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
+    ("UN", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 2]),
     ("UID", &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1]),
     ("DC", &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25]),
 ];

@@ -81,6 +81,7 @@ fn a_distinguished_name_is_der() {
     assert_eq!(read("/C=DE/CN=hq"), name);
     assert_eq!(read("c=DE,cn=hq"), name);
     assert_eq!(read("2.5.4.6=DE,2.5.4.3=hq"), name);
+    assert_eq!(read("SN=7, S=Doe"), read("serialnumber=7, surname=Doe"));
 }
 
 #[test]
