@@ -98,10 +98,14 @@ pub(super) fn text(der: &[u8]) -> Option<String> {
             let oid = attribute.attr_type().as_bytes();
             match TYPES.iter().find(|(_, known)| *known == oid) {
                 Some((word, _)) => text.push_str(word),
-                None => text.push_str(&attribute.attr_type().to_id_string()),
+                None => {
+                    let numbers = attribute.attr_type().to_id_string();
+                    self::oid(&numbers).filter(|again| again == oid)?;
+                    text.push_str(&numbers);
+                }
             }
             text.push('=');
-            escape(&value(attribute)?, &mut text);
+            escape(&value(attribute).filter(|value| !value.is_empty())?, &mut text);
         }
     }
     Some(text)
@@ -134,11 +138,26 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> (Vec<u8>, u32, Vec<u8>) {
     }
 }
 
-/// Reads all of it, and nothing besides.
+/// Reads all of it, and nothing besides: written again it is the same, so that nothing hides in
+/// between.
 fn read(der: &[u8]) -> Option<X509Name<'_>> {
-    let (rest, name) = X509Name::from_der(der).ok()?;
+    let (_, name) = X509Name::from_der(der).ok()?;
     let count: usize = name.iter().map(|part| part.iter().count()).sum();
-    (rest.is_empty() && count > 0 && count <= MAX_ATTRIBUTES).then_some(name)
+    if count == 0 || count > MAX_ATTRIBUTES {
+        return None;
+    }
+    let mut again = Vec::new();
+    for part in name.iter() {
+        let mut set = Vec::new();
+        for attribute in part.iter() {
+            let mut pair = tagged(OBJECT_IDENTIFIER, attribute.attr_type().as_bytes());
+            let tag = u8::try_from(attribute.attr_value().tag().0).ok()?;
+            pair.extend(tagged(tag, attribute.as_slice()));
+            set.extend(tagged(SEQUENCE, &pair));
+        }
+        again.extend(tagged(SET, &set));
+    }
+    (tagged(SEQUENCE, &again) == der).then_some(name)
 }
 
 /// An attribute's text.
