@@ -14,7 +14,9 @@ use super::event::{DownReason, Event, Failure};
 use super::init;
 use super::install::{self, LINGER};
 use super::message::{Notify, notify};
+use super::reauth;
 use super::sa::{IkeSa, Phase, Task};
+use super::upkeep;
 use crate::sa::{ChildName, ConnectionName, IkeSaId, Path};
 
 mod command;
@@ -307,6 +309,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     if is_rekeyed {
         return;
     }
+    reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
     for id in others.into_iter().flatten().filter(|id| *id != sa.id) {
@@ -401,6 +404,7 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     }
     let linger = if reason == DownReason::Dead { Duration::ZERO } else { LINGER };
     install::remove_all(engine, &mut sa, linger, &reason);
+    upkeep::release(engine, &mut sa);
     let Some(config) = sa.config.clone() else { return };
     if sa.since.is_some() {
         engine.tell(Event::IkeDown {
