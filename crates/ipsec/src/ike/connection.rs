@@ -489,5 +489,31 @@ pub(super) fn stranger(engine: &mut Engine, now: Instant, path: Path) {
 
 /// The failure that an error notification means.
 pub(super) fn notified(notify: &Notify) -> Failure {
-    Failure::Notified { kind: notify.kind, name: notify::name(notify.kind) }
+    Failure::Notified { kind: notify.kind, name: name(notify.kind) }
+}
+
+/// The name of an error notification (RFC 7296, 3.10.1).
+fn name(kind: u16) -> &'static str {
+    match kind {
+        notify::UNSUPPORTED_CRITICAL_PAYLOAD => "UNSUPPORTED_CRITICAL_PAYLOAD",
+        notify::INVALID_IKE_SPI => "INVALID_IKE_SPI",
+        notify::INVALID_MAJOR_VERSION => "INVALID_MAJOR_VERSION",
+        notify::INVALID_SYNTAX => "INVALID_SYNTAX",
+        notify::INVALID_MESSAGE_ID => "INVALID_MESSAGE_ID",
+        notify::INVALID_SPI => "INVALID_SPI",
+        notify::NO_PROPOSAL_CHOSEN => "NO_PROPOSAL_CHOSEN",
+        notify::INVALID_KE_PAYLOAD => "INVALID_KE_PAYLOAD",
+        notify::AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
+        notify::SINGLE_PAIR_REQUIRED => "SINGLE_PAIR_REQUIRED",
+        notify::NO_ADDITIONAL_SAS => "NO_ADDITIONAL_SAS",
+        notify::INTERNAL_ADDRESS_FAILURE => "INTERNAL_ADDRESS_FAILURE",
+        notify::FAILED_CP_REQUIRED => "FAILED_CP_REQUIRED",
+        notify::TS_UNACCEPTABLE => "TS_UNACCEPTABLE",
+        notify::INVALID_SELECTORS => "INVALID_SELECTORS",
+        notify::UNACCEPTABLE_ADDRESSES => "UNACCEPTABLE_ADDRESSES",
+        notify::TEMPORARY_FAILURE => "TEMPORARY_FAILURE",
+        notify::CHILD_SA_NOT_FOUND => "CHILD_SA_NOT_FOUND",
+        notify::STATE_NOT_FOUND => "STATE_NOT_FOUND",
+        _ => "an unknown error",
+    }
 }

@@ -65,7 +65,7 @@ fn keys(
     nr: &[u8],
 ) -> Option<(EspKeys, EspKeys)> {
     let sk_d = &sa.keys.as_ref()?.sk_d;
-    child_keys::<&[u8]>(suite, sa.prf()?, sk_d, None, &[], ni, nr).ok()
+    child_keys(suite, sa.prf()?, sk_d, None, &[], ni, nr).ok()
 }
 
 fn spi_of(proposal: &WireProposal) -> Option<Spi> {

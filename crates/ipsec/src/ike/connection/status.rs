@@ -17,7 +17,7 @@ fn of_connection(engine: &Engine, state: &ConnectionState) -> ConnectionStatus {
     let mut sas: Vec<_> =
         state.ikes.iter().filter_map(|id| engine.sas.get(id)).map(AsRef::as_ref).collect();
     sas.sort_by_key(|sa| std::cmp::Reverse((sa.is_established(), sa.since, sa.id)));
-    let children: Vec<_> =
+    let children =
         sas.iter().flat_map(|sa| &sa.children).map(|child| ChildStatus {
             sa: child.sa.clone(),
             since: child.since,
