@@ -135,10 +135,7 @@ pub(super) fn esp_spi(proposal: &WireProposal) -> Option<Spi> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read_answer(
-    config: &Child,
-    parts: &Parts<'_>,
-) -> Result<(Proposal, Spi), Failure> {
+pub(super) fn read_answer(config: &Child, parts: &Parts<'_>) -> Result<(Proposal, Spi), Failure> {
     let [wire] = parts.proposals else {
         return Err(protocol("the answer has several proposals".to_owned()));
     };
@@ -190,10 +187,7 @@ pub(super) fn closed(now: Instant, sa: &mut IkeSa, config: &Child) {
     use super::config::Close;
     let action = sa.config.as_ref().map_or(Close::None, |config| config.close_action);
     if action == Close::Restart {
-        sa.enqueue_later(
-            now + Duration::from_secs(1),
-            Task::CreateChild(config.name.clone()),
-        );
+        sa.enqueue_later(now + Duration::from_secs(1), Task::CreateChild(config.name.clone()));
     }
 }
 

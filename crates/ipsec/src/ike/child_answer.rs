@@ -139,10 +139,7 @@ pub(super) type Shared = (Payload, zeroize::Zeroizing<Vec<u8>>);
 ///
 /// # Errors
 /// Another group came, or nonsense.
-pub(super) fn respond(
-    group: Option<Group>,
-    parts: &Parts<'_>,
-) -> Result<Option<Shared>, Refused> {
+pub(super) fn respond(group: Option<Group>, parts: &Parts<'_>) -> Result<Option<Shared>, Refused> {
     let Some(group) = group else { return Ok(None) };
     match parts.exchange {
         Some((number, data)) if number == group.number() => {

@@ -198,8 +198,7 @@ fn refused(engine: &mut Engine, now: Instant, sa: &mut IkeSa, waiting: Waiting, 
     match error.kind {
         notify::INVALID_KE_PAYLOAD if !waiting.retried => {
             let used = waiting.exchange.as_ref().map(KeyExchange::group);
-            if let Some(group) = wish.filter(|one| has_group(&config, *one) && used != Some(*one))
-            {
+            if let Some(group) = wish.filter(|one| has_group(&config, *one) && used != Some(*one)) {
                 let group = Some(group);
                 request(engine, now, sa, Request { config, old, group, retried: true });
                 return;

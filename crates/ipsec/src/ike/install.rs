@@ -8,6 +8,7 @@ use model::suite::{Esn, Proposal};
 use super::config::Child;
 use super::engine::Engine;
 use super::event::{DownReason, Event, Rekey};
+use super::reauth;
 use super::rekey;
 use super::rekey_ike;
 use super::sa::IkeSa;
@@ -116,6 +117,7 @@ pub(super) fn install(
         replaced_by: None,
         leaving: None,
     });
+    reauth::go_on(engine, now, sa);
     Some(id)
 }
 

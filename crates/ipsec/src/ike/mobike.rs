@@ -40,12 +40,8 @@ pub(super) fn follow(engine: &mut Engine, sa: &mut IkeSa, path: Path) {
 
 /// An address of this end has another one in its place.
 pub(super) fn address_changed(engine: &mut Engine, now: Instant, from: IpAddr, to: IpAddr) {
-    let mut ids: Vec<_> = engine
-        .sas
-        .values()
-        .filter(|sa| sa.path.local.ip() == from)
-        .map(|sa| sa.id)
-        .collect();
+    let mut ids: Vec<_> =
+        engine.sas.values().filter(|sa| sa.path.local.ip() == from).map(|sa| sa.id).collect();
     ids.sort_unstable();
     for id in ids {
         engine.with_sa(now, id, |engine, sa| go_to(engine, now, sa, to));
@@ -79,8 +75,7 @@ fn go_to(engine: &mut Engine, now: Instant, sa: &mut IkeSa, to: IpAddr) {
 pub(super) fn begin_update(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     let spis = (sa.spi_i, sa.spi_r);
     let hidden = sa.config.as_ref().is_some_and(|config| config.force_udp);
-    let mut payloads =
-        vec![Payload::Notify(Notify::new(notify::UPDATE_SA_ADDRESSES, Vec::new()))];
+    let mut payloads = vec![Payload::Notify(Notify::new(notify::UPDATE_SA_ADDRESSES, Vec::new()))];
     payloads.extend(nat::payloads(engine.rng.as_mut(), spis, sa.path, hidden));
     let ongoing = Ongoing::UpdateAddresses(sa.path);
     engine.request(now, sa, Exchange::Informational, &payloads, ongoing);

@@ -19,9 +19,10 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) -> bool {
     }
     sa.rekey_at = Some(now + AGAIN);
     let Some(state) = engine.connections.get(&config.name) else { return false };
-    let is_under_way = state.ikes.iter().filter_map(|id| engine.sas.get(id)).any(|one| {
-        one.upkeep.replaces == Some(sa.id) && !matches!(one.phase, Phase::Ending(_))
-    });
+    let is_under_way =
+        state.ikes.iter().filter_map(|id| engine.sas.get(id)).any(|one| {
+            one.upkeep.replaces == Some(sa.id) && !matches!(one.phase, Phase::Ending(_))
+        });
     if is_under_way {
         return true;
     }

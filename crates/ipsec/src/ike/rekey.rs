@@ -11,9 +11,9 @@ use super::child;
 use super::child_answer::note_collision;
 use super::engine::Engine;
 use super::event::DownReason;
+use super::followup::Work;
 use super::install::{self, LINGER};
 use super::sa::{IkeSa, Ongoing, Task};
-use super::followup::Work;
 use crate::sa::ChildSaId;
 
 /// The other end's exchange for the same purpose as one of this end.
@@ -28,10 +28,7 @@ pub(super) struct Collision {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Whether the exchange with these nonces is the one that gives way: it has the lowest of four.
-pub(super) fn loses(
-    ours: &(Vec<u8>, Vec<u8>),
-    theirs: &(Vec<u8>, Vec<u8>),
-) -> bool {
+pub(super) fn loses(ours: &(Vec<u8>, Vec<u8>), theirs: &(Vec<u8>, Vec<u8>)) -> bool {
     ours.0.as_slice().min(&ours.1) < theirs.0.as_slice().min(&theirs.1)
 }
 
@@ -114,9 +111,10 @@ pub(super) fn heir(sa: &IkeSa, id: ChildSaId) -> Option<ChildSaId> {
         },
         _ => None,
     };
-    child.replaced_by.or(known.map(|collision| collision.sa)).filter(|heir| {
-        sa.child(*heir).is_some_and(|heir| heir.leaving.is_none())
-    })
+    child
+        .replaced_by
+        .or(known.map(|collision| collision.sa))
+        .filter(|heir| sa.child(*heir).is_some_and(|heir| heir.leaving.is_none()))
 }
 
 /// ESP has come on a child SA: the other end sends on it, and takes what is sent on it.

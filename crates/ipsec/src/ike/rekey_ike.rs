@@ -68,13 +68,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     request(engine, now, sa, used, false);
 }
 
-fn request(
-    engine: &mut Engine,
-    now: Instant,
-    sa: &mut IkeSa,
-    wish: Option<Group>,
-    retried: bool,
-) {
+fn request(engine: &mut Engine, now: Instant, sa: &mut IkeSa, wish: Option<Group>, retried: bool) {
     sa.rekey_at = None;
     let Some(config) = sa.config.clone() else { return };
     let group = wish
@@ -101,7 +95,8 @@ fn again(engine: &mut Engine, now: Instant, sa: &mut IkeSa, delay: Option<Durati
     if !sa.is_established() {
         return;
     }
-    let left = sa.expires().map_or(Duration::from_secs(240), |at| at.saturating_duration_since(now));
+    let left =
+        sa.expires().map_or(Duration::from_secs(240), |at| at.saturating_duration_since(now));
     let pause = delay.unwrap_or_else(|| (left / 4).min(Duration::from_secs(60)));
     let pause = pause.max(Duration::from_millis(500)).mul_f64(engine.random_between(0.9, 1.1));
     sa.rekey_at = Some(now + pause);
@@ -250,9 +245,7 @@ fn refused(engine: &mut Engine, now: Instant, sa: &mut IkeSa, waiting: Waiting, 
         _ => None,
     };
     match error.kind {
-        notify::INVALID_KE_PAYLOAD
-            if !waiting.retried && wish.is_some() && sa.is_established() =>
-        {
+        notify::INVALID_KE_PAYLOAD if !waiting.retried && wish.is_some() && sa.is_established() => {
             request(engine, now, sa, wish, true);
         }
         notify::TEMPORARY_FAILURE => {
@@ -314,8 +307,8 @@ fn settle(
     nonces: &(Vec<u8>, Vec<u8>),
 ) {
     let other = collision.filter(|other| engine.sas.contains_key(&other.ike));
-    let gives_way = !sa.is_established()
-        || other.as_ref().is_some_and(|other| loses(nonces, &other.nonces));
+    let gives_way =
+        !sa.is_established() || other.as_ref().is_some_and(|other| loses(nonces, &other.nonces));
     if gives_way {
         if let Some(other) = other {
             engine.with_sa(now, other.ike, |engine, heir| adopt(engine, now, sa, heir));
@@ -408,9 +401,7 @@ pub(super) fn before_delete(engine: &mut Engine, now: Instant, sa: &mut IkeSa) -
         _ => None,
     };
     let Some(collision) = collision else { return false };
-    engine
-        .with_sa(now, collision.ike, |engine, heir| adopt(engine, now, sa, heir))
-        .is_some()
+    engine.with_sa(now, collision.ike, |engine, heir| adopt(engine, now, sa, heir)).is_some()
 }
 
 /// The IKE SA's `rekey_at` has come.
