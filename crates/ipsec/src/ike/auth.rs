@@ -286,11 +286,8 @@ pub(super) fn response(
     sa.peer.mobike = config.mobike && received.notify(notify::MOBIKE_SUPPORTED).is_some();
     let nonces = nonces(sa);
     connection::established(engine, now, sa, false);
-    match (offer, nonces) {
-        (Some(offer), Some((ni, nr))) => {
-            first_child::accept(engine, now, sa, offer, received, &ni, &nr);
-        }
-        _ => {}
+    if let (Some(offer), Some((ni, nr))) = (offer, nonces) {
+        first_child::accept(engine, now, sa, offer, received, &ni, &nr);
     }
     more_children(engine, sa, &config);
 }
