@@ -34,6 +34,8 @@ pub(super) struct ConnectionState {
     pub(super) ikes: Vec<IkeSaId>,
     /// Not begun again by itself before this.
     pub(super) next_try: Option<Instant>,
+    /// Whether it is its turn now, after others with the same address.
+    is_waiting: bool,
     /// How often in a row it could not be begun.
     pub(super) failures: u32,
     /// Which of the other end's addresses is next.
@@ -79,6 +81,7 @@ impl ConnectionState {
             mode,
             ikes: Vec::new(),
             next_try: None,
+            is_waiting: false,
             failures: 0,
             turn: 0,
             acquired: None,
@@ -219,6 +222,9 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
         IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
     };
+    if !engine.pace.begins(remote.ip(), name) {
+        return;
+    }
     let port = engine.settings.port;
     let path = Path { local: (config.local.unwrap_or(any), port).into(), remote: *remote };
     init::begin(engine, now, config, path);
@@ -278,7 +284,7 @@ pub(super) fn in_use(engine: &Engine, name: &ConnectionName) -> Option<IkeSaId> 
 /// An IKE SA is established: by IKE_AUTH, or in place of another one.
 pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_rekeyed: bool) {
     let Some(config) = sa.config.clone() else { return };
-    forget_half_open(engine, sa);
+    forget_half_open(engine, now, sa);
     sa.phase = Phase::Established;
     sa.half_open_until = None;
     sa.since = Some(now);
@@ -351,6 +357,7 @@ pub(super) fn timeout(engine: &mut Engine, now: Instant, name: &ConnectionName) 
     let Some(state) = engine.connections.get_mut(name) else { return };
     let is_check = state.check_at.take_if(|at| *at <= now).is_some();
     let is_try = state.next_try.take_if(|at| *at <= now).is_some() && state.mode == Mode::Up;
+    let is_try = std::mem::take(&mut state.is_waiting) && state.mode != Mode::Down || is_try;
     if is_check {
         end_double(engine, now, name);
         make_children(engine, now, name);
@@ -360,28 +367,38 @@ pub(super) fn timeout(engine: &mut Engine, now: Instant, name: &ConnectionName) 
     }
 }
 
-/// Both ends have begun at once, and both IKE SAs live. Both ends know which one is to go, and
-/// its initiator has it go.
+/// Both ends have begun at once, and both IKE SAs live. Both ends know which one is to go, that
+/// with the higher SPI, and its initiator has it go.
 fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
     let Some(state) = engine.connections.get(name) else { return };
-    let mut ours = None;
-    let mut theirs = None;
-    for sa in state.ikes.iter().filter_map(|id| engine.sas.get(id)) {
-        if sa.is_established() {
-            let place = if sa.initiator { &mut ours } else { &mut theirs };
-            *place = Some((sa.spi_i, sa.since, sa.id));
-        }
-    }
-    let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
-    let (Some(since), Some(other)) = (ours.1, theirs.1) else { return };
-    let apart = since.max(other).saturating_duration_since(since.min(other));
-    if apart < SETTLE && ours.0 > theirs.0 {
-        engine.with_sa(now, ours.2, |_, sa| sa.end_politely(DownReason::Replaced));
+    let sas = || {
+        let sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
+        sas.filter(|sa| sa.is_established())
+    };
+    let doubles: Vec<_> = sas()
+        .filter(|ours| {
+            ours.initiator
+                && sas().any(|theirs| {
+                    !theirs.initiator
+                        && theirs.remote_id == ours.remote_id
+                        && theirs.spi_i < ours.spi_i
+                })
+        })
+        .map(|ours| ours.id)
+        .collect();
+    for id in doubles {
+        engine.with_sa(now, id, |_, sa| sa.end_politely(DownReason::Replaced));
     }
 }
 
-/// It no longer counts as half open.
-pub(super) fn forget_half_open(engine: &mut Engine, sa: &mut IkeSa) {
+/// It no longer counts as half open, or as being begun.
+pub(super) fn forget_half_open(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
+    if let Some(next) = sa.paced.take().and_then(|remote| engine.pace.ended(remote))
+        && let Some(state) = engine.connections.get_mut(&next)
+    {
+        state.is_waiting = true;
+        engine.set_timer(now, Timer::Connection(next));
+    }
     if let Some((source, spi)) = sa.counted.take() {
         engine.limits.remove(source);
         engine.by_request.remove(&(source, spi));
@@ -394,7 +411,7 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     if let Some(at) = sa.wake.take() {
         engine.clear_timer(at, Timer::Ike(sa.id));
     }
-    forget_half_open(engine, &mut sa);
+    forget_half_open(engine, now, &mut sa);
     if engine.by_spi.get(&sa.own_spi()) == Some(&sa.id) {
         engine.by_spi.remove(&sa.own_spi());
     }

@@ -74,6 +74,8 @@ pub(super) struct IkeSa {
     pub(super) round_trip: Option<Duration>,
     /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
     pub(super) counted: Option<(IpAddr, u64)>,
+    /// Under which it counts among what this end begins.
+    pub(super) paced: Option<IpAddr>,
     pub(super) upkeep: Upkeep,
     /// It has ended.
     pub(super) gone: Option<DownReason>,
@@ -243,6 +245,7 @@ impl IkeSa {
             keepalive: None,
             round_trip: None,
             counted: None,
+            paced: None,
             upkeep: Upkeep::default(),
             gone: None,
             wake: None,
