@@ -164,6 +164,10 @@ fn rekeyed(sa: &IkeSa, request: &Received) -> Result<Option<ChildSaId>, Refused>
         .and_then(|octets| Spi::new(u32::from_be_bytes(octets)));
     let child = sa.children.iter().find(|one| Some(one.sa.outbound_spi) == spi);
     match child {
+        // Perhaps it is what this end has asked for, and the answer is still on its way.
+        None if is_busy_with_children(sa) => {
+            Err((refusal(notify::TEMPORARY_FAILURE, Vec::new()), None))
+        }
         None => {
             let mut payloads = refusal(notify::CHILD_SA_NOT_FOUND, Vec::new());
             if let Some(Payload::Notify(notify)) = payloads.first_mut() {

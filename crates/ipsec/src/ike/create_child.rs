@@ -46,7 +46,12 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa, name: &Ch
 
 /// Asks for another one in the place of a child SA.
 pub(super) fn begin_rekey(engine: &mut Engine, now: Instant, sa: &mut IkeSa, old: ChildSaId) {
+    let receive_id = sa.receive_id;
     let Some(state) = sa.child_mut(old).filter(|one| !one.is_leaving()) else { return };
+    if state.is_unconfirmed(now, receive_id) {
+        sa.enqueue_later(now + Duration::from_secs(1), Task::RekeyChild(old));
+        return;
+    }
     state.rekey_at = None;
     let (name, used) = (state.config.name.clone(), state.suite.groups.first().copied());
     let known = state.config.clone();

@@ -29,6 +29,9 @@ pub(super) struct ChildState {
     pub(super) sending: bool,
     /// The one that takes its place.
     pub(super) replaced_by: Option<ChildSaId>,
+    /// The answer to this request of the other end made it: the other end has it for sure when it
+    /// asks for something else, or sends on it.
+    pub(super) unconfirmed: Option<u32>,
     /// This end has sent its DELETE; what will be told then.
     pub(super) leaving: Option<DownReason>,
 }
@@ -59,10 +62,18 @@ impl ChildState {
         self.replaced_by.is_some() || self.leaving.is_some()
     }
 
+    /// Whether the other end perhaps doesn't have it yet.
+    pub(super) fn is_unconfirmed(&self, now: Instant, receive_id: u32) -> bool {
+        self.unconfirmed == Some(receive_id) && now < self.since + CONFIRMED
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         Some(self.rekey_at.map_or(self.expires, |at| at.min(self.expires)))
     }
 }
+
+/// After so long the other end has got the answer that made a child SA.
+const CONFIRMED: Duration = Duration::from_secs(60);
 
 /// Makes a child SA and tells the data path.
 pub(super) fn install(
@@ -115,6 +126,7 @@ pub(super) fn install(
         expires: now + lifetime,
         sending: new.send,
         replaced_by: None,
+        unconfirmed: (!new.began).then_some(sa.receive_id),
         leaving: None,
     });
     reauth::go_on(engine, now, sa);
@@ -129,6 +141,7 @@ pub(super) fn remove(
     linger: Duration,
     reason: DownReason,
 ) {
+    let reason = if has_successor(engine, sa, id) { DownReason::Replaced } else { reason };
     hand_over(engine, sa, id);
     let Some(at) = sa.children.iter().position(|child| child.sa.id == id) else { return };
     let child = sa.children.swap_remove(at);

@@ -120,6 +120,9 @@ pub(super) fn heir(sa: &IkeSa, id: ChildSaId) -> Option<ChildSaId> {
 /// ESP has come on a child SA: the other end sends on it, and takes what is sent on it.
 pub(super) fn alive(engine: &mut Engine, now: Instant, sa: &mut IkeSa, id: ChildSaId) {
     sa.last_heard = now;
+    if let Some(child) = sa.child_mut(id) {
+        child.unconfirmed = None;
+    }
     if sa.child(id).is_some_and(|child| !child.sending && !child.is_leaving()) {
         install::send_on(engine, sa, id);
     }

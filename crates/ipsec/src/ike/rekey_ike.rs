@@ -362,7 +362,8 @@ fn adopt(engine: &mut Engine, now: Instant, old: &mut IkeSa, heir: &mut IkeSa) {
     heir.set_path(engine, old.path, old.udp);
     heir.nat = old.nat;
     heir.last_heard = now;
-    for child in old.children.drain(..) {
+    for mut child in old.children.drain(..) {
+        child.unconfirmed = None;
         engine.by_child.insert(child.sa.id, heir.id);
         heir.children.push(child);
     }

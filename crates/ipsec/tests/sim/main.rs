@@ -3,6 +3,7 @@
 
 mod network;
 mod plane;
+mod scenarios;
 mod seeds;
 mod world;
 
@@ -16,7 +17,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_connection_comes_up_and_packets_go_both_ways() {
-    each_seed("up", 1, |world_of| {
+    each_seed("up", 1, |_, world_of| {
         let mut world = world_of(configs(2, &[]));
         world.start_both();
         assert!(world.run_until(Duration::from_secs(2), World::is_up), "{}", world.describe());
@@ -29,7 +30,7 @@ fn a_connection_comes_up_and_packets_go_both_ways() {
 
 #[test]
 fn a_child_is_rekeyed_without_loss() {
-    each_seed("rekey_child", 5, |world_of| {
+    each_seed("rekey_child", 5, |_, world_of| {
         let mut world = world_of(configs(2, &[]));
         world.start_both();
         assert!(world.run_until(Duration::from_secs(2), World::is_up));
@@ -46,7 +47,7 @@ fn a_child_is_rekeyed_without_loss() {
 
 #[test]
 fn an_ike_sa_is_rekeyed_without_loss() {
-    each_seed("rekey_ike", 5, |world_of| {
+    each_seed("rekey_ike", 5, |_, world_of| {
         let mut world = world_of(configs(2, &[]));
         world.start_both();
         assert!(world.run_until(Duration::from_secs(2), World::is_up));

@@ -17,7 +17,7 @@ fn number(name: &str) -> Option<u64> {
 /// Runs a scenario with `share` seeds of every 100 that `SIM_SEEDS` asks for (of 100 by default).
 ///
 /// The world that the scenario has made is taken back by its log when it fails.
-pub(crate) fn each_seed(name: &str, share: u64, scenario: impl Fn(WorldOf<'_>) + Sync) {
+pub(crate) fn each_seed(name: &str, share: u64, scenario: impl Fn(u64, WorldOf<'_>) + Sync) {
     if let Some(seed) = number("SIM_SEED") {
         return tell(name, seed, &scenario);
     }
@@ -49,14 +49,15 @@ pub(crate) fn each_seed(name: &str, share: u64, scenario: impl Fn(WorldOf<'_>) +
     }
 }
 
-fn passes(seed: u64, scenario: &impl Fn(WorldOf<'_>)) -> bool {
-    catch_unwind(AssertUnwindSafe(|| scenario(&mut |configs| World::new(seed, configs)))).is_ok()
+fn passes(seed: u64, scenario: &impl Fn(u64, WorldOf<'_>)) -> bool {
+    catch_unwind(AssertUnwindSafe(|| scenario(seed, &mut |configs| World::new(seed, configs))))
+        .is_ok()
 }
 
 /// Runs one seed and tells what has happened.
-fn tell(name: &str, seed: u64, scenario: &impl Fn(WorldOf<'_>)) {
+fn tell(name: &str, seed: u64, scenario: &impl Fn(u64, WorldOf<'_>)) {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        scenario(&mut |configs| {
+        scenario(seed, &mut |configs| {
             let mut world = World::new(seed, configs);
             world.log = Some(Vec::new());
             world

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipsec::crypto::rng::SeededRng;
 use ipsec::ike::Engine;
 use ipsec::ike::config::{Auth, Child, Close, Connection, Settings, Start};
-use ipsec::ike::event::{Command, Rekey, State};
+use ipsec::ike::event::{Command, DownReason, Rekey, State};
 use ipsec::ike::identity::Identity;
 use ipsec::sa::Path;
 use ipsec::selector::TrafficSelector;
@@ -232,7 +232,9 @@ impl World {
             self.note(|| format!("end {end}: {event:?}"));
             let now = self.now;
             self.ends[end].plane.apply(now, &event);
-            // As the data path's users see it at once: are packets still sent on something?
+            let lost = &self.ends[end].plane.lost;
+            let is_bad = lost.iter().any(|reason| *reason != DownReason::Dead);
+            assert!(!(self.strict && is_bad), "end {end}: lost for another reason than rekeying");
         }
         while let Some(transmit) = engine.poll_transmit() {
             self.send(end, transmit.path, transmit.payload);
