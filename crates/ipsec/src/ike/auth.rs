@@ -392,7 +392,10 @@ pub(super) fn answer(
         Ok(accepted) => accepted,
         Err((config, failure)) => {
             let name = config.map(|config| config.name.clone());
-            engine.fail(name.as_ref(), sa.path, failure);
+            // Whoever it is has proven nothing, and may try often.
+            if engine.strangers.allows(now) {
+                engine.fail(name.as_ref(), sa.path, failure);
+            }
             sa.end(DownReason::Dead);
             return refused;
         }

@@ -313,7 +313,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     if is_rekeyed {
         return;
     }
-    sa.is_original = sa.upkeep.replaces.is_none();
+    sa.is_original = true;
     reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
@@ -376,7 +376,7 @@ fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         .iter()
         .filter_map(|id| engine.sas.get(id))
         .map(AsRef::as_ref)
-        .filter(|sa| sa.is_established() && sa.is_original)
+        .filter(|sa| sa.is_established() && sa.is_original && sa.upkeep.replaces.is_none())
         .collect();
     let mut doubles = Vec::new();
     for ours in sas.iter().filter(|sa| sa.initiator) {

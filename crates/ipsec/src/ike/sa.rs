@@ -74,7 +74,7 @@ pub(super) struct IkeSa {
     pub(super) round_trip: Option<Duration>,
     /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
     pub(super) counted: Option<(IpAddr, u64)>,
-    /// It was made by IKE_AUTH, and isn't in the place of another one.
+    /// It was made by IKE_AUTH.
     pub(super) is_original: bool,
     /// Under which it counts among what this end begins.
     pub(super) paced: Option<IpAddr>,
