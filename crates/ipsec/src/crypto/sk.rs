@@ -25,7 +25,7 @@ pub struct SkCipher(Arc<Inner>);
 
 enum Inner {
     Aead { key: aead::LessSafeKey, salt: [u8; 4], ivs: Ivs },
-    Cbc { encryption: Encryption, key: Zeroizing<Vec<u8>>, mac: hmac::Key, tag: usize },
+    Cbc { encryption: Encryption, key: Zeroizing<Vec<u8>>, mac: Box<hmac::Key>, tag: usize },
 }
 
 /// Where the counter began, and how many there have been.
@@ -126,7 +126,7 @@ impl SkCipher {
             if sk_a.len() != mac {
                 return Err(wrong("SK_a", sk_a));
             }
-            let mac = hmac::Key::new(hmac_algorithm(integrity), sk_a);
+            let mac = Box::new(hmac::Key::new(hmac_algorithm(integrity), sk_a));
             Inner::Cbc { encryption, key: Zeroizing::new(key.to_vec()), mac, tag }
         };
         Ok(Self(Arc::new(inner)))
