@@ -6,7 +6,7 @@ use ipsec::crypto::rng::SeededRng;
 use ipsec::esp::Outbound;
 use ipsec::sa::ChildSa;
 
-use crate::lab::{End, Lab, Options, eventually, nets};
+use crate::lab::{Lab, Options, eventually, nets};
 
 /// Sends an ESP packet (made as left would) to the right, from left's port 4501, some times.
 fn inject(lab: &Lab, sa: &ChildSa, sequence: u64, inner: &[u8], times: usize) {
@@ -129,10 +129,4 @@ fn what_no_policy_is_for_is_refused() {
     assert!(!lab.left.pings("10.7.0.1"));
     assert_eq!(lab.left.child().selector_drops, 1);
     assert_eq!(lab.right.child().selector_drops, 0);
-}
-
-#[test]
-fn an_end_is_what_a_test_says() {
-    let end = End::default();
-    assert!(end.addresses.is_empty() && end.selectors.is_empty());
 }

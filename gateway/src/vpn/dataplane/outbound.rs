@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipsec::packet::{Parsed, Segments, VnetHeader, vnet};
+use ipsec::packet::ecn::{Dscp, outer_tos};
+use ipsec::packet::fragment::fragments;
+use ipsec::packet::{Parsed, Segments, VnetHeader, icmp, mss, vnet};
 use netdev::tun::{FRAME_HEADER, Queue};
 use netdev::udp::Unsent;
 
 use super::FromNetwork;
 use super::child::Child;
-use super::inner;
 use super::limit::Rate;
 use super::pending::Pending;
 use super::policies::Policies;
@@ -32,13 +33,16 @@ pub(super) struct Sealer {
     /// What is written back into the TUN.
     answers: Vec<Vec<u8>>,
     prohibited: Rate,
+    dscp: Dscp,
 }
 
 impl Sealer {
     pub(super) fn new(worker: usize, shared: Arc<Shared>) -> Self {
+        let dscp = if shared.copy_dscp { Dscp::Copy } else { Dscp::Set(0) };
         Self {
             worker,
             shared,
+            dscp,
             pending: Pending::default(),
             answers: Vec::new(),
             prohibited: Rate::new(PROHIBITED),
@@ -77,14 +81,11 @@ impl Sealer {
         if is_too_big && parsed.dont_fragment {
             let packets = count(&header, &parsed, packet);
             sa.tally.of(self.worker).too_big.add(packets);
-            self.answers.extend(inner::too_big(packet, largest));
+            self.answer(&parsed, packet, icmp::Reason::TooBig(largest));
             return;
         }
-        inner::clamp(packet, &parsed, largest);
-        let mapping = child.mapping.load();
-        if !mapping.is_none() {
-            inner::change_outward(packet, &mut parsed, &mapping);
-        }
+        mss::clamp(packet, &parsed, largest);
+        child.mapping.load().outward(packet, &mut parsed);
         if !sa.takes(&parsed) {
             let packets = count(&header, &parsed, packet);
             sa.tally.of(self.worker).selector_drops.add(packets);
@@ -96,10 +97,12 @@ impl Sealer {
         if is_too_big {
             for segment in segments {
                 let packet = segment.to_vec();
-                let fragments = inner::fragments(&packet, largest);
-                if let Some(first) = self.reserve(sa, fragments.len()) {
-                    for (sequence, fragment) in (first..).zip(&fragments) {
-                        self.seal(sockets, sa, &way, &parsed, sequence, &[fragment]);
+                let whole = Parsed::new(&packet);
+                let cut = whole.and_then(|whole| fragments(&packet, &whole, largest));
+                let Some(cut) = cut else { return self.drop_packets(Reason::Malformed, 1) };
+                for fragment in cut {
+                    if let Some(sequence) = self.reserve(sa, 1) {
+                        self.seal(sockets, sa, &way, &parsed, sequence, &fragment.parts());
                     }
                 }
             }
@@ -135,7 +138,7 @@ impl Sealer {
         parts: &[&[u8]],
     ) {
         let inner = parts.iter().map(|part| part.len()).sum();
-        let tos = inner::outer_tos(parsed.tos, self.shared.copy_dscp);
+        let tos = outer_tos(parsed.tos, self.dscp);
         if !self.pending.fits(way, tos, sa.outbound.sealed_len(inner)) {
             self.send(sockets);
         }
@@ -167,6 +170,12 @@ impl Sealer {
         }
     }
 
+    /// Answers a packet as a router on its way would; from where it goes, since that is routed
+    /// here.
+    fn answer(&mut self, parsed: &Parsed, packet: &[u8], reason: icmp::Reason) {
+        self.answers.extend(icmp::answer(packet, parsed, parsed.destination, reason));
+    }
+
     fn drop_packets(&self, reason: Reason, packets: u64) {
         self.shared.drops.add(self.worker, reason, packets);
     }
@@ -178,7 +187,7 @@ impl Sealer {
         }
         self.drop_packets(Reason::NoPolicy, 1);
         if self.prohibited.allows(self.shared.milliseconds(now)) {
-            self.answers.extend(inner::prohibited(packet));
+            self.answer(parsed, packet, icmp::Reason::Prohibited);
         }
     }
 
