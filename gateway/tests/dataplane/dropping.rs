@@ -42,7 +42,8 @@ fn datagram(source: [u8; 4], destination: [u8; 4]) -> Vec<u8> {
 
 #[test]
 fn replayed_packets_are_counted_and_come_once() {
-    let lab = Lab::up(Options::default());
+    // With ESN, numbers older than the window are taken for very new ones.
+    let lab = Lab::up(Options { esn: false, ..Options::default() });
     let listener = lab.right.namespace.run(|| UdpSocket::bind("10.2.0.1:8192").unwrap());
     listener.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let sa = lab.sa(99, 0, 0x1000);

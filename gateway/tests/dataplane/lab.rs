@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gateway::vpn::dataplane::{Counters, Dataplane, FromNetwork, SaCounters, Settings, UserSpace};
@@ -104,22 +104,19 @@ impl Namespace {
     }
 
     /// Calls a function on a thread in there.
-    pub(crate) fn spawn<T: Send + 'static>(
-        &self,
-        function: impl FnOnce() -> T + Send + 'static,
-    ) -> JoinHandle<T> {
-        let file = File::open(format!("/run/netns/{}", self.0)).unwrap();
-        thread::spawn(move || {
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            function()
+    pub(crate) fn run<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        let file = self.file();
+        thread::scope(|scope| {
+            let inside = || {
+                setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+                function()
+            };
+            scope.spawn(inside).join().unwrap()
         })
     }
 
-    pub(crate) fn run<T: Send + 'static>(
-        &self,
-        function: impl FnOnce() -> T + Send + 'static,
-    ) -> T {
-        self.spawn(function).join().unwrap()
+    fn file(&self) -> File {
+        File::open(format!("/run/netns/{}", self.0)).unwrap()
     }
 
     /// Runs a command that succeeds; its output.
@@ -215,13 +212,15 @@ impl Lab {
         for (place, namespace) in namespaces.into_iter().enumerate() {
             let end = &options.ends[place];
             let number = place + 1;
-            // Before it is up: duplicate address detection takes a second.
+            // Duplicate address detection takes its time.
             namespace.sh("sysctl -qw net.ipv6.conf.out0.accept_dad=0");
             namespace.sh(&format!("ip addr add 192.0.2.{number}/24 dev out0"));
-            namespace.sh(&format!("ip addr add 2001:db8::{number}/64 dev out0"));
+            namespace.sh(&format!("ip addr add 2001:db8::{number}/64 dev out0 nodad"));
             namespace.sh("ip link set out0 up");
             for address in &end.addresses {
-                namespace.sh(&format!("ip addr add {} dev lo", IpNet::from(address.addr())));
+                let nodad = if address.addr().is_ipv6() { " nodad" } else { "" };
+                let address = IpNet::from(address.addr());
+                namespace.sh(&format!("ip addr add {address} dev lo{nodad}"));
             }
             let (sender, receiver) = sync_channel(1024);
             let settings = options.settings.clone();
@@ -249,7 +248,9 @@ impl Lab {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         for (place, side) in self.sides().into_iter().enumerate() {
             let sa = Arc::new(self.sa(id, place, spi));
-            side.plane.lock().unwrap().install(&sa, true, None).unwrap();
+            // There, since it asks for the path's MTU.
+            let install = || side.plane.lock().unwrap().install(&sa, true, None);
+            side.namespace.run(install).unwrap();
         }
         ChildSaId(id)
     }

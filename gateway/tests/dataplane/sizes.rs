@@ -23,7 +23,8 @@ fn packets_of_1438_octets_pass_and_larger_ones_are_answered() {
         // The kernel has learnt.
         let route = lab.left.namespace.sh("ip route get 10.2.0.1");
         assert!(route.contains("mtu 1438"), "{route}");
-        assert!(ping(&lab, "fd00:2::1", 1438 - 48).0);
+        let (answered, text) = ping(&lab, "fd00:2::1", 1438 - 48);
+        assert!(answered, "{text} {:?} {:?}", lab.left.counters(), lab.right.counters());
         let (answered, text) = ping(&lab, "fd00:2::1", 1439 - 48);
         assert!(!answered && text.contains("1438"), "{text}");
     }
