@@ -342,7 +342,7 @@ impl Lab {
             stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
             let begin = Instant::now();
-            let chunk: Vec<u8> = (0..128 * 1024).map(|at: u32| (at * 31 >> 3) as u8).collect();
+            let chunk: Vec<u8> = (0..128 * 1024).map(|at: u32| ((at * 31) >> 3) as u8).collect();
             let mut sum = Sum::default();
             let mut left = octets;
             while left > 0 {

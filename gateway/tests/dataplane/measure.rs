@@ -2,6 +2,7 @@
 //! costs`.
 
 use std::fs;
+use std::time::Instant;
 
 use gateway::vpn::dataplane::Settings;
 
@@ -56,4 +57,28 @@ fn costs() {
                 .collect::<Vec<_>>(),
         );
     }
+}
+
+/// Resident memory of the process, in KiB.
+fn memory() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "a measurement, of a release build alone"]
+fn a_thousand_tunnels() {
+    let lab = Lab::without_sas(Options::default());
+    lab.install(0x1000);
+    let (before, begin) = (memory(), Instant::now());
+    for number in 0..1000 {
+        lab.install(0x2000 + 2 * number);
+    }
+    println!(
+        "1,000 SA pairs on both ends: {:.1} µs and {:.1} KiB each",
+        begin.elapsed().as_micros() as f64 / 2000.0,
+        (memory() - before) as f64 / 2000.0
+    );
+    assert!(lab.left.pings("10.2.0.1"));
 }

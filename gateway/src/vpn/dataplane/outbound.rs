@@ -258,3 +258,66 @@ fn is_link_local(ip: IpAddr) -> bool {
         IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local() || ip.is_unspecified(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TCP packet over IPv4 with a header of 32 octets, and so much payload.
+    fn tcp(payload: usize) -> Vec<u8> {
+        let mut packet = vec![0; 52 + payload];
+        let length = packet.len() as u16;
+        packet[..10].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, TCP]);
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        packet[32] = 0x80;
+        packet
+    }
+
+    #[test]
+    fn segments_of_a_stream_are_made_to_fit() {
+        let packet = tcp(10_000);
+        let parsed = Parsed::new(&packet).unwrap();
+        let header =
+            |gso_size| VnetHeader { gso_type: vnet::TCP_V4, gso_size, ..Default::default() };
+        let mut small = header(1386);
+        assert!(!fit(&mut small, &parsed, &packet, 1438));
+        assert_eq!(small.gso_size, 1386);
+        assert_eq!(count(&small, &parsed, &packet), 8);
+        let mut large = header(1448);
+        assert!(!fit(&mut large, &parsed, &packet, 1438));
+        assert_eq!(large.gso_size, 1386);
+        assert!(fit(&mut header(100), &parsed, &packet, 52));
+    }
+
+    #[test]
+    fn a_packet_of_its_own_fits_or_does_not() {
+        let packet = tcp(1386);
+        let parsed = Parsed::new(&packet).unwrap();
+        let mut header = VnetHeader::default();
+        assert!(!fit(&mut header, &parsed, &packet, 1438));
+        assert!(fit(&mut header, &parsed, &packet, 1437));
+        assert_eq!(count(&header, &parsed, &packet), 1);
+    }
+
+    #[test]
+    fn datagrams_are_not_made_smaller() {
+        let mut packet = tcp(5_000);
+        packet[9] = 17;
+        let parsed = Parsed::new(&packet).unwrap();
+        let mut header =
+            VnetHeader { gso_type: vnet::UDP_L4, gso_size: 1411, ..Default::default() };
+        assert!(fit(&mut header, &parsed, &packet, 1438));
+        header.gso_size = 1410;
+        assert!(!fit(&mut header, &parsed, &packet, 1438));
+    }
+
+    #[test]
+    fn neighbour_discovery_is_nothing_for_a_tunnel() {
+        for text in ["224.0.0.22", "255.255.255.255", "169.254.1.1", "ff02::2", "fe80::1", "::"] {
+            assert!(is_link_local(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "2001:db8::1", "fd00::1"] {
+            assert!(!is_link_local(text.parse().unwrap()), "{text}");
+        }
+    }
+}
