@@ -5,6 +5,8 @@ use super::*;
 use crate::crypto::rng::SeededRng;
 use crate::sa::{EspKeys, EspSuite, Spi};
 
+mod vectors;
+
 const SUITES: [(Encryption, Option<Integrity>); 12] = [
     (Encryption::Aes128Gcm16, None),
     (Encryption::Aes256Gcm16, None),
@@ -88,6 +90,27 @@ fn what_is_sealed_opens_with_every_suite() {
             }
             assert_eq!(replay.top(), 7);
         }
+    }
+}
+
+#[test]
+fn packets_of_another_implementation_open_and_ours_are_the_same() {
+    for (encryption, integrity, esn, hex) in vectors::VECTORS {
+        let octet = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let expected: Vec<u8> = (0..hex.len()).step_by(2).map(octet).collect();
+        let (outbound, inbound, mut replay) = pair((encryption, integrity), esn);
+        let sequence = if esn { 0x1_0000_0005 } else { 5 };
+        assert!(replay.accept(sequence - 1));
+        let mut inner = packet(41);
+        if esn && encryption.is_aead() {
+            let mut out = Vec::new();
+            outbound.seal(sequence, IPV4, &[&inner], &mut out);
+            assert_eq!(out, expected, "{encryption:?}");
+        }
+        let mut theirs = expected;
+        let opened = inbound.open(&mut replay, &mut theirs);
+        let expected = Opened::Packet { inner: &mut inner, next_header: IPV4 };
+        assert_eq!(opened, Ok(expected), "{encryption:?}, {integrity:?}, {esn}");
     }
 }
 

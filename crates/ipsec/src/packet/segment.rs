@@ -186,7 +186,7 @@ impl<'a> Segments<'a> {
             let id = u16::from_be_bytes(field(packet, 4)?);
             template.put(2, [0; 4]);
             template.put(10, [0; 2]);
-            let sum = Sum::default().add(template.octets.get(..transport).ok_or(Malformed)?);
+            let sum = Sum::default().with(template.octets.get(..transport).ok_or(Malformed)?);
             (id, sum, 12..20)
         } else {
             template.put(4, [0; 2]);
@@ -204,7 +204,7 @@ impl<'a> Segments<'a> {
         }
         let addresses = packet.get(addresses).ok_or(Malformed)?;
         let transport_sum = pseudo(addresses, parsed.protocol, 0)
-            .join(Sum::default().add(template.octets.get(transport..headers).ok_or(Malformed)?));
+            .join(Sum::default().with(template.octets.get(transport..headers).ok_or(Malformed)?));
         Ok(Self {
             rest: Some(payload),
             size: usize::from(header.gso_size),
@@ -236,7 +236,7 @@ impl<'a> Iterator for Segments<'a> {
         let total = header.length + payload.len();
         // At most 65,535: less than what was read.
         let transport_length = (total - self.transport) as u16;
-        let sum = self.transport_sum.add(payload).add_u16(transport_length);
+        let sum = self.transport_sum.with(payload).with_u16(transport_length);
         if self.kind == Kind::Tcp {
             let mut flags = self.flags;
             if !rest.is_empty() {
@@ -245,13 +245,13 @@ impl<'a> Iterator for Segments<'a> {
             if !self.first {
                 flags &= !CWR;
             }
-            let sum = sum.add_u32(self.sequence).add_u16(u16::from(flags)).finish();
+            let sum = sum.with_u32(self.sequence).with_u16(u16::from(flags)).finish();
             header.put(self.transport + 4, self.sequence.to_be_bytes());
             header.put(self.transport + 13, [flags]);
             header.put(self.transport + 16, sum.to_be_bytes());
             self.sequence = self.sequence.wrapping_add(payload.len() as u32);
         } else {
-            let sum = match sum.add_u16(transport_length).finish() {
+            let sum = match sum.with_u16(transport_length).finish() {
                 0 => 0xffff,
                 sum => sum,
             };
@@ -259,7 +259,7 @@ impl<'a> Iterator for Segments<'a> {
             header.put(self.transport + 6, sum.to_be_bytes());
         }
         if self.is_v4 {
-            let sum = self.network_sum.add_u16(total as u16).add_u16(self.id).finish();
+            let sum = self.network_sum.with_u16(total as u16).with_u16(self.id).finish();
             header.put(2, (total as u16).to_be_bytes());
             header.put(4, self.id.to_be_bytes());
             header.put(10, sum.to_be_bytes());
@@ -302,10 +302,10 @@ fn complete(header: &VnetHeader, packet: &mut [u8]) -> Result<(), Malformed> {
             let addresses = if parsed.source.is_ipv4() { 12..20 } else { 8..40 };
             let addresses = packet.get(addresses).ok_or(Malformed)?;
             let transport = parsed.transport(packet);
-            pseudo(addresses, parsed.protocol, transport.len()).add(transport)
+            pseudo(addresses, parsed.protocol, transport.len()).with(transport)
         }
         // Something inside of something: the field holds what the payload doesn't.
-        None => Sum::default().add(packet.get(start..).ok_or(Malformed)?),
+        None => Sum::default().with(packet.get(start..).ok_or(Malformed)?),
     };
     let sum = match sum.finish() {
         0 if offset == 6 => 0xffff,
