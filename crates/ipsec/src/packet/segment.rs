@@ -87,7 +87,7 @@ pub struct Segments<'a> {
     size: usize,
     kind: Kind,
     first: bool,
-    /// With zeros for what differs between segments.
+    /// What differs between segments is written over for each.
     template: Header,
     is_v4: bool,
     /// Where the transport header begins.
@@ -228,9 +228,10 @@ impl<'a> Iterator for Segments<'a> {
     #[inline]
     fn next(&mut self) -> Option<Segment<'a>> {
         let rest = self.rest.take()?;
-        let mut header = self.template;
+        // Fields are written over those of the segment before; the sums don't have them.
+        let header = &mut self.template;
         if self.kind == Kind::Whole {
-            return Some(Segment { header, payload: rest });
+            return Some(Segment { header: *header, payload: rest });
         }
         let (payload, rest) = rest.split_at_checked(self.size).unwrap_or((rest, &[]));
         let total = header.length + payload.len();
@@ -269,7 +270,7 @@ impl<'a> Iterator for Segments<'a> {
         }
         self.first = false;
         self.rest = (!rest.is_empty()).then_some(rest);
-        Some(Segment { header, payload })
+        Some(Segment { header: self.template, payload })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
