@@ -194,6 +194,33 @@ fn dummies_and_padded_packets_are_understood() {
 }
 
 #[test]
+fn threads_that_share_an_sa_get_different_numbers() {
+    let (outbound, inbound, mut replay) = pair(SUITES[0], true);
+    let seal = || {
+        let mut sealed = Vec::new();
+        for _ in 0..200 {
+            let first = outbound.reserve(3).unwrap();
+            for sequence in first..first + 3 {
+                let mut out = Vec::new();
+                outbound.seal(sequence, IPV4, &[&packet(40)], &mut out);
+                sealed.push(out);
+            }
+        }
+        sealed
+    };
+    let all = std::thread::scope(|scope| {
+        let threads = [scope.spawn(seal), scope.spawn(seal)];
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    let mut ivs: Vec<_> = all.iter().map(|packet| packet[8..16].to_vec()).collect();
+    ivs.sort_unstable();
+    ivs.dedup();
+    assert_eq!(ivs.len(), 1200);
+    let mut last = all.last().unwrap().clone();
+    assert!(inbound.open(&mut replay, &mut last).is_ok());
+}
+
+#[test]
 fn sizes_fit_each_other() {
     for suite in SUITES {
         let (outbound, ..) = pair(suite, true);

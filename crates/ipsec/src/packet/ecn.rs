@@ -97,7 +97,7 @@ mod tests {
             if packet[0] >> 4 == 4 {
                 packet[1] = 0x12;
                 packet[10..12].fill(0);
-                let sum = super::super::checksum::Sum::default().with(&packet[..20]).finish();
+                let sum = crate::packet::checksum::Sum::default().with(&packet[..20]).finish();
                 packet[10..12].copy_from_slice(&sum.to_be_bytes());
             }
             let mut packet = sample::completed(packet);
