@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+mod name;
 mod notation;
+mod number;
 
-pub use notation::{NotationError, default_esp, default_ike};
+pub use notation::{NotationError, default_esp, default_ike, parse_list, with_ml_kem};
 
 /// How much of a datagram is kept secret, by which cipher (transform type 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

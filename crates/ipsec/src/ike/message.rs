@@ -6,6 +6,15 @@ use std::fmt;
 
 use crate::selector::TrafficSelector;
 
+mod decode;
+mod encode;
+mod kind;
+mod proposal;
+
+pub use decode::{read, read_payloads};
+pub use encode::{encode_payloads, sk_header, skf_header};
+pub use proposal::{Chosen, accept, choose, describe, offer, without_key_exchange};
+
 /// Exchange types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -279,17 +288,5 @@ impl fmt::Display for Exchange {
     }
 }
 
-// To be written (codec):
-//   pub fn read(datagram: &[u8]) -> Result<Datagram<'_>, DecodeError>
-//   pub fn read_payloads(first: u8, octets: &[u8]) -> Result<Vec<Payload>, DecodeError>   (inside of SK)
-//   impl Message { pub fn encode(&self) -> Vec<u8> }                                      (in the clear)
-//   pub fn encode_payloads(payloads: &[Payload]) -> (u8 /* type of the first */, Vec<u8>)
-//   pub fn sk_header(header: &Header, inner: u8, content: usize) -> Vec<u8>   (header + SK generic
-//        header whose lengths fit `content` octets of IV + ciphertext + checksum)
-//   pub fn skf_header(header, inner, number, total, content) -> Vec<u8>
-//   proposals: WireProposal <-> model::suite::Proposal:
-//     pub fn offer(proposals: &[Proposal], purpose, spi: &[u8]) -> Vec<WireProposal>
-//     pub fn choose(ours: &[Proposal], purpose, theirs: &[WireProposal], prefer: Option<Group>)
-//         -> Option<Chosen { wire: WireProposal (what is answered), suite: Proposal (one of each kind) }>
-//     pub fn accept(ours: &[Proposal], purpose, answer: &WireProposal) -> Option<Proposal>
-//     pub fn describe(theirs: &[WireProposal]) -> String      (swanctl notation, numbers where unknown)
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Two engines under a virtual clock.
+
+mod handshake;
+mod hostile;
+mod lifecycle;
+mod pair;
