@@ -47,14 +47,17 @@ if ! gateway schema | diff configs/schema.json -; then
 fi
 
 step "custom resource definitions"
-if ! gateway crds | diff helm/tidegate/crds/addresspools.yaml -; then
-    echo "helm/tidegate/crds/addresspools.yaml has drifted; write it anew:" >&2
-    echo "  cargo run -p gateway -- crds > helm/tidegate/crds/addresspools.yaml" >&2
-    exit 1
-fi
+for plural in addresspools vpnconnections; do
+    if ! gateway crds "$plural" | diff "helm/tidegate/crds/$plural.yaml" -; then
+        echo "helm/tidegate/crds/$plural.yaml has drifted; write it anew:" >&2
+        echo "  cargo run -p gateway -- crds $plural > helm/tidegate/crds/$plural.yaml" >&2
+        exit 1
+    fi
+done
 
 step "sample configurations"
-for config in configs/gateway.yaml configs/samples.yaml configs/quickstart/gateway.yaml; do
+for config in configs/gateway.yaml configs/samples.yaml configs/vpn.yaml \
+    configs/quickstart/gateway.yaml; do
     echo "-- $config"
     gateway check --strict --config "$config"
 done

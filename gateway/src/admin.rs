@@ -1,8 +1,9 @@
-//! The admin side: health, metrics and what is in force. Read-only, on a listener of its own.
+//! The admin side: health, metrics and what is in force, on a listener of its own. Whoever reaches
+//! it may read; what changes something is done for this machine's own users alone.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,14 +30,16 @@ use crate::l4::view::{Report, View};
 use crate::l7::Listeners;
 use crate::l7::table::Shared;
 use crate::metrics::render;
+use crate::vpn::Handle;
 
 mod services;
+pub mod vpn;
 
 /// Connections at once: this side is for a scraper and a few people.
 const CONNECTIONS: usize = 64;
 /// For a request's head.
 const HEAD: Duration = Duration::from_secs(5);
-/// For a whole connection.
+/// For a whole connection: longer than the longest debug capture.
 const CONNECTION: Duration = Duration::from_secs(60);
 
 /// What the admin side shows.
@@ -50,6 +53,8 @@ pub struct State {
     pub ready: AtomicBool,
     /// The L4 plane; none where there is none.
     l4: Option<L4>,
+    /// The VPN plane; none where there is none.
+    vpn: Option<Handle>,
     streams: OnceLock<Arc<Listeners>>,
 }
 
@@ -70,7 +75,7 @@ struct Planned {
 
 impl State {
     /// Before the first objects.
-    pub fn new(shared: Arc<Shared>, plane: Option<&Plane>) -> Self {
+    pub fn new(shared: Arc<Shared>, plane: Option<&Plane>, vpn: Option<&crate::vpn::Plane>) -> Self {
         let l4 = plane.map(|plane| L4 {
             view: plane.view(),
             traffic: plane.traffic(),
@@ -81,6 +86,7 @@ impl State {
             diagnostics: ArcSwap::default(),
             ready: AtomicBool::new(false),
             l4,
+            vpn: vpn.map(crate::vpn::Plane::handle),
             streams: OnceLock::new(),
         }
     }
@@ -95,6 +101,11 @@ impl State {
     /// Where connections that go through user space are counted.
     pub fn streams(&self, listeners: &Arc<Listeners>) {
         let _ = self.streams.set(Arc::clone(listeners));
+    }
+
+    /// The VPN plane as it is now; none where there is none.
+    async fn vpn_report(&self) -> Option<crate::vpn::report::Report> {
+        self.vpn.as_ref()?.report().await.ok()
     }
 
     /// The L4 plane as it is now; none where there is none. Asks the kernel, away from the event
@@ -134,7 +145,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -145,7 +156,7 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
             let _place = place;
             let answer = service_fn(|request: Request<Incoming>| {
                 let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(respond(&request, &state).await) }
+                async move { Ok::<_, Infallible>(respond(&request, peer.ip(), &state).await) }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -160,10 +171,19 @@ pub async fn serve(listener: TcpListener, state: Arc<State>, stop: CancellationT
     }
 }
 
-async fn respond(request: &Request<Incoming>, state: &Arc<State>) -> Response<Full<Bytes>> {
-    const TEXT: &str = "text/plain; charset=utf-8";
+/// Of answers in words.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+async fn respond(
+    request: &Request<Incoming>,
+    peer: IpAddr,
+    state: &Arc<State>,
+) -> Response<Full<Bytes>> {
+    if *request.method() == Method::POST {
+        return change(request, peer, state).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n");
+        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only, and POST below /api/v1/vpn/\n");
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
@@ -174,7 +194,11 @@ async fn respond(request: &Request<Incoming>, state: &Arc<State>) -> Response<Fu
         "/metrics" => reply(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            render(&state.shared.metrics, state.l4_report().await.as_ref()),
+            render(
+                &state.shared.metrics,
+                state.l4_report().await.as_ref(),
+                state.vpn_report().await.as_ref(),
+            ),
         ),
         "/api/v1/routes" => {
             let table = state.shared.table.load();
@@ -184,13 +208,47 @@ async fn respond(request: &Request<Incoming>, state: &Arc<State>) -> Response<Fu
             Some(report) => json(&services::of(&report)),
             None => reply(StatusCode::NOT_FOUND, TEXT, "l4 is not enabled, or could not start\n"),
         },
+        "/api/v1/vpn" => match state.vpn_report().await {
+            Some(report) => json(&vpn::of(&report)),
+            None => reply(StatusCode::NOT_FOUND, TEXT, "vpn is not enabled, or could not start\n"),
+        },
         "/api/v1/diagnostics" => json(&**state.diagnostics.load()),
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
+    }
+}
+
+/// Requests that change something.
+async fn change(
+    request: &Request<Incoming>,
+    peer: IpAddr,
+    state: &Arc<State>,
+) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let Some(rest) = path.strip_prefix("/api/v1/vpn/") else {
+        return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "nothing of this can be changed\n");
+    };
+    if let Some(reason) = vpn::forbidden(peer, request.headers()) {
+        return reply(StatusCode::FORBIDDEN, TEXT, reason);
+    }
+    let Some(handle) = &state.vpn else {
+        return reply(StatusCode::NOT_FOUND, TEXT, "vpn is not enabled, or could not start\n");
+    };
+    match vpn::act(handle, rest, request.uri().query()).await {
+        Some((status, answer)) => {
+            let mut response = json(&answer);
+            *response.status_mut() = status;
+            response
+        }
+        None => reply(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "there is NAMESPACE/NAME/up, /down, /rekey?what=ike|CHILD and /capture?seconds=N\n",
+        ),
     }
 }
 

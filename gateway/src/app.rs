@@ -19,7 +19,8 @@ use crate::metrics::Metrics;
 use crate::reconcile::{self, Ends, Planner, Reconciler};
 use crate::signals::Signals;
 use crate::source::directory::{Directory, Pace};
-use crate::{admin, dns};
+use crate::l4::Plane;
+use crate::{admin, dns, vpn};
 
 /// How long the end of the access log may take.
 const LOG_END: Duration = Duration::from_secs(2);
@@ -59,17 +60,20 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
                 .with_pool_ports(alb.listen.pool_http, alb.listen.pool_https)
         })
         .collect();
-    if albs.is_empty() && config.l4.is_none() {
+    if albs.is_empty() && config.l4.is_none() && config.vpn.is_none() {
         bail!(
-            "nothing is enabled: set alb.public.enabled, alb.private.enabled or l4.enabled to true"
+            "nothing is enabled: set alb.public.enabled, alb.private.enabled, l4.enabled or \
+             vpn.enabled to true"
         );
     }
     let mut signals = Signals::new()?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let (plane, found) = reconcile::start_l4(&config, &metrics)?;
+    let (plane, mut found) = reconcile::start_l4(&config, &metrics)?;
+    let (vpn, more) = reconcile::start_vpn(&config, &metrics)?;
+    found.extend(more);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let state = Arc::new(admin::State::new(Arc::clone(&shared), plane.as_ref()));
+    let state = Arc::new(admin::State::new(Arc::clone(&shared), plane.as_ref(), vpn.as_ref()));
     if let Some(address) = config.admin.listen {
         let listener = admin::bind(address).await.with_context(|| {
             format!(
@@ -98,7 +102,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         resolved,
     };
     let planner = Planner::new(config.settings(), allocations);
-    let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, found);
+    let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found);
     reconciler.first().await?;
     let engine = Engine::start(workers, &albs, &shared, &log)?;
     state.streams(engine.listeners());
@@ -119,9 +123,12 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         }
     }
     // The kernel forwards until the end, and beyond it if it is to.
-    if let Some(plane) = reconciler.into_plane() {
-        tokio::task::spawn_blocking(move || plane.stop()).await?;
-    }
+    let (l4, vpn) = reconciler.into_planes();
+    tokio::task::spawn_blocking(move || {
+        vpn.map(vpn::Plane::stop);
+        l4.map(Plane::stop);
+    })
+    .await?;
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -25,6 +25,7 @@ mod machine;
 pub mod plan;
 pub mod schema;
 mod table;
+pub mod vpn;
 
 /// Where a command finds the objects.
 #[derive(Args, Clone, Debug)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings};
+use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings, VpnSettings};
 use plan::l4::AlbPorts;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,7 +20,7 @@ pub mod file;
 pub mod values;
 
 pub use error::ConfigError;
-pub use file::{Ejection, Limits, Timeouts, Upstream};
+pub use file::{Ejection, HalfOpen, Limits, Retransmit, Timeouts, Upstream};
 pub use values::{Period, ServicePort, Workers};
 
 /// A configuration that holds together. Paths in it are absolute or relative to the current
@@ -29,10 +29,13 @@ pub use values::{Period, ServicePort, Workers};
 pub struct Config {
     /// Where objects come from.
     pub source: Source,
-    /// The two ALBs; at least one of them is enabled unless the L4 plane is.
+    /// The two ALBs; at least one of them is enabled unless the L4 or the VPN plane
+    /// is.
     pub alb: Albs,
     /// The L4 plane, if it is enabled.
     pub l4: Option<L4>,
+    /// The VPN plane, if it is enabled.
+    pub vpn: Option<Vpn>,
     /// The admin side.
     pub admin: Admin,
     /// How many threads serve.
@@ -52,6 +55,39 @@ pub struct L4 {
     pub settings: L4Settings,
     /// What becomes of the kernel's rules and addresses when the gateway stops as told to.
     pub on_stop: OnStop,
+}
+
+/// The VPN plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vpn {
+    /// What rules depend on.
+    pub settings: VpnSettings,
+    /// Where packets are encrypted.
+    pub dataplane: Dataplane,
+    /// How many threads carry packets.
+    pub workers: Workers,
+    /// The largest packet on the way to the other end; none for the one that its route has.
+    pub mtu: Option<u16>,
+    /// What becomes of the tunnel interface and routes when the gateway stops as told to; the
+    /// guard table stays in any case.
+    pub on_stop: OnStop,
+    /// Limits on connections that others begin.
+    pub half_open: HalfOpen,
+    /// How messages are repeated that nobody answers.
+    pub retransmit: Retransmit,
+}
+
+/// Where packets are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    /// In the better one of those that work here.
+    #[default]
+    Auto,
+    /// In user space.
+    Userspace,
+    /// In the kernel.
+    Xfrm,
 }
 
 /// What becomes of the kernel's rules and addresses on a clean stop.
@@ -187,7 +223,11 @@ impl Config {
     /// What ingest and the planners need to know of the ALBs that serve.
     pub fn settings(&self) -> Settings {
         let albs = self.enabled_albs().map(|(kind, alb)| alb.settings(kind)).collect();
-        Settings { albs, l4: self.l4.as_ref().map(|l4| l4.settings.clone()) }
+        Settings {
+            albs,
+            l4: self.l4.as_ref().map(|l4| l4.settings.clone()),
+            vpn: self.vpn.as_ref().map(|vpn| vpn.settings.clone()),
+        }
     }
 }
 
@@ -216,7 +256,7 @@ pub fn default_settings() -> Settings {
         default_backend: None,
     };
     let albs = vec![settings(AlbKind::Public), settings(AlbKind::Private)];
-    Settings { albs, l4: None }
+    Settings { albs, l4: None, vpn: None }
 }
 
 #[cfg(test)]

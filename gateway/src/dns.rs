@@ -106,7 +106,7 @@ async fn ask(resolver: TokioResolver, name: String) -> (String, Option<Answer>) 
             (name, Some(Answer { addresses, ttl: ttl.clamp(TTL.0, TTL.1) }))
         }
         Err(error) => {
-            tracing::warn!(%name, %error, "ExternalName not resolved");
+            tracing::warn!(%name, %error, "name not resolved");
             (name, None)
         }
     }
@@ -117,7 +117,7 @@ fn keep(resolved: &watch::Sender<Resolved>, name: String, addresses: Vec<IpAddr>
         if map.get(&name) == Some(&addresses) {
             return false;
         }
-        tracing::info!(%name, ?addresses, "ExternalName resolved");
+        tracing::info!(%name, ?addresses, "name resolved");
         map.insert(name, addresses);
         true
     });

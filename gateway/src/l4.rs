@@ -23,9 +23,9 @@ pub mod kernel;
 mod linux;
 mod local;
 pub mod mailbox;
-mod retry;
+pub(crate) mod retry;
 mod rules;
-mod sole;
+pub(crate) mod sole;
 pub mod state;
 pub mod traffic;
 pub mod view;
@@ -34,6 +34,7 @@ mod vips;
 use driver::Driver;
 use kernel::Fault;
 use linux::Linux;
+pub(crate) use linux::keep_router_advertisements;
 use mailbox::{Desired, Mailbox};
 use sole::Sole;
 pub use sole::SoleError;
@@ -86,7 +87,7 @@ impl Plane {
         let kernel = Linux::open(Arc::clone(&mailbox))?;
         let traffic = Arc::new(Traffic::new(kernel.nft()));
         let state = State::open(state)?;
-        let sole = Sole::claim()?;
+        let sole = Sole::claim("l4")?;
         let remembered = state.saved().allocations.clone();
         let (driver, view) = Driver::new(
             kernel,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use gateway::commands::{self, check, crds, explain, plan, schema};
+use gateway::commands::{self, check, crds, explain, plan, schema, vpn};
 use gateway::config::Config;
 use gateway::{app, demo};
 use tracing_subscriber::EnvFilter;
@@ -51,7 +51,10 @@ enum Command {
     /// Print the configuration's JSON schema
     Schema,
     /// Print the CustomResourceDefinitions of Tidegate's own kinds
-    Crds,
+    Crds(crds::CrdsArgs),
+    /// Connections to other sites
+    #[command(subcommand)]
+    Vpn(vpn::VpnCommand),
     /// Serve the quickstart with two backends of its own, on loopback
     Demo {
         /// The quickstart's configuration
@@ -80,8 +83,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Check(args) => return check::run(&args, &mut out),
         Command::Plan(args) => return plan::run(&args, &mut out),
         Command::Explain(args) => return explain::run(&args, &mut out),
+        Command::Vpn(command) => return vpn::run(&command, &mut out),
         Command::Schema => return schema::run(&mut out),
-        Command::Crds => return crds::run(&mut out),
+        Command::Crds(args) => return crds::run(&args, &mut out),
     }
     Ok(ExitCode::SUCCESS)
 }

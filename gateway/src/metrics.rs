@@ -309,6 +309,21 @@ pub struct Metrics {
     pub control: Control,
     /// What the L4 thread counts.
     pub l4: L4,
+    /// What the VPN thread counts.
+    pub vpn: Vpn,
+}
+
+/// What the VPN thread counts.
+#[derive(Debug, Default)]
+pub struct Vpn {
+    /// Generation that is to be in force.
+    pub desired: Gauge,
+    /// Generation that is in force as a whole.
+    pub applied: Gauge,
+    /// Guard tables that were refused.
+    pub apply_failures: Counter,
+    /// Changes by others that were undone.
+    pub drift_repairs: Counter,
 }
 
 /// What the L4 thread counts.
@@ -359,6 +374,7 @@ impl Metrics {
             routes: Mutex::default(),
             control: Control::default(),
             l4: L4::default(),
+            vpn: Vpn::default(),
         }
     }
 

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
+use plan::vpn::VpnPlan;
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -21,6 +23,7 @@ use crate::l7::Engine;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
 use crate::signals::{Signals, Told};
 use crate::source::Delivery;
+use crate::vpn;
 
 mod planner;
 
@@ -49,6 +52,16 @@ pub struct Reconciler {
     /// of them has to take it down.
     previous: Option<Arc<Table>>,
     l4: Option<L4>,
+    vpn: Option<Vpn>,
+}
+
+/// The VPN plane, as seen from here.
+struct Vpn {
+    plane: vpn::Plane,
+    view: watch::Receiver<Arc<vpn::report::View>>,
+    /// What was planned last.
+    desired: Arc<VpnPlan>,
+    generation: u64,
 }
 
 /// The L4 plane, as seen from here.
@@ -71,6 +84,7 @@ struct Findings {
     planned: Vec<Diagnostic>,
     table: Vec<Diagnostic>,
     l4: Vec<Diagnostic>,
+    vpn: Vec<Diagnostic>,
     listeners: Vec<Diagnostic>,
     health: Vec<Diagnostic>,
 }
@@ -96,6 +110,7 @@ impl Reconciler {
         builder: Builder,
         ends: Ends,
         plane: Option<Plane>,
+        vpn: Option<vpn::Plane>,
         found: Vec<Diagnostic>,
     ) -> Self {
         let Ends { shared, state, deliveries, wanted, resolved } = ends;
@@ -106,6 +121,12 @@ impl Reconciler {
             generation: 0,
             listening: None,
             health: HealthPorts::default(),
+        });
+        let vpn = vpn.map(|plane| Vpn {
+            view: plane.view(),
+            plane,
+            desired: Arc::default(),
+            generation: 0,
         });
         Self {
             planner: Some(planner),
@@ -120,6 +141,7 @@ impl Reconciler {
             plan_took: Duration::ZERO,
             previous: None,
             l4,
+            vpn,
         }
     }
 
@@ -151,6 +173,7 @@ impl Reconciler {
     ) -> Result<()> {
         let mut watch = tokio::time::interval(WATCH);
         self.follow_l4(engine).await?;
+        self.follow_vpn();
         loop {
             tokio::select! {
                 changed = self.deliveries.changed() => {
@@ -166,6 +189,10 @@ impl Reconciler {
                     changed.context("the l4 thread has ended")?;
                     self.follow_l4(engine).await?;
                 }
+                changed = vpn_changed(self.vpn.as_mut()) => {
+                    changed.context("the vpn thread has ended")?;
+                    self.follow_vpn();
+                }
                 signal = signals.next() => match signal {
                     Told::Stop => return Ok(()),
                     Told::Reopen => {
@@ -180,6 +207,9 @@ impl Reconciler {
                     if self.l4.as_ref().is_some_and(|l4| !l4.plane.is_whole()) {
                         bail!("the l4 thread has ended");
                     }
+                    if self.vpn.as_ref().is_some_and(|vpn| !vpn.plane.is_whole()) {
+                        bail!("the vpn thread has ended");
+                    }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
                 }
@@ -192,12 +222,13 @@ impl Reconciler {
         self.l4.as_ref().inspect(|l4| l4.plane.drain());
     }
 
-    /// The L4 plane, for its end.
-    pub fn into_plane(self) -> Option<Plane> {
-        self.l4.map(|mut l4| {
+    /// The L4 and the VPN plane, for their end.
+    pub fn into_planes(self) -> (Option<Plane>, Option<vpn::Plane>) {
+        let l4 = self.l4.map(|mut l4| {
             l4.health.close();
             l4.plane
-        })
+        });
+        (l4, self.vpn.map(|vpn| vpn.plane))
     }
 
     /// From the latest objects to plans. That of the L4 plane is handed on at once: additions come
@@ -222,17 +253,20 @@ impl Reconciler {
             self.state.l4_planned(Arc::clone(&plan), Arc::clone(&policy));
             l4.plane.apply(Desired { generation: l4.generation, plan, policy });
         }
+        let mut names = BTreeSet::new();
+        if let (Some(vpn), Some(plan)) = (&mut self.vpn, planned.vpn) {
+            vpn.generation += 1;
+            vpn.desired = Arc::clone(&plan);
+            names.extend(peers(&plan));
+            vpn.plane.apply(vpn::mailbox::Desired { generation: vpn.generation, plan });
+        }
         self.findings.planned = planned.diagnostics;
         self.plan = planned.l7;
-        let names: BTreeSet<String> = self
-            .plan
-            .backends
-            .iter()
-            .filter_map(|backend| match &backend.endpoints {
-                Endpoints::Dns { host, .. } => Some(host.clone()),
-                Endpoints::Static(_) => None,
-            })
-            .collect();
+        let backends = self.plan.backends.iter();
+        names.extend(backends.filter_map(|backend| match &backend.endpoints {
+            Endpoints::Dns { host, .. } => Some(host.clone()),
+            Endpoints::Static(_) => None,
+        }));
         self.wanted.send_if_modified(|wanted| {
             let changed = *wanted != names;
             *wanted = names;
@@ -246,6 +280,10 @@ impl Reconciler {
     fn apply(&mut self) {
         let started = Instant::now();
         let resolved = self.resolved.borrow_and_update().clone();
+        if let Some(vpn) = &self.vpn {
+            let known = peers(&vpn.desired).filter_map(|name| resolved.get_key_value(&name));
+            vpn.plane.resolved(known.map(|(name, at)| (name.clone(), at.clone())).collect());
+        }
         let (table, refused) = self.builder.build(Arc::clone(&self.plan), &resolved);
         let generation = table.generation;
         self.previous = Some(self.shared.table.swap(Arc::new(table)));
@@ -265,7 +303,7 @@ impl Reconciler {
     /// What follows from what the L4 plane has done: listeners on addresses that are there now.
     async fn follow_l4(&mut self, engine: &Engine) -> Result<()> {
         let Some(l4) = &mut self.l4 else {
-            self.state.ready.store(true, Ordering::Relaxed);
+            self.settle();
             return Ok(());
         };
         let view = Arc::clone(&l4.view.borrow_and_update());
@@ -277,7 +315,7 @@ impl Reconciler {
             l4.listening = Some(Arc::clone(&view.plan));
         }
         if view.settled {
-            self.state.ready.store(true, Ordering::Relaxed);
+            self.settle();
         }
         let planned_for = self.planner.as_ref().map(Planner::host);
         if planned_for.is_some_and(|host| *host != view.host) {
@@ -288,6 +326,23 @@ impl Reconciler {
             self.report();
         }
         Ok(())
+    }
+
+    /// What follows from what the VPN plane has done.
+    fn follow_vpn(&mut self) {
+        let Some(vpn) = &mut self.vpn else { return };
+        self.findings.vpn.clone_from(&vpn.view.borrow_and_update().diagnostics);
+        self.settle();
+        self.report();
+    }
+
+    /// The first objects are in force once they are in each plane.
+    fn settle(&self) {
+        let l4 = self.l4.as_ref().is_none_or(|l4| l4.view.borrow().settled);
+        let vpn = self.vpn.as_ref().is_none_or(|vpn| vpn.view.borrow().settled);
+        if l4 && vpn {
+            self.state.ready.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Opens listeners that could not be opened before.
@@ -334,7 +389,7 @@ impl Reconciler {
 impl Findings {
     fn all(&self) -> Vec<Diagnostic> {
         let parts =
-            [&self.start, &self.planned, &self.table, &self.l4, &self.listeners, &self.health];
+            [&self.start, &self.planned, &self.table, &self.l4, &self.listeners, &self.health, &self.vpn];
         parts.into_iter().flatten().cloned().collect()
     }
 }
@@ -345,6 +400,47 @@ async fn changed(l4: Option<&mut L4>) -> Result<(), watch::error::RecvError> {
         Some(l4) => l4.view.changed().await,
         None => std::future::pending().await,
     }
+}
+
+/// The same of the VPN plane.
+async fn vpn_changed(vpn: Option<&mut Vpn>) -> Result<(), watch::error::RecvError> {
+    match vpn {
+        Some(vpn) => vpn.view.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Other ends that are known by name.
+fn peers(plan: &VpnPlan) -> impl Iterator<Item = String> {
+    plan.connections.values().filter_map(|plan| match &plan.connection.remote.gateway {
+        RemoteGateway::Name(name) => Some(name.clone()),
+        RemoteGateway::Any | RemoteGateway::Address(_) => None,
+    })
+}
+
+/// Starts the VPN plane, if it is configured and the machine allows it. Without, the reason is
+/// answered, and the rest serves all the same.
+///
+/// # Errors
+/// There is no VPN plane, and nothing else that could serve.
+pub fn start_vpn(
+    config: &crate::config::Config,
+    metrics: &Arc<crate::metrics::Metrics>,
+) -> Result<(Option<vpn::Plane>, Vec<Diagnostic>)> {
+    let Some(vpn) = &config.vpn else { return Ok((None, Vec::new())) };
+    let error: vpn::StartError = match vpn::Plane::start(vpn, metrics) {
+        Ok(plane) => return Ok((Some(plane), Vec::new())),
+        Err(error) => error,
+    };
+    if config.enabled_albs().next().is_none() && config.l4.is_none() {
+        return Err(anyhow::Error::new(error)
+            .context("the VPN plane can't be started, and nothing else is enabled"));
+    }
+    let object = model::ObjectRef::cluster("GatewayConfig", "gateway");
+    let reason = format!("the VPN plane is off: {error}");
+    let finding = Diagnostic::error(object, "vpn.enabled", reason)
+        .remedy("mend that and start the gateway again; the rest serves meanwhile");
+    Ok((None, vec![finding]))
 }
 
 /// Starts the L4 plane, if it is configured and the machine allows it. Without, the reason is
@@ -362,7 +458,7 @@ pub fn start_l4(
         Ok(plane) => return Ok((Some(plane), Vec::new())),
         Err(error) => error,
     };
-    if config.enabled_albs().next().is_none() {
+    if config.enabled_albs().next().is_none() && config.vpn.is_none() {
         return Err(anyhow::Error::new(error)
             .context("the L4 plane can't be started, and no ALB is enabled"));
     }

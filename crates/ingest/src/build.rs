@@ -9,29 +9,40 @@ use crate::classes::Classes;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services;
+use crate::vpn::{self, VpnMemo};
 use crate::{ingresses, pools};
 
-/// Parses all objects that the ALBs and the L4 plane need. Pure: the same objects and settings always give the
+/// What carries over from one snapshot to the next.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// Secrets that haven't changed need not be checked again.
+    pub tls: TlsMemo,
+    /// VpnConnections as they were last accepted.
+    pub vpn: VpnMemo,
+}
+
+/// Parses all objects that the planes need. Pure: the same objects and settings always give the
 /// same snapshot and diagnostics.
 ///
 /// What can't be parsed is left out or marked, and named by a diagnostic; everything else is in
 /// the snapshot. Ingresses of another controller's class are left alone without a word.
 pub fn ingest(objects: &ObjectSet, settings: &Settings) -> (Snapshot, Vec<Diagnostic>) {
-    ingest_with(objects, settings, &mut TlsMemo::default())
+    ingest_with(objects, settings, &mut Memo::default())
 }
 
 /// The same, for a caller that ingests again and again: Secrets that haven't changed since the
-/// last call are not checked again, and one that is broken now keeps its last good pair in use.
+/// last call are not checked again, and one that is broken now keeps its last good pair in use; so
+/// does a VpnConnection.
 /// The same objects, settings and memo always give the same outcome.
 pub fn ingest_with(
     objects: &ObjectSet,
     settings: &Settings,
-    memo: &mut TlsMemo,
+    memo: &mut Memo,
 ) -> (Snapshot, Vec<Diagnostic>) {
     let albs = &settings.albs;
     let mut report = Report::new(&objects.origins);
     let classes = Classes::new(objects, albs, &mut report);
-    let mut certificates = Certificates::new(objects, memo);
+    let mut certificates = Certificates::new(objects, &mut memo.tls);
     let mut snapshot = Snapshot {
         services: services::services(objects, settings, &mut certificates, &mut report),
         pools: pools::pools(objects, settings, &mut report),
@@ -63,5 +74,12 @@ pub fn ingest_with(
     }
     snapshot.policies = calico::policies(objects, settings, &mut report);
     snapshot.certificates = certificates.finish();
+    if let Some(vpn) = &settings.vpn {
+        let found = vpn::connections(objects, (settings, vpn), &mut memo.vpn, &mut report);
+        (snapshot.vpn, snapshot.vpn_refused) = found;
+        snapshot.zones = vpn::zones(objects);
+    } else {
+        vpn::not_enabled(objects, &mut report);
+    }
     (snapshot, report.finish())
 }

@@ -8,10 +8,12 @@ pub mod address_pool;
 pub mod definition;
 pub mod label_selector;
 pub mod span;
+pub mod vpn_connection;
 
 pub use address_pool::{AddressPool, AddressPoolSpec};
 pub use label_selector::LabelSelector;
 pub use span::Span;
+pub use vpn_connection::{VpnConnection, VpnConnectionSpec};
 
 /// The group of all of them.
 pub const GROUP: &str = "tidegate.io";

@@ -21,8 +21,9 @@ mod pools;
 mod report;
 mod secrets;
 mod services;
+mod vpn;
 pub mod yaml;
 
-pub use build::{ingest, ingest_with};
+pub use build::{Memo, ingest, ingest_with};
 pub use objects::ObjectSet;
 pub use secrets::TlsMemo;

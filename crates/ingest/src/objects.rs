@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use model::{Location, ObjectKey, ObjectRef};
 
-use crate::crds::AddressPool;
+use crate::crds::{AddressPool, VpnConnection};
 
 /// All objects of all kinds that Tidegate reads, as a source last saw them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +28,8 @@ pub struct ObjectSet {
     pub nodes: BTreeMap<String, Node>,
     /// tidegate.io/v1alpha1 AddressPool, by name
     pub pools: BTreeMap<String, AddressPool>,
+    /// tidegate.io/v1alpha1 VpnConnection
+    pub vpn: BTreeMap<ObjectKey, VpnConnection>,
     /// Calico's objects
     pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.

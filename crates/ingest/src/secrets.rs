@@ -10,7 +10,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::ObjectSet;
@@ -41,10 +41,10 @@ struct Checked {
 /// What is wrong with a Secret. Never holds anything out of its key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-struct Fault {
-    field: String,
-    reason: String,
-    remedy: &'static str,
+pub(crate) struct Fault {
+    pub(crate) field: String,
+    pub(crate) reason: String,
+    pub(crate) remedy: &'static str,
 }
 
 /// How a Secret could be had.
@@ -139,7 +139,7 @@ impl<'a> Certificates<'a> {
 
 impl Fault {
     fn new(field: &str, reason: impl Into<String>, remedy: &'static str) -> Self {
-        Self { field: format!("data[{field:?}]"), reason: reason.into(), remedy }
+        Self { field: key_of(field), reason: reason.into(), remedy }
     }
 }
 
@@ -152,6 +152,11 @@ fn check(secret: &Secret, provider: &CryptoProvider) -> Result<TlsPair, Fault> {
             remedy: "make it with `kubectl create secret tls`, of type kubernetes.io/tls",
         });
     }
+    pair(secret, provider)
+}
+
+/// The same of a Secret of any type.
+fn pair(secret: &Secret, provider: &CryptoProvider) -> Result<TlsPair, Fault> {
     let chain = chain(field(secret, CHAIN)?)?;
     let (names, validity) = leaf(&chain[0])?;
     let key = PrivateKeyDer::from_pem_slice(field(secret, KEY)?).map_err(|_| {
@@ -182,6 +187,41 @@ fn check(secret: &Secret, provider: &CryptoProvider) -> Result<TlsPair, Fault> {
     })?;
     let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
     Ok(TlsPair { chain, key: der, names, validity })
+}
+
+/// What a VPN peer shows: the chain and its key, as they are written, in PEM.
+pub(crate) struct PeerCertificate {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+/// Checks the chain and the key of a Secret of any type.
+pub(crate) fn peer_certificate(secret: &Secret) -> Result<PeerCertificate, Fault> {
+    pair(secret, &rustls::crypto::aws_lc_rs::default_provider())?;
+    Ok(PeerCertificate { chain: field(secret, CHAIN)?.to_vec(), key: field(secret, KEY)?.to_vec() })
+}
+
+/// Checks authorities and their revocation lists; as they are written, in PEM.
+pub(crate) fn authorities(secret: &Secret) -> Result<(Vec<u8>, Vec<u8>), Fault> {
+    const AUTHORITIES: &str = "ca.crt";
+    let authorities = field(secret, AUTHORITIES)?;
+    chain(authorities).map_err(|fault| Fault { field: key_of(AUTHORITIES), ..fault })?;
+    let mut revoked = Vec::new();
+    for name in ["ca.crl", "crl.pem"] {
+        let Ok(pem) = field(secret, name) else { continue };
+        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+        if !lists.is_ok_and(|lists| !lists.is_empty()) {
+            let remedy = "put in the authority's revocation list in PEM (X509 CRL)";
+            return Err(Fault::new(name, "there is no revocation list in it", remedy));
+        }
+        revoked.extend_from_slice(pem);
+        revoked.push(b'\n');
+    }
+    Ok((authorities.to_vec(), revoked))
+}
+
+fn key_of(name: &str) -> String {
+    format!("data[{name:?}]")
 }
 
 fn field<'a>(secret: &'a Secret, name: &str) -> Result<&'a [u8], Fault> {

@@ -16,5 +16,5 @@ pub mod suite;
 pub use diagnostic::{Diagnostic, Location, Severity};
 pub use names::{ObjectKey, ObjectRef};
 pub use net::{PortRange, Protocol, Visibility};
-pub use settings::{AlbKind, AlbSettings, HostAddress, L4Settings, Settings};
+pub use settings::{AlbKind, AlbSettings, HostAddress, L4Settings, Settings, VpnSettings};
 pub use snapshot::Snapshot;

@@ -59,6 +59,35 @@ pub struct Settings {
     pub albs: Vec<AlbSettings>,
     /// The L4 plane, if it is enabled.
     pub l4: Option<L4Settings>,
+    /// The VPN plane, if it is enabled.
+    pub vpn: Option<VpnSettings>,
+}
+
+/// The VPN plane, enabled, as far as rules depend on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VpnSettings {
+    /// The tunnel interface.
+    pub interface: String,
+    /// Pod and service networks: `local.subnets` of connections that write none.
+    pub cluster_subnets: Vec<IpNet>,
+    /// The port for IKE.
+    pub port: u16,
+    /// The port for IKE and ESP behind NAT.
+    pub nat_port: u16,
+    /// Whether ESP goes in UDP even where no NAT is seen, for connections that don't say.
+    pub force_udp: bool,
+}
+
+impl Default for VpnSettings {
+    fn default() -> Self {
+        Self {
+            interface: "tidegate-vpn".to_owned(),
+            cluster_subnets: Vec::new(),
+            port: 500,
+            nat_port: 4500,
+            force_udp: false,
+        }
+    }
 }
 
 /// The L4 plane, enabled, as far as rules depend on it.

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
+
 use crate::names::ObjectKey;
 
 pub mod ingress;
@@ -42,4 +44,10 @@ pub struct Snapshot {
     pub certificates: BTreeMap<ObjectKey, TlsPair>,
     /// The VpnConnections without the broken ones. Empty where `vpn` is not enabled.
     pub vpn: BTreeMap<ObjectKey, vpn::VpnConnection>,
+    /// Networks of the VpnConnections that are refused, as this side's hosts see them: nothing
+    /// may reach them in the clear, either.
+    pub vpn_refused: BTreeMap<ObjectKey, Vec<IpNet>>,
+    /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
+    /// name. Empty where `vpn` is not enabled.
+    pub zones: BTreeMap<String, Vec<IpNet>>,
 }

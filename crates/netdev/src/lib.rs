@@ -1,10 +1,12 @@
 //! The kernel's networking, as far as the gateway changes it.
 //!
 //! **What it is:** nftables transactions and who made them ([`nft`]), interfaces and their
-//! addresses ([`address`]), local routes ([`route`]), duplicate address detection and announcing ([`neighbour`]), conntrack
-//! entries ([`conntrack`]) and kernel settings ([`sysctl`]). All of it blocks, with bounds, and
-//! acts in the network namespace of the thread that calls; what several parts tell is awaited
-//! together with [`wait`].
+//! addresses ([`address`]), local routes and those of a table of our own ([`route`]), rules that
+//! lead to such a table ([`rule`]), duplicate address detection and announcing ([`neighbour`]),
+//! conntrack entries ([`conntrack`]), kernel settings ([`sysctl`]), TUN interfaces ([`tun`]), and
+//! the sockets that tunnels end in ([`udp`], [`esp_socket`]). All of it blocks, with
+//! bounds, and acts in the network namespace of the thread that calls; what several parts tell is
+//! awaited together with [`wait`].
 //!
 //! **What it is not:** decisions. What is to be applied comes from `plan`.
 //!
@@ -17,11 +19,15 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod esp_socket;
 pub mod neighbour;
 mod netlink;
 pub mod nft;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
+pub mod tun;
+pub mod udp;
 pub mod wait;
 
 pub use netlink::NetlinkError;

@@ -1,4 +1,5 @@
-//! Local routes: a prefix whose addresses are all the machine's own, with no list of them.
+//! Local routes: a prefix whose addresses are all the machine's own, with no list of them. Routes
+//! of other tables are [`table`]'s.
 //!
 //! IPv4 alone. The kernel lets a program bind any IPv4 address that a local route holds, but of
 //! IPv6 only those that stand on an interface.
@@ -13,6 +14,8 @@ use thiserror::Error;
 use crate::NetlinkError;
 use crate::netlink::Socket;
 use crate::netlink::message::{Message, ip, octets, push_attribute, u32_at};
+
+pub mod table;
 
 // `linux/rtnetlink.h`.
 pub(crate) const RTM_NEWROUTE: u16 = 24;
@@ -117,12 +120,22 @@ fn change(
     networks: &[Ipv4Net],
     step: &'static str,
 ) -> Vec<Result<(), NetlinkError>> {
-    let mut answers = Vec::with_capacity(networks.len());
+    let payloads: Vec<Vec<u8>> = networks.iter().map(|network| route(*network)).collect();
+    change_all(kind, flags, &payloads, step)
+}
+
+/// Sends a request for each payload, many at once; one answer each.
+fn change_all(
+    kind: u16,
+    flags: u16,
+    payloads: &[Vec<u8>],
+    step: &'static str,
+) -> Vec<Result<(), NetlinkError>> {
+    let mut answers = Vec::with_capacity(payloads.len());
     let mut socket = open(step);
-    for batch in networks.chunks(BATCH) {
-        let payloads: Vec<Vec<u8>> = batch.iter().map(|network| route(*network)).collect();
+    for batch in payloads.chunks(BATCH) {
         let requests: Vec<_> =
-            payloads.iter().map(|payload| (kind, flags, payload.as_slice())).collect();
+            batch.iter().map(|payload| (kind, flags, payload.as_slice())).collect();
         let told = match &mut socket {
             Ok(socket) => {
                 socket.requests(&requests).map_err(|errno| NetlinkError::new(step, errno))

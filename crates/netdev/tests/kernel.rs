@@ -7,6 +7,8 @@
 mod address;
 #[path = "kernel/conntrack.rs"]
 mod conntrack;
+#[path = "kernel/datagrams.rs"]
+mod datagrams;
 #[path = "kernel/lab.rs"]
 mod lab;
 #[path = "kernel/neighbour.rs"]
@@ -17,3 +19,7 @@ mod nft;
 mod rights;
 #[path = "kernel/route.rs"]
 mod route;
+#[path = "kernel/rule.rs"]
+mod rule;
+#[path = "kernel/tun.rs"]
+mod tun;

@@ -13,6 +13,11 @@ use ipnet::IpNet;
 use model::ObjectKey;
 use model::snapshot::vpn::{NatPair, VpnConnection};
 
+mod planner;
+pub mod table;
+
+pub use planner::plan;
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VpnPlan {

@@ -26,6 +26,7 @@ mod net;
 mod retype;
 mod strongswan;
 mod tls;
+pub mod vpn_lab;
 
 pub use backend::{Backend, Connection, Request};
 pub use client::{Client, End, get};
@@ -35,6 +36,7 @@ pub use message::{Head, Incomplete, Response};
 pub use net::{DEADLINE, Socket, eventually, sockets, unique_address};
 pub use strongswan::{StrongSwan, SwanBuilder, SwanConnection};
 pub use tls::{Authority, Pair, TlsSettings};
+pub use vpn_lab::VpnLab;
 
 #[cfg(test)]
 mod tests;

@@ -3,17 +3,37 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::Args;
 use ingest::crds::definition;
 use serde_json::{Map, Value};
 
-/// Writes all of them as YAML: what stands in `helm/tidegate/crds`.
+/// The arguments of `gateway crds`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct CrdsArgs {
+    /// Only this one, such as vpnconnections
+    plural: Option<String>,
+}
+
+/// Writes all of them, or one, as YAML: what stands in `helm/tidegate/crds`.
 ///
 /// # Errors
-/// If they can't be written.
-pub fn run(out: &mut impl Write) -> Result<ExitCode> {
+/// If they can't be written, or there is none of the name.
+pub fn run(args: &CrdsArgs, out: &mut impl Write) -> Result<ExitCode> {
+    let mut definitions = definition::definitions();
+    let name = |definition: &Value| definition["spec"]["names"]["plural"].clone();
+    if let Some(plural) = &args.plural {
+        let known: Vec<String> = definitions
+            .iter()
+            .filter_map(|definition| name(definition).as_str().map(str::to_owned))
+            .collect();
+        definitions.retain(|definition| name(definition) == **plural);
+        if definitions.is_empty() {
+            bail!("there is no definition {plural:?}; write one of {}", known.join(", "));
+        }
+    }
     writeln!(out, "# Written by `gateway crds`.")?;
-    for definition in definition::definitions() {
+    for definition in definitions {
         let mut text = String::new();
         block(&mut text, &definition, 0);
         writeln!(out, "---{text}")?;
@@ -94,24 +114,37 @@ mod tests {
 
     use super::*;
 
-    fn written() -> String {
+    fn written(plural: Option<&str>) -> String {
         let mut out = Vec::new();
-        run(&mut out).unwrap();
+        run(&CrdsArgs { plural: plural.map(str::to_owned) }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_charts_definitions_have_not_drifted() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/tidegate/crds/addresspools.yaml");
-        assert!(
-            written() == std::fs::read_to_string(path).unwrap(),
-            "write it anew: cargo run -p gateway -- crds > helm/tidegate/crds/addresspools.yaml"
-        );
+        for plural in ["addresspools", "vpnconnections"] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/tidegate/crds");
+            assert!(
+                written(Some(plural))
+                    == std::fs::read_to_string(format!("{folder}/{plural}.yaml")).unwrap(),
+                "write it anew: cargo run -p gateway -- crds {plural} > \
+                 helm/tidegate/crds/{plural}.yaml"
+            );
+        }
+        let names = definition::definitions().len();
+        assert_eq!(names, 2, "every definition is in the chart");
+    }
+
+    #[test]
+    fn a_definition_that_is_not_there_is_named() {
+        let args = CrdsArgs { plural: Some("vpn".to_owned()) };
+        let error = run(&args, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("addresspools, vpnconnections"), "{error}");
     }
 
     #[test]
     fn what_is_written_is_yaml_of_the_same_values() {
-        let documents = yaml::documents(&written()).unwrap();
+        let documents = yaml::documents(&written(None)).unwrap();
         let read: Vec<Value> =
             documents.iter().map(|node| yaml::typed(node).unwrap().value).collect();
         assert_eq!(read, definition::definitions());

@@ -13,6 +13,7 @@ use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Listen, Source};
 use crate::access_log::Target;
 
 mod l4;
+mod vpn;
 
 /// Checks one file.
 pub(super) struct Checker<'a> {
@@ -30,7 +31,7 @@ struct Listener {
 }
 
 impl Checker<'_> {
-    pub(super) fn config(&self, file: File) -> Result<Config, ConfigError> {
+    pub(super) fn config(&self, mut file: File) -> Result<Config, ConfigError> {
         if file.source.kubernetes.is_some() {
             return Err(self
                 .error("source.kubernetes", "is not in this version")
@@ -41,24 +42,29 @@ impl Checker<'_> {
                 .error("source.manifests", "is missing")
                 .remedy("write the path of the directory that holds the manifests"));
         };
-        let sections = [("vpn", file.vpn.enabled), ("overlay", file.overlay.enabled)];
-        for (section, enabled) in sections {
-            if enabled {
-                let key = format!("{section}.enabled");
-                let reason = "is true, and this version does not have it";
-                return Err(self.error(&key, reason).remedy("write false, or remove the section"));
-            }
+        if file.overlay.enabled {
+            let reason = "is true, and this version does not have it";
+            return Err(self
+                .error("overlay.enabled", reason)
+                .remedy("write false, or remove the section"));
         }
         let pools = file.l4.enabled;
+        // Who only wants tunnels need not say that there is no ALB.
+        let public = &mut file.alb.public;
+        if file.vpn.enabled && !pools && public.listen.addresses.is_empty() {
+            public.enabled = public.enabled.or(Some(false));
+        }
         let alb = Albs {
             public: self.alb(AlbKind::Public, file.alb.public, pools)?,
             private: self.alb(AlbKind::Private, file.alb.private, pools)?,
         };
-        if !alb.public.enabled && !alb.private.enabled && !file.l4.enabled {
+        let has_alb = alb.public.enabled || alb.private.enabled;
+        if !has_alb && !file.l4.enabled && !file.vpn.enabled {
             return Err(self
                 .error("alb", "has no ALB that is enabled, so nothing would be served")
                 .remedy(
-                    "write alb.public.enabled: true, alb.private.enabled: true or l4.enabled: true",
+                    "write alb.public.enabled: true, alb.private.enabled: true, l4.enabled: true or \
+                     vpn.enabled: true",
                 ));
         }
         if alb.public.enabled
@@ -72,6 +78,7 @@ impl Checker<'_> {
         }
         self.listeners(&alb, file.admin.listen)?;
         let l4 = self.l4(file.l4, file.node_name, file.admin.listen)?;
+        let vpn = self.vpn(file.vpn)?;
         let target = match file.access_log.path {
             LogPath::Stdout => Some(Target::Stdout),
             LogPath::Off => None,
@@ -81,6 +88,7 @@ impl Checker<'_> {
             source: Source { manifests: Some(self.path(manifests)) },
             alb,
             l4,
+            vpn,
             admin: Admin { listen: file.admin.listen },
             workers: file.workers,
             state: self.path(file.state),

@@ -9,12 +9,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::l4::{FailSafe, Interfaces, L4};
+pub use self::vpn::{HalfOpen, Retransmit, Vpn};
 use super::error::ConfigError;
 use super::values::{
     LogPath, Name, Network, Period, ServicePort, Workers, addresses, socket, within, within_if_any,
 };
 
 mod l4;
+mod vpn;
 
 /// The apiVersion that the file must have.
 pub const API_VERSION: &str = "tidegate.io/v1alpha1";
@@ -43,7 +45,7 @@ pub struct File {
     /// Services of type LoadBalancer and NodePort, and policies.
     #[serde(default)]
     pub l4: L4,
-    /// Site-to-site connections. Not in this version.
+    /// Site-to-site connections.
     #[serde(default)]
     pub vpn: Vpn,
     /// The overlay to the cluster's nodes. Not in this version.
@@ -286,14 +288,6 @@ impl Default for Ejection {
     fn default() -> Self {
         Self { failures: 5, time: Period::from_secs(10), max_time: Period::from_secs(300) }
     }
-}
-
-/// Site-to-site connections. Not in this version.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Vpn {
-    /// Must be false.
-    pub enabled: bool,
 }
 
 /// The overlay to the cluster's nodes. Not in this version.

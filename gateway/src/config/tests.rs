@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 
 mod l4;
+mod vpn;
 
 const HEAD: &str = "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\n";
 const SOURCE: &str = "source: {manifests: m}\n";
@@ -196,7 +197,7 @@ fn an_unknown_key_is_refused_with_those_there_are() {
 
 #[test]
 fn sections_of_later_versions_are_refused_once_enabled() {
-    for section in ["vpn", "overlay"] {
+    for section in ["overlay"] {
         let key = format!("{section}.enabled");
         refused(
             with(&format!("{section}: {{enabled: true}}\n")),

@@ -219,7 +219,7 @@ fn object_key(text: &str) -> Option<ObjectKey> {
 /// A network, written as `10.0.0.0/8`, or as an address for that one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Network(pub(super) IpNet);
+pub struct Network(pub(in crate::config) IpNet);
 
 impl TryFrom<String> for Network {
     type Error = String;

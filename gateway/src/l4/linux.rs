@@ -282,7 +282,7 @@ impl Routes for KernelRoutes {
 
 /// A machine that forwards IPv6 no longer takes a default route from routers unless told to; one
 /// that had its route that way must not lose it.
-fn keep_router_advertisements() {
+pub(crate) fn keep_router_advertisements() {
     let Ok(interfaces) = address::interfaces() else { return };
     for interface in interfaces {
         let key = sysctl::Key::of_interface(sysctl::Family::V6, &interface.name, "accept_ra");

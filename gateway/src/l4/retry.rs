@@ -14,7 +14,7 @@ const FIGHT: Duration = Duration::from_secs(2);
 
 /// One thing that may fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Retry {
+pub(crate) struct Retry {
     at: Option<Instant>,
     last: Option<Instant>,
     delay: Duration,
@@ -22,7 +22,7 @@ pub(super) struct Retry {
 
 impl Retry {
     /// It has failed: there is a rest before the next try, longer each time.
-    pub(super) fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, now: Instant) {
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > QUIET);
         self.delay = if quiet { FIRST } else { (self.delay * 2).clamp(FIRST, LAST) };
         self.last = Some(now);
@@ -31,7 +31,7 @@ impl Retry {
 
     /// It was undone by somebody: at once, unless it was undone just before. Then, as after
     /// failures, until it has held for some of the rests that it had come to.
-    pub(super) fn soon(&mut self, now: Instant) {
+    pub(crate) fn soon(&mut self, now: Instant) {
         let fight = (self.delay * 4).max(FIGHT);
         let quiet = self.last.is_none_or(|last| now.saturating_duration_since(last) > fight);
         if quiet {
@@ -42,22 +42,22 @@ impl Retry {
     }
 
     /// To be done after that time.
-    pub(super) fn after(&mut self, now: Instant, delay: Duration) {
+    pub(crate) fn after(&mut self, now: Instant, delay: Duration) {
         self.at = Some(now + delay);
     }
 
     /// Whether it may be tried.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.at.is_none_or(|at| at <= now)
     }
 
     /// When it may be tried, if that was put off.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.at
     }
 
     /// Whether it has reached the longest rest.
-    pub(super) fn is_long(&self) -> bool {
+    pub(crate) fn is_long(&self) -> bool {
         self.delay >= LAST
     }
 }

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use model::AlbKind;
 
 use crate::l4::view::Report;
+use crate::vpn::report::Report as VpnReport;
 
 use super::{
     BUCKETS_US, Counter, Metrics, REFUSED, RouteLabels, RouteTotals, WorkerShard, listener_index,
 };
 
 mod l4;
+mod vpn;
 
 /// A page of text under construction. Writing to a `String` can't fail, so results are dropped.
 struct Page(String);
@@ -33,8 +35,8 @@ impl Page {
     }
 }
 
-/// All metrics as one page; those of the L4 plane if there is one.
-pub fn render(metrics: &Metrics, l4: Option<&Report>) -> String {
+/// All metrics as one page; those of the L4 and the VPN plane if there are such.
+pub fn render(metrics: &Metrics, l4: Option<&Report>, vpn: Option<&VpnReport>) -> String {
     metrics.prune();
     let mut page = Page(String::with_capacity(16 * 1024));
     page.family("build_info", "gauge", "The running version.");
@@ -45,6 +47,9 @@ pub fn render(metrics: &Metrics, l4: Option<&Report>) -> String {
     routes(&mut page, metrics);
     if let Some(report) = l4 {
         l4::write(&mut page, metrics, report);
+    }
+    if let Some(report) = vpn {
+        vpn::write(&mut page, metrics, report);
     }
     page.0
 }

@@ -1,26 +1,30 @@
 //! One reading of objects and one planning of everything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ingest::TlsMemo;
+use ingest::Memo;
 use model::{Diagnostic, HostAddress, Settings};
 use plan::l4::{Allocations, L4Plan};
 use plan::l7::L7Plan;
 use plan::policy;
+use plan::vpn::VpnPlan;
 
 use crate::source::Delivery;
 
 /// Plans, and what carries over from one plan to the next.
 pub struct Planner {
     settings: Settings,
-    memo: TlsMemo,
+    memo: Memo,
     /// Who was given which address.
     allocations: Allocations,
     /// The machine's addresses that were planned for.
     host: Vec<HostAddress>,
     /// The last plan for the L4 plane.
     l4: (Arc<L4Plan>, Arc<policy::Compiled>),
+    /// The last plan for the VPN plane.
+    vpn: Arc<VpnPlan>,
 }
 
 /// Everything that is to be in force.
@@ -29,6 +33,8 @@ pub struct Planned {
     pub l7: Arc<L7Plan>,
     /// For the L4 plane, if there is one, and the policies.
     pub l4: Option<(Arc<L4Plan>, Arc<policy::Compiled>)>,
+    /// For the VPN plane, if there is one.
+    pub vpn: Option<Arc<VpnPlan>>,
     /// What is wrong with the objects.
     pub diagnostics: Vec<Diagnostic>,
     /// How long all that took.
@@ -40,10 +46,11 @@ impl Planner {
     pub fn new(settings: Settings, allocations: Allocations) -> Self {
         Self {
             settings,
-            memo: TlsMemo::default(),
+            memo: Memo::default(),
             allocations,
             host: Vec::new(),
             l4: Default::default(),
+            vpn: Arc::default(),
         }
     }
 
@@ -75,7 +82,13 @@ impl Planner {
             self.l4 = (same_or(before, plan), same_or(before_policy, policy));
             self.l4.clone()
         });
-        Planned { l7: Arc::new(l7), l4, diagnostics, took: started.elapsed() }
+        let vpn = self.settings.vpn.is_some().then(|| {
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &BTreeMap::new());
+            diagnostics.extend(found);
+            self.vpn = same_or(&self.vpn, plan);
+            Arc::clone(&self.vpn)
+        });
+        Planned { l7: Arc::new(l7), l4, vpn, diagnostics, took: started.elapsed() }
     }
 }
 

@@ -8,12 +8,37 @@ use ipsec::ike::event::Transmit;
 use ipsec::sa::{ChildName, ChildSa, ChildSaId, ConnectionName, Path, Spi};
 use plan::vpn::Policy;
 
+mod child;
+mod control;
+mod inbound;
+mod inner;
+mod limit;
+mod mapping;
+mod outbound;
+mod pending;
+mod policies;
+mod sa;
+mod settings;
+mod shared;
+mod tally;
+mod user_space;
+mod worker;
+
+pub use settings::{Settings, StartError};
+pub use user_space::UserSpace;
+
 /// What carries packets: the user-space workers, or the kernel's XFRM.
 pub trait Dataplane: Send {
     /// Which packets go where; in place of what was said before. Connections whose SAs aren't
     /// there hold their packets back: they are dropped and counted, and asked for by
     /// [`FromNetwork::Acquire`].
     fn set_policies(&mut self, policies: BTreeMap<ConnectionName, Vec<Policy>>);
+
+    /// After how much an SA of a connection is worn ([`FromNetwork::Worn`]); for those that are
+    /// installed from now on.
+    fn set_limits(&mut self, limits: BTreeMap<ConnectionName, Limits>) {
+        let _ = limits;
+    }
 
     /// Takes packets on this SA; sends on it only if `send`.
     ///
@@ -47,6 +72,8 @@ pub trait Dataplane: Send {
 /// are dropped and counted.
 #[derive(Clone, Debug)]
 pub enum FromNetwork {
+    /// Nothing from the network: the IKE side is to look at what else it was told.
+    Wake,
     /// An IKE message, without the non-ESP marker.
     Ike {
         /// From where to where it came: `local` is this end.
@@ -87,6 +114,15 @@ pub enum FromNetwork {
         /// Which SA.
         sa: ChildSaId,
     },
+}
+
+/// After how much an SA is worn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Inner octets of one direction.
+    pub bytes: Option<u64>,
+    /// Packets that were sent.
+    pub packets: Option<u64>,
 }
 
 /// What was counted.

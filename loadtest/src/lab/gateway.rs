@@ -198,7 +198,7 @@ mod tests {
             default_backend: None,
         }];
         let (snapshot, complaints) =
-            ingest::ingest(&set, &model::Settings { albs: albs.clone(), l4: None });
+            ingest::ingest(&set, &model::Settings { albs: albs.clone(), l4: None, vpn: None });
         assert_eq!(complaints, []);
         let (plan, complaints) = plan::l7::plan(&snapshot, &albs);
         assert_eq!(complaints, []);

@@ -4,7 +4,8 @@ use k8s_openapi::Resource;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{AddressPool, AddressPoolSpec};
+use super::vpn_connection::VpnConnectionStatus;
+use super::{AddressPool, AddressPoolSpec, VpnConnection, VpnConnectionSpec};
 
 /// A column that `kubectl get` prints.
 struct Column {
@@ -15,7 +16,7 @@ struct Column {
 
 /// The definitions of all own kinds, in the order of their names.
 pub fn definitions() -> Vec<Value> {
-    vec![address_pool()]
+    vec![address_pool(), vpn_connection()]
 }
 
 fn address_pool() -> Value {
@@ -26,25 +27,57 @@ fn address_pool() -> Value {
         Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
     ];
     let spec = schema::<AddressPoolSpec>();
-    cluster_scoped::<AddressPool>(
-        "AddressPool: portable addresses for VIPs",
-        &["pool"],
-        &columns,
-        spec,
-    )
+    let description = "AddressPool: portable addresses for VIPs";
+    definition::<AddressPool>(description, ("Cluster", &["pool"]), &columns, spec, None)
 }
 
-fn cluster_scoped<T: Resource>(
+fn vpn_connection() -> Value {
+    let columns = [
+        Column { name: "Gateway", kind: "string", path: ".spec.remote.gateway" },
+        Column { name: "Remote", kind: "string", path: ".spec.remote.subnets" },
+        Column { name: "State", kind: "string", path: ".status.state" },
+        Column { name: "Since", kind: "date", path: ".status.since" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
+    ];
+    let spec = schema::<VpnConnectionSpec>();
+    let status = Some(schema::<VpnConnectionStatus>());
+    let description = "VpnConnection: a site-to-site connection by IKEv2 and ESP";
+    definition::<VpnConnection>(description, ("Namespaced", &["vpn"]), &columns, spec, status)
+}
+
+fn definition<T: Resource>(
     description: &str,
-    short_names: &[&str],
+    (scope, short_names): (&str, &[&str]),
     columns: &[Column],
     spec: Value,
+    status: Option<Value>,
 ) -> Value {
     let plural = T::URL_PATH_SEGMENT;
     let columns: Vec<Value> = columns
         .iter()
         .map(|column| json!({"name": column.name, "type": column.kind, "jsonPath": column.path}))
         .collect();
+    let mut version = json!({
+        "name": T::VERSION,
+        "served": true,
+        "storage": true,
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": {
+            "description": description,
+            "type": "object",
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"type": "object"},
+                "spec": spec,
+            },
+        }},
+    });
+    if let Some(status) = status {
+        version["schema"]["openAPIV3Schema"]["properties"]["status"] = status;
+        version["subresources"] = json!({"status": {}});
+    }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -58,24 +91,8 @@ fn cluster_scoped<T: Resource>(
                 "singular": T::KIND.to_lowercase(),
                 "shortNames": short_names,
             },
-            "scope": "Cluster",
-            "versions": [{
-                "name": T::VERSION,
-                "served": true,
-                "storage": true,
-                "additionalPrinterColumns": columns,
-                "schema": {"openAPIV3Schema": {
-                    "description": description,
-                    "type": "object",
-                    "required": ["spec"],
-                    "properties": {
-                        "apiVersion": {"type": "string"},
-                        "kind": {"type": "string"},
-                        "metadata": {"type": "object"},
-                        "spec": spec,
-                    },
-                }},
-            }],
+            "scope": scope,
+            "versions": [version],
         },
     })
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
 use crate::calico;
-use crate::crds::AddressPool;
+use crate::crds::{AddressPool, VpnConnection};
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
 /// An object of one of the kinds that are read.
@@ -34,6 +34,8 @@ pub enum Object {
     Node(Box<ClusterNode>),
     /// tidegate.io/v1alpha1 AddressPool
     AddressPool(Box<AddressPool>),
+    /// tidegate.io/v1alpha1 VpnConnection
+    VpnConnection(Box<VpnConnection>),
     /// One of Calico's
     Calico(calico::Object),
 }
@@ -51,6 +53,7 @@ impl Object {
             Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
             Self::Node(object) => drop(set.nodes.insert(name, *object)),
             Self::AddressPool(object) => drop(set.pools.insert(name, *object)),
+            Self::VpnConnection(object) => drop(set.vpn.insert(key, *object)),
             Self::Calico(object) => object.insert_into(reference, &mut set.calico),
         }
     }
@@ -67,6 +70,7 @@ pub(super) enum Kind {
     Namespace,
     Node,
     AddressPool,
+    VpnConnection,
     Calico(calico::Kind),
 }
 
@@ -82,7 +86,7 @@ pub(super) enum Known {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
@@ -91,6 +95,7 @@ impl Kind {
         Self::Namespace,
         Self::Node,
         Self::AddressPool,
+        Self::VpnConnection,
     ];
 
     /// Groups (`v1` is that of no name) that have or had one of these kinds, or that it is easily
@@ -129,6 +134,7 @@ impl Kind {
             Self::Namespace => "Namespace",
             Self::Node => "Node",
             Self::AddressPool => "AddressPool",
+            Self::VpnConnection => "VpnConnection",
             Self::Calico(kind) => kind.name(),
         }
     }
@@ -139,7 +145,7 @@ impl Kind {
             Self::Ingress | Self::IngressClass => &["networking.k8s.io/v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::Service | Self::Secret | Self::Namespace | Self::Node => &["v1"],
-            Self::AddressPool => &["tidegate.io/v1alpha1"],
+            Self::AddressPool | Self::VpnConnection => &["tidegate.io/v1alpha1"],
             // It finds its own.
             Self::Calico(_) => &[],
         }
@@ -155,7 +161,11 @@ impl Kind {
 
     pub(super) fn is_namespaced(self) -> bool {
         match self {
-            Self::Ingress | Self::Service | Self::EndpointSlice | Self::Secret => true,
+            Self::Ingress
+            | Self::Service
+            | Self::EndpointSlice
+            | Self::Secret
+            | Self::VpnConnection => true,
             Self::IngressClass | Self::Namespace | Self::Node | Self::AddressPool => false,
             Self::Calico(kind) => kind.is_namespaced(),
         }
@@ -188,6 +198,7 @@ impl Kind {
             Self::Namespace => read(node, reference, Object::Namespace),
             Self::Node => read(node, reference, Object::Node),
             Self::AddressPool => read(node, reference, Object::AddressPool),
+            Self::VpnConnection => read(node, reference, Object::VpnConnection),
             Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }

@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use crate::diagnostic::Location;
 use crate::suite::Proposal;
 
+pub mod nat;
+
 /// One VpnConnection. Its Secrets have been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VpnConnection {

@@ -113,7 +113,7 @@ fn fail_safe(written: file::FailSafe, admin: Option<SocketAddr>) -> FailSafe {
 
 /// As the kernel has it (dev_valid_name), and without what would have to be quoted in rules: `"`
 /// and `*`.
-fn is_interface(name: &str) -> bool {
+pub(super) fn is_interface(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'"' | b'*');
     (1..=MAX_INTERFACE).contains(&name.len())
         && name != "."

@@ -40,7 +40,7 @@ impl World {
             default_class: true,
             fail_safe: FailSafe::default(),
         };
-        Self { settings: Settings { albs: Vec::new(), l4: Some(l4) }, ..Self::default() }
+        Self { settings: Settings { albs: Vec::new(), l4: Some(l4), vpn: None }, ..Self::default() }
     }
 
     /// With a public pool of these addresses.

@@ -1,0 +1,163 @@
+//! VpnConnections.
+//!
+//! A connection in which anything is wrong is refused as a whole, and its remote networks stay
+//! guarded: to bring up a part of it could let out in the clear what was meant for the rest. One
+//! that was good before stays in force as it was, unless its Secret is gone.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use model::snapshot::vpn::VpnConnection;
+use model::{Diagnostic, ObjectKey, ObjectRef, Settings, VpnSettings};
+
+use crate::ObjectSet;
+use crate::report::Report;
+
+mod guard;
+mod overlap;
+mod period;
+mod reader;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+/// Where Kubernetes writes a Node's zone, and where it did before 1.17.
+const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
+
+/// Connections as they were last accepted.
+#[derive(Debug, Default)]
+pub struct VpnMemo {
+    accepted: BTreeMap<ObjectKey, VpnConnection>,
+}
+
+/// What became of one object.
+struct Candidate {
+    key: ObjectKey,
+    /// As it is written now; none if something in it is wrong.
+    current: Option<VpnConnection>,
+    /// As it was last accepted; none if it must not come back.
+    last: Option<VpnConnection>,
+    /// What is guarded if it is refused.
+    guarded: Vec<IpNet>,
+}
+
+/// All connections that can be, and the guarded networks of the others.
+pub(crate) fn connections(
+    objects: &ObjectSet,
+    (settings, vpn): (&Settings, &VpnSettings),
+    memo: &mut VpnMemo,
+    report: &mut Report<'_>,
+) -> (BTreeMap<ObjectKey, VpnConnection>, BTreeMap<ObjectKey, Vec<IpNet>>) {
+    let cluster = cluster_subnets(objects, vpn);
+    let mut candidates = Vec::with_capacity(objects.vpn.len());
+    for (key, object) in &objects.vpn {
+        let read = reader::read(key, object, (objects, settings, vpn, &cluster), report);
+        let (current, may_stay) = match read {
+            Ok(connection) => (Some(connection), true),
+            Err(refusal) => (None, !refusal.secret_is_gone),
+        };
+        candidates.push(Candidate {
+            key: key.clone(),
+            current,
+            last: memo.accepted.get(key).filter(|_| may_stay).cloned(),
+            guarded: guard::networks(object, &cluster),
+        });
+    }
+    // Who is older keeps its selectors.
+    candidates.sort_by_key(|candidate| {
+        let object = objects.vpn.get(&candidate.key);
+        let created = object.and_then(|object| object.metadata.creation_timestamp.as_ref());
+        let created = created.map(|time| time.0.as_second());
+        (created.is_none(), created, candidate.key.clone())
+    });
+    let mut accepted: BTreeMap<ObjectKey, VpnConnection> = BTreeMap::new();
+    let mut refused = BTreeMap::new();
+    for candidate in candidates {
+        let Candidate { key, current, last, guarded } = candidate;
+        let current = current.filter(|connection| {
+            let clash = overlap::find(&key, connection, &accepted);
+            let is_free = clash.is_none();
+            if let Some(finding) = clash {
+                report.push(finding);
+            }
+            is_free
+        });
+        let is_current = current.is_some();
+        let last = last.filter(|last| overlap::find(&key, last, &accepted).is_none());
+        let chosen = current.or(last);
+        if !is_current {
+            report.push(outcome(&key, chosen.is_some()));
+            // What the new form would reach is guarded already.
+            refused.insert(key.clone(), guarded);
+        }
+        if let Some(connection) = chosen {
+            accepted.insert(key, connection);
+        }
+    }
+    memo.accepted.clone_from(&accepted);
+    (accepted, refused)
+}
+
+/// What a refusal means.
+fn outcome(key: &ObjectKey, stays: bool) -> Diagnostic {
+    let reason = match stays {
+        true => "is refused as it is written now; it stays in force as it was before",
+        false => "is refused; nothing is sent to its remote networks, and nothing in the clear",
+    };
+    Diagnostic::warning(ObjectRef::namespaced("VpnConnection", key), "", reason)
+        .remedy("mend what the errors about it name")
+}
+
+/// Connections without a plane.
+pub(crate) fn not_enabled(objects: &ObjectSet, report: &mut Report<'_>) {
+    for key in objects.vpn.keys() {
+        report.push(
+            Diagnostic::warning(
+                ObjectRef::namespaced("VpnConnection", key),
+                "",
+                "the VPN plane isn't enabled, so the connection isn't used and its remote networks \
+                 aren't guarded",
+            )
+            .remedy("write vpn.enabled: true in the configuration"),
+        );
+    }
+}
+
+/// Addresses of each zone's Nodes and their pods; of Nodes without a zone under no name.
+pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
+    let mut zones: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
+    for node in objects.nodes.values() {
+        let labels = node.metadata.labels.iter().flatten();
+        let zone = ZONES.iter().find_map(|name| {
+            labels.clone().find(|(label, _)| label == name).map(|(_, zone)| zone.clone())
+        });
+        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let internal = addresses
+            .filter(|address| address.type_ == "InternalIP")
+            .filter_map(|address| address.address.parse::<std::net::IpAddr>().ok())
+            .map(IpNet::from);
+        zones
+            .entry(zone.unwrap_or_default())
+            .or_default()
+            .extend(pod_networks(node).chain(internal));
+    }
+    zones.values_mut().for_each(|networks| {
+        *networks = model::snapshot::vpn::nat::outermost(std::mem::take(networks));
+    });
+    zones
+}
+
+fn pod_networks(node: &k8s_openapi::api::core::v1::Node) -> impl Iterator<Item = IpNet> + use<'_> {
+    let spec = node.spec.iter();
+    spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr))
+        .filter_map(|text| text.parse::<IpNet>().ok())
+}
+
+/// Pod and service networks as configured, or else the pod networks that Nodes tell.
+fn cluster_subnets(objects: &ObjectSet, settings: &VpnSettings) -> Vec<IpNet> {
+    if !settings.cluster_subnets.is_empty() {
+        return settings.cluster_subnets.clone();
+    }
+    let pods = objects.nodes.values().flat_map(pod_networks).collect();
+    model::snapshot::vpn::nat::outermost(pods)
+}

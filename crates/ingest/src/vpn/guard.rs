@@ -1,0 +1,44 @@
+//! What of a connection that is refused must not leave in the clear: as much as can be read.
+
+use ipnet::IpNet;
+use model::snapshot::vpn::NatPair;
+use model::snapshot::vpn::nat::{beyond, outermost};
+use serde_json::Value;
+
+use super::reader::values;
+use crate::crds::VpnConnection;
+
+/// The remote networks as this side's hosts see them, from whatever can be read of an object.
+/// Networks that hold one of this side's own are left out: they would be cut off themselves.
+pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> {
+    let spec = &object.spec;
+    let children = spec["children"].as_array();
+    let mut real = parsed(&spec["remote"]["subnets"]);
+    let mut own: Vec<IpNet> = parsed(&spec["local"]["subnets"]);
+    for child in children.into_iter().flatten() {
+        real.extend(parsed(&child["remote"]));
+        own.extend(parsed(&child["local"]));
+    }
+    own.extend(cluster);
+    let pairs: Vec<NatPair> = texts(&spec["remoteSubnetNAT"])
+        .filter_map(|text| values::pair(text).ok())
+        .map(NatPair::reversed)
+        .collect();
+    let seen = beyond(&outermost(real), &pairs).into_iter();
+    seen.filter(|network| network.prefix_len() > 0 && !own.iter().any(|own| own.contains(network)))
+        .collect()
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let list = value.as_array().into_iter().flatten();
+    // One where a list belongs is a slip that is easily made.
+    list.chain(value.is_string().then_some(value)).filter_map(Value::as_str)
+}
+
+fn parsed(value: &Value) -> Vec<IpNet> {
+    let one = |text: &str| match text.trim().parse::<IpNet>() {
+        Ok(network) => Some(network.trunc()),
+        Err(_) => values::network(text).ok(),
+    };
+    texts(value).flat_map(|text| text.split(',')).filter_map(one).collect()
+}

@@ -1,0 +1,144 @@
+//! An SA pair as the workers see it.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use ipsec::crypto::CryptoError;
+use ipsec::crypto::rng::Rng;
+use ipsec::esp::{Inbound, Outbound, Replay};
+use ipsec::packet::header::Parsed;
+use ipsec::sa::{ChildSa, Path};
+use ipsec::selector::TrafficSelector;
+
+use super::Limits;
+use super::child::{Child, Seldom};
+use super::tally::Tally;
+
+/// A pair of SAs.
+#[derive(Debug)]
+pub(super) struct Sa {
+    pub(super) sa: Arc<ChildSa>,
+    pub(super) child: Arc<Child>,
+    pub(super) outbound: Outbound,
+    pub(super) inbound: Inbound,
+    /// All packets of an SA come to one worker, unless the other end moves.
+    pub(super) replay: Mutex<Replay>,
+    pub(super) way: ArcSwap<Way>,
+    pub(super) tally: Tally,
+    pub(super) alive: Seldom,
+    pub(super) moved: Seldom,
+    /// That it is nearly used up has been told.
+    pub(super) worn: AtomicBool,
+    /// Packets after which it is, if there is such a limit.
+    pub(super) packet_limit: Option<u64>,
+    /// Octets after which it is.
+    pub(super) byte_limit: Option<u64>,
+}
+
+/// Where its packets go, and how big they may be.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) path: Path,
+    pub(super) udp: bool,
+    /// The largest inner packet.
+    pub(super) largest: usize,
+    /// The kernel has fragmented what was sent: it is to be asked for the path's MTU again.
+    pub(super) stale: AtomicBool,
+}
+
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+const UDP_HEADER: usize = 8;
+/// IPv4 packets of this size and IPv6 ones of that have to pass; if their ESP packets don't, those
+/// are fragmented.
+const LEAST_IPV4: usize = 576;
+const LEAST_IPV6: usize = 1280;
+
+impl Way {
+    /// On a path whose packets may have so many octets.
+    pub(super) fn new(outbound: &Outbound, path: Path, udp: bool, mtu: usize) -> Self {
+        let header = match path.remote.ip() {
+            IpAddr::V4(_) => IPV4_HEADER,
+            IpAddr::V6(_) => IPV6_HEADER,
+        };
+        let overhead = header + if udp { UDP_HEADER } else { 0 };
+        let largest = outbound.largest_inner(mtu.saturating_sub(overhead));
+        Self { path, udp, largest, stale: AtomicBool::new(false) }
+    }
+
+    /// The largest inner packet of a family.
+    #[inline]
+    pub(super) fn largest(&self, is_ipv4: bool) -> usize {
+        self.largest.max(if is_ipv4 { LEAST_IPV4 } else { LEAST_IPV6 })
+    }
+}
+
+impl Sa {
+    pub(super) fn new(
+        sa: &Arc<ChildSa>,
+        child: Arc<Child>,
+        mtu: usize,
+        limits: Limits,
+        workers: usize,
+        rng: &mut dyn Rng,
+    ) -> Result<Self, CryptoError> {
+        let outbound = Outbound::new(sa.suite, &sa.outbound, sa.outbound_spi, rng)?;
+        let inbound = Inbound::new(sa.suite, &sa.inbound, sa.inbound_spi, sa.replay_window)?;
+        let way = Way::new(&outbound, sa.path, sa.udp, mtu);
+        Ok(Self {
+            child,
+            replay: Mutex::new(inbound.replay()),
+            inbound,
+            outbound,
+            way: ArcSwap::new(Arc::new(way)),
+            tally: Tally::new(workers),
+            alive: Seldom::default(),
+            moved: Seldom::default(),
+            worn: AtomicBool::new(false),
+            packet_limit: limits.packets,
+            byte_limit: limits.bytes,
+            sa: Arc::clone(sa),
+        })
+    }
+
+    /// Whether it has become nearly used up, which is said once.
+    #[inline]
+    pub(super) fn wears_out(&self) -> bool {
+        let worn = self.outbound.is_worn()
+            || self.packet_limit.is_some_and(|limit| self.outbound.used() >= limit);
+        worn && !self.worn.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether its selectors have a packet that goes out, as it is in the tunnel.
+    #[inline]
+    pub(super) fn takes(&self, packet: &Parsed) -> bool {
+        let (source, destination) = ports(packet);
+        matches(&self.sa.local, packet.source, packet.protocol, source)
+            && matches(&self.sa.remote, packet.destination, packet.protocol, destination)
+    }
+
+    /// Whether its selectors have a packet that has come, as it was in the tunnel.
+    #[inline]
+    pub(super) fn gives(&self, packet: &Parsed) -> bool {
+        let (source, destination) = ports(packet);
+        matches(&self.sa.remote, packet.source, packet.protocol, source)
+            && matches(&self.sa.local, packet.destination, packet.protocol, destination)
+    }
+}
+
+#[inline]
+fn ports(packet: &Parsed) -> (Option<u16>, Option<u16>) {
+    (packet.ports.map(|(source, _)| source), packet.ports.map(|(_, destination)| destination))
+}
+
+#[inline]
+fn matches(
+    selectors: &[TrafficSelector],
+    address: IpAddr,
+    protocol: u8,
+    port: Option<u16>,
+) -> bool {
+    selectors.iter().any(|selector| selector.matches(address, protocol, port))
+}

@@ -1,0 +1,109 @@
+//! What the workers read and the control side writes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use netdev::esp_socket::EspSocket;
+use netdev::tun::Offloads;
+use netdev::udp::{Outgoing, UdpSocket, Unsent};
+
+use super::FromNetwork;
+use super::policies::Policies;
+use super::sa::{Sa, Way};
+use super::tally::{Drops, Reason};
+
+/// SAs by what stands in the packets that come.
+pub(super) type BySpi = HashMap<u32, Arc<Sa>, foldhash::fast::RandomState>;
+
+/// What the workers read and the control side writes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) policies: ArcSwap<Policies>,
+    pub(super) by_spi: ArcSwap<BySpi>,
+    pub(super) drops: Drops,
+    pub(super) stopping: AtomicBool,
+    pub(super) offloads: Offloads,
+    pub(super) copy_dscp: bool,
+    pub(super) port: u16,
+    pub(super) nat_port: u16,
+    pub(super) sender: SyncSender<FromNetwork>,
+    pub(super) began: Instant,
+}
+
+impl Shared {
+    /// Tells the IKE side; whether there was room.
+    pub(super) fn tell(&self, told: FromNetwork) -> bool {
+        self.sender.try_send(told).is_ok()
+    }
+
+    /// Milliseconds since the start.
+    pub(super) fn milliseconds(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What one worker sends and takes with.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// On the port for IKE and ESP behind NAT.
+    pub(super) nat: Vec<UdpSocket>,
+    /// On the port for IKE. Of the first worker only.
+    pub(super) ike: Vec<UdpSocket>,
+    /// For ESP without UDP. Of the first worker only; others send with them too.
+    pub(super) raw: Arc<Vec<EspSocket>>,
+}
+
+impl Sockets {
+    /// The UDP socket that sends from an address.
+    pub(super) fn udp(&self, from: SocketAddr) -> Option<&UdpSocket> {
+        let fits = |socket: &&UdpSocket| {
+            let bound = socket.address();
+            bound.port() == from.port() && is_for(bound.ip(), from.ip())
+        };
+        self.nat.iter().chain(&self.ike).find(fits)
+    }
+
+    fn raw(&self, from: IpAddr) -> Option<&EspSocket> {
+        self.raw.iter().find(|socket| is_for(socket.address(), from))
+    }
+
+    /// Sends ESP packets of one size (the last may be shorter) on a way.
+    pub(super) fn send(
+        &self,
+        way: &Way,
+        tos: u8,
+        contents: &[u8],
+        segment: usize,
+    ) -> Result<(), Unsent> {
+        let local = way.path.local;
+        let from = Some(local.ip()).filter(|ip| !ip.is_unspecified());
+        let outgoing = Outgoing { from, to: way.path.remote, tos, contents, segment };
+        let none = || {
+            let source = std::io::ErrorKind::AddrNotAvailable.into();
+            Err(Unsent { datagrams: contents.len().div_ceil(segment.max(1)), source })
+        };
+        if way.udp {
+            self.udp(local).map_or_else(none, |socket| socket.send(&outgoing))
+        } else {
+            self.raw(local.ip()).map_or_else(none, |socket| socket.send(&outgoing))
+        }
+    }
+}
+
+fn is_for(bound: IpAddr, ip: IpAddr) -> bool {
+    bound == ip || (bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4())
+}
+
+/// Why something was not sent.
+pub(super) fn reason(unsent: &Unsent) -> Reason {
+    match unsent.source.kind() {
+        std::io::ErrorKind::WouldBlock => Reason::SendQueueFull,
+        _ if unsent.source.raw_os_error() == Some(nix::libc::ENOBUFS) => Reason::SendQueueFull,
+        _ => Reason::SendFailed,
+    }
+}

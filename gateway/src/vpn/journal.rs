@@ -1,0 +1,161 @@
+//! What has happened, as lines of the log; and what went wrong last, for people who ask.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipsec::ike::event::{DownReason, Event, Failure};
+use ipsec::sa::{ConnectionName, Path};
+
+use super::failure::{cause, selectors};
+use super::report::{Seen, Stranger};
+
+/// So many strangers are remembered.
+const STRANGERS: usize = 16;
+/// The same failure is logged once in this time.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    seen: BTreeMap<ConnectionName, Seen>,
+    strangers: VecDeque<Stranger>,
+    /// When each was logged.
+    logged: BTreeMap<ConnectionName, (Failure, Instant)>,
+}
+
+impl Journal {
+    /// Takes note of an event. `psk`: whether a connection has a preshared key. Returns whether
+    /// what is wrong has changed.
+    pub(super) fn note(
+        &mut self,
+        now: Instant,
+        event: &Event,
+        psk: impl Fn(&ConnectionName) -> bool,
+    ) -> bool {
+        match event {
+            Event::IkeUp { connection, ike, remote_id, path, suite, rekeyed } => {
+                tracing::info!(
+                    %connection, ike = ike.0, %remote_id, local = %path.local,
+                    remote = %path.remote, %suite, rekeyed, "IKE SA up"
+                );
+                false
+            }
+            Event::IkeDown { connection, ike, reason } => {
+                let reason = word(reason);
+                tracing::info!(%connection, ike = ike.0, reason, "IKE SA down");
+                false
+            }
+            Event::ChildInstall { sa, send, replaces } => {
+                tracing::info!(
+                    connection = %sa.connection, child = %sa.child, id = sa.id.0,
+                    inbound_spi = %sa.inbound_spi, outbound_spi = %sa.outbound_spi,
+                    local = selectors(&sa.local), remote = selectors(&sa.remote),
+                    suite = ?sa.suite, udp = sa.udp, send,
+                    replaces = replaces.map(|sa| sa.0), "child SA up"
+                );
+                let seen = self.seen.remove(&sa.connection).is_some();
+                self.logged.remove(&sa.connection);
+                seen
+            }
+            Event::ChildSend { sa } => {
+                tracing::debug!(id = sa.0, "child SA sends");
+                false
+            }
+            Event::ChildRemove { sa, reason, .. } => {
+                tracing::info!(id = sa.0, reason = word(reason), "child SA down");
+                false
+            }
+            Event::PathChanged { children, path, udp } => {
+                tracing::info!(
+                    children = children.len(), local = %path.local, remote = %path.remote, udp,
+                    "path changed"
+                );
+                false
+            }
+            Event::Failed { connection: Some(connection), path, failure } => {
+                self.failed(now, connection, *path, failure, psk(connection))
+            }
+            Event::Failed { connection: None, path, failure } => {
+                self.stranger(now, *path, failure);
+                false
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        now: Instant,
+        connection: &ConnectionName,
+        path: Path,
+        failure: &Failure,
+        psk: bool,
+    ) -> bool {
+        let last = self.logged.get(connection);
+        let again = last.is_some_and(|(last, at)| {
+            last == failure && now.saturating_duration_since(*at) < QUIET
+        });
+        if !again {
+            let cause = cause(failure, psk);
+            tracing::warn!(
+                %connection, remote = %path.remote, reason = cause.reason, "{}", cause.seen
+            );
+            self.logged.insert(Arc::clone(connection), (failure.clone(), now));
+        }
+        let times = match self.seen.get(connection) {
+            Some(seen) if seen.failure == *failure => seen.times + 1,
+            _ => 1,
+        };
+        let seen = Seen { failure: failure.clone(), remote: path.remote, at: now, times };
+        self.seen.insert(Arc::clone(connection), seen);
+        times == 1
+    }
+
+    fn stranger(&mut self, now: Instant, path: Path, failure: &Failure) {
+        let same = |stranger: &Stranger| {
+            stranger.seen.remote.ip() == path.remote.ip() && stranger.seen.failure == *failure
+        };
+        let before = self.strangers.iter().position(same);
+        let before = before.and_then(|at| self.strangers.remove(at));
+        let times = before.map_or(0, |stranger| stranger.seen.times) + 1;
+        if times == 1 {
+            let cause = cause(failure, true);
+            tracing::warn!(remote = %path.remote, reason = cause.reason, "{}", cause.seen);
+            self.strangers.truncate(STRANGERS - 1);
+        }
+        let seen = Seen { failure: failure.clone(), remote: path.remote, at: now, times };
+        self.strangers.push_front(Stranger { seen });
+    }
+
+    /// Forgets connections that are no more.
+    pub(super) fn retain(&mut self, there: impl Fn(&ConnectionName) -> bool) {
+        self.seen.retain(|name, _| there(name));
+        self.logged.retain(|name, _| there(name));
+    }
+
+    /// What went wrong last with a connection.
+    pub(super) fn seen(&self, connection: &ConnectionName) -> Option<&Seen> {
+        self.seen.get(connection)
+    }
+
+    /// All that went wrong.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&ConnectionName, &Seen)> {
+        self.seen.iter()
+    }
+
+    /// Who has come, the latest first.
+    pub(super) fn strangers(&self) -> Vec<Stranger> {
+        self.strangers.iter().cloned().collect()
+    }
+}
+
+fn word(reason: &DownReason) -> &'static str {
+    match reason {
+        DownReason::Asked => "asked",
+        DownReason::Peer => "deleted-by-peer",
+        DownReason::Dead => "dead-peer",
+        DownReason::Replaced => "replaced",
+        DownReason::Expired => "expired",
+        DownReason::PeerRestarted => "peer-restarted",
+    }
+}

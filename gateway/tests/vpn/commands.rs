@@ -1,0 +1,143 @@
+//! What people ask a running gateway, and what it answers.
+
+use serde_json::Value;
+use testkit::eventually;
+use testkit::vpn_lab::Site;
+
+use crate::Pair;
+use crate::site::Connection;
+
+/// Waits until `diagnose` names a cause, and returns all that it says.
+#[track_caller]
+fn diagnosis(pair: &Pair, site: Site, reason: &str) -> String {
+    eventually(&format!("{site:?} names {reason}"), || {
+        let (_, json, _) =
+            pair.gateway(site).run(&["vpn", "diagnose", "site", "--output", "json"]);
+        let value: Value = serde_json::from_str(&json).ok()?;
+        let causes = value.get("causes")?.as_array()?.clone();
+        causes.iter().find(|cause| cause["reason"] == reason).map(|_| json)
+    })
+}
+
+#[test]
+fn status_shows_both_ends_suites_and_selectors() {
+    let pair = Pair::up();
+    pair.wait_ping(Site::A);
+    let (code, text, error) = pair.gateway(Site::A).run(&["vpn", "status"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(text.contains("default/site") && text.contains("up"), "{text}");
+    let (code, text, error) = pair.gateway(Site::A).run(&["vpn", "status", "site"]);
+    assert_eq!(code, Some(0), "{error}");
+    for part in ["192.0.2.1", "192.0.2.2", "a.test", "b.test", "10.1.0.0/24", "10.2.0.0/24"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let (code, _, error) = pair.gateway(Site::A).run(&["vpn", "status", "other"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("default/site"), "{error}");
+    let (code, text, _) = pair.gateway(Site::A).run(&["vpn", "diagnose", "site"]);
+    assert_eq!(code, Some(0), "{text}");
+    // Nobody writes keys anywhere.
+    for site in Site::BOTH {
+        assert!(!pair.gateway(site).stderr().contains("a key for tests"));
+    }
+}
+
+#[test]
+fn keys_that_differ_are_named() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site),
+        Site::B => Connection::new(site).psk("another key for tests, as long"),
+    });
+    let text = diagnosis(&pair, Site::B, "psk-differs");
+    assert!(text.contains("a.test"), "{text}");
+    let text = diagnosis(&pair, Site::A, "refused");
+    assert!(text.contains("a.test") && text.contains("preshared key"), "{text}");
+    let (code, ..) = pair.gateway(Site::A).run(&["vpn", "diagnose", "site"]);
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn ids_that_differ_are_named_with_both_strings() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site),
+        Site::B => Connection::new(site).id("wrong.test"),
+    });
+    let text = diagnosis(&pair, Site::A, "wrong-id");
+    assert!(text.contains("wrong.test") && text.contains("b.test"), "{text}");
+}
+
+#[test]
+fn selectors_that_differ_are_named_with_both_lists() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site).remote("10.77.0.0/24"),
+        Site::B => Connection::new(site),
+    });
+    let text = diagnosis(&pair, Site::B, "no-selectors");
+    assert!(text.contains("10.77.0.0/24") && text.contains("10.2.0.0/24"), "{text}");
+    diagnosis(&pair, Site::A, "no-selectors");
+}
+
+#[test]
+fn proposals_that_differ_are_named_with_both_lists() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site).spec("ike: [aes128gcm16-prfsha256-ecp384]"),
+        Site::B => Connection::new(site).spec("ike: [aes256gcm16-prfsha384-ecp256]"),
+    });
+    let text = diagnosis(&pair, Site::B, "no-proposal-ike");
+    assert!(text.contains("aes256gcm16") && text.contains("aes128gcm16"), "{text}");
+    diagnosis(&pair, Site::A, "no-proposal-ike");
+}
+
+#[test]
+fn peer_that_does_not_answer_is_named() {
+    let pair = Pair::start();
+    pair.lab.gateway(Site::B).ip("link set wan0 down\n");
+    let (code, ..) = pair.gateway(Site::A).run(&["vpn", "down", "site"]);
+    assert_eq!(code, Some(0));
+    pair.lab.gateway(Site::B).ip("link set wan0 up\n");
+    pair.wait_state(Site::A, "down");
+    // What is on the way is gone; now nothing gets through.
+    pair.lab.lose(100);
+    pair.gateway(Site::A).run(&["vpn", "up", "site"]);
+    let text = diagnosis(&pair, Site::A, "no-answer");
+    assert!(text.contains("UDP 500"), "{text}");
+}
+
+#[test]
+fn nothing_is_changed_for_other_machines_or_web_pages() {
+    let pair = Pair::up();
+    let gateway = pair.lab.gateway(Site::A);
+    let url = format!("http://{}/api/v1/vpn/default/site/down", pair.gateway(Site::A).admin());
+    let post = |arguments: &[&str]| {
+        let mut all = vec!["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", &url];
+        all.extend(arguments);
+        gateway.command("curl", &all)
+    };
+    assert_eq!(post(&[]), "403");
+    assert_eq!(post(&["-H", "tidegate-admin: x", "-H", "Host: evil.example"]), "403");
+    assert_eq!(pair.connection(Site::A)["state"], "up");
+    assert_eq!(post(&["-H", "tidegate-admin: x"]), "202");
+    pair.wait_state(Site::A, "down");
+}
+
+#[test]
+fn capture_holds_decrypted_messages() {
+    let pair = Pair::up();
+    let file = pair.gateway(Site::A).folder().join("ike.pcap");
+    let file = file.to_str().unwrap();
+    std::thread::scope(|scope| {
+        let capture = scope.spawn(|| {
+            let arguments = ["vpn", "capture", "site", "--seconds", "3", "--write", file];
+            pair.gateway(Site::A).run(&arguments)
+        });
+        eventually("something is rekeyed", || {
+            pair.gateway(Site::A).run(&["vpn", "rekey", "site", "--what", "ike"]);
+            capture.is_finished().then_some(())
+        });
+        let (code, _, error) = capture.join().unwrap();
+        assert_eq!(code, Some(0), "{error}");
+    });
+    let text = pair.lab.gateway(Site::A).command("tcpdump", &["-nn", "-v", "-r", file]);
+    // The payloads inside: a rekeying names its proposal and nonce.
+    assert!(text.contains("child_sa") && text.contains("nonce"), "{text}");
+}

@@ -1,0 +1,56 @@
+//! Hosts reach each other.
+
+use std::net::SocketAddr;
+
+use testkit::lab::Server;
+use testkit::vpn_lab::Site;
+
+use crate::Pair;
+use crate::site::Connection;
+
+#[test]
+fn hosts_reach_each_other_both_ways_and_nothing_is_in_the_clear() {
+    let pair = Pair::start();
+    let clear = pair.lab.clear();
+    pair.wait_up();
+    for from in Site::BOTH {
+        pair.wait_ping(from);
+        let to = pair.lab.host(from.other());
+        let _server = Server::start(to, 8080, "host");
+        let at = SocketAddr::new(from.other().host_address(), 8080);
+        let answer = pair.lab.host(from).answer(at);
+        // Nobody in between has changed the source.
+        assert_eq!(answer.client.ip(), from.host_address());
+        let mut flow = pair.lab.host(from).connect(at).unwrap();
+        let long = "x".repeat(60_000);
+        assert_eq!(flow.say(&long).unwrap().text, long);
+    }
+    assert_eq!(clear.lines(), [""; 0]);
+    for site in Site::BOTH {
+        assert!(pair.number(site, "/children/0/sent_packets") > 10);
+        assert!(pair.number(site, "/children/0/received_packets") > 10);
+        let labels = [("connection", "default/site"), ("state", "up")];
+        assert_eq!(pair.gateway(site).metric("tidegate_vpn_connection_state", &labels), 1.0);
+    }
+}
+
+#[test]
+fn first_packet_begins_a_connection_that_waits_for_it() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site).auto("route"),
+        Site::B => Connection::new(site),
+    });
+    pair.wait_state(Site::A, "trapped");
+    pair.wait_ping(Site::A);
+    pair.wait_state(Site::A, "up");
+}
+
+#[test]
+fn gateways_themselves_reach_the_other_sites_hosts() {
+    let pair = Pair::up();
+    let to = Site::B.host_address().to_string();
+    testkit::eventually("a ping of the gateway's own is answered", || {
+        let gateway = pair.lab.gateway(Site::A);
+        gateway.try_command("ping", &["-n", "-c1", "-W0.5", &to], "").ok()
+    });
+}

@@ -1,0 +1,87 @@
+//! The manifests of one site's connection.
+
+use testkit::vpn_lab::Site;
+
+/// The connection `default/site` of one site.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    site: Site,
+    auto: &'static str,
+    psk: String,
+    id: String,
+    peer_id: String,
+    subnets: [String; 2],
+    more: String,
+}
+
+impl Connection {
+    /// A begins, B waits; by PSK.
+    pub(crate) fn new(site: Site) -> Self {
+        let id = |site| format!("{}.test", if site == Site::A { "a" } else { "b" });
+        Self {
+            site,
+            auto: if site == Site::A { "start" } else { "add" },
+            psk: "a key for tests, long enough".to_owned(),
+            id: id(site),
+            peer_id: id(site.other()),
+            subnets: [site.network(), site.other().network()],
+            more: String::new(),
+        }
+    }
+
+    /// Who begins.
+    pub(crate) fn auto(mut self, auto: &'static str) -> Self {
+        self.auto = auto;
+        self
+    }
+
+    /// Another preshared key.
+    pub(crate) fn psk(mut self, psk: &str) -> Self {
+        self.psk = psk.to_owned();
+        self
+    }
+
+    /// Another ID of its own.
+    pub(crate) fn id(mut self, id: &str) -> Self {
+        self.id = id.to_owned();
+        self
+    }
+
+    /// Another network of the other end.
+    pub(crate) fn remote(mut self, network: &str) -> Self {
+        self.subnets[1] = network.to_owned();
+        self
+    }
+
+    /// Further keys of `spec`, as YAML lines without indent.
+    pub(crate) fn spec(mut self, yaml: &str) -> Self {
+        for line in yaml.lines() {
+            self.more.push_str(&format!("  {line}\n"));
+        }
+        self
+    }
+
+    pub(crate) fn yaml(&self) -> String {
+        let Self { site, auto, psk, id, peer_id, subnets: [local, remote], more } = self;
+        format!(
+            "apiVersion: tidegate.io/v1alpha1
+kind: VpnConnection
+metadata: {{name: site, namespace: default}}
+spec:
+  auto: {auto}
+  auth:
+    psk: {{secretName: site-psk, key: psk}}
+  local: {{address: {}, id: {id}, subnets: [{local}]}}
+  remote: {{gateway: {}, id: {peer_id}, subnets: [{remote}]}}
+  dpd: {{delay: 1s, timeout: 3s, action: restart}}
+{more}---
+apiVersion: v1
+kind: Secret
+metadata: {{name: site-psk, namespace: default}}
+stringData: {{psk: \"{psk}\"}}
+",
+            site.gateway_address(),
+            site.other().gateway_address(),
+        )
+    }
+}
