@@ -105,11 +105,11 @@ impl VpnLab {
                  addr add fd0{n}::2/64 dev h0 nodad\n\
                  link set lo up\nlink set h0 up\n\
                  route add default via 10.{n}.0.1\n\
-                 -6 route add default via fd0{n}::1\n"
+                 route add default via fd0{n}::1\n"
             ));
             gateway.ip(&format!(
                 "route add 10.{other}.0.0/24 via 192.0.2.{other}\n\
-                 -6 route add fd0{other}::/64 via 2001:db8::{other}\n"
+                 route add fd0{other}::/64 via 2001:db8::{other}\n"
             ));
         }
         lab

@@ -191,8 +191,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     }
     let with_ppk = ppk.map(|ppk| keys.with_ppk(prf_of, &ppk.key));
     let child = first_child_of(engine, sa, &config);
-    sa.first_wanted =
-        engine.connections.get(name).and_then(|state| state.acquired.clone());
+    sa.first_wanted = engine.connections.get(name).and_then(|state| state.acquired.clone());
     let message_id = sa.send_id;
     let Phase::Handshake(shake) = &mut sa.phase else { return };
     let id = &config.local_id;
@@ -501,9 +500,8 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
     let knows = |config: &&Arc<Connection>| {
         config.remote_id.as_ref().is_none_or(|expected| is_same_id(expected, proof.id))
     };
-    let is_asked = |config: &&Arc<Connection>| {
-        asked.is_none_or(|asked| is_same_id(asked, &config.local_id))
-    };
+    let is_asked =
+        |config: &&Arc<Connection>| asked.is_none_or(|asked| is_same_id(asked, &config.local_id));
     let mut ranked: Vec<_> = fitting.iter().filter(knows).filter(is_asked).collect();
     // Whom a connection names comes before whom it takes among others; the order by address
     // stays otherwise.

@@ -103,8 +103,12 @@ pub(super) fn configure(
     now: Instant,
     connections: BTreeMap<ConnectionName, Arc<Connection>>,
 ) {
-    let gone: Vec<_> =
-        engine.connections.keys().filter(|name| !connections.contains_key(*name)).cloned().collect();
+    let gone: Vec<_> = engine
+        .connections
+        .keys()
+        .filter(|name| !connections.contains_key(*name))
+        .cloned()
+        .collect();
     for name in gone {
         end_all(engine, now, &name, &DownReason::Asked);
         engine.connections.remove(&name);
@@ -432,8 +436,9 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     if !Arc::ptr_eq(&state.config, &config) || engine.shutdown {
         return;
     }
-    if sa.since.is_some() { after_end(engine, now, &config, &reason) }
-    else if sa.initiator && reason != DownReason::Replaced && reason != DownReason::Asked {
+    if sa.since.is_some() {
+        after_end(engine, now, &config, &reason)
+    } else if sa.initiator && reason != DownReason::Replaced && reason != DownReason::Asked {
         after_failure(engine, now, &config.name);
     }
 }

@@ -34,9 +34,7 @@ fn answer(engine: &mut Engine, now: Instant, sa: &mut IkeSa, request: &Received)
         Exchange::Intermediate if is_handshake => intermediate::answer(engine, now, sa, request),
         Exchange::Auth if is_handshake => auth::answer(engine, now, sa, request),
         Exchange::Informational => informational::answer(engine, now, sa, request),
-        Exchange::CreateChildSa if !is_handshake => {
-            create_child::answer(engine, now, sa, request)
-        }
+        Exchange::CreateChildSa if !is_handshake => create_child::answer(engine, now, sa, request),
         _ => vec![Payload::Notify(Notify::new(notify::INVALID_SYNTAX, Vec::new()))],
     }
 }

@@ -400,13 +400,7 @@ pub(super) fn receive_request(
 }
 
 /// A request that was answered has come again.
-fn again(
-    engine: &mut Engine,
-    now: Instant,
-    id: crate::sa::IkeSaId,
-    path: Path,
-    datagram: &[u8],
-) {
+fn again(engine: &mut Engine, now: Instant, id: crate::sa::IkeSaId, path: Path, datagram: &[u8]) {
     engine.with_sa(now, id, |engine, sa| {
         let request = fingerprint(datagram);
         match sa.answered.take() {
