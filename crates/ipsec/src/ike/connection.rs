@@ -14,7 +14,9 @@ use super::event::{DownReason, Event, Failure};
 use super::init;
 use super::install::{self, LINGER};
 use super::message::{Notify, notify};
+use super::reauth;
 use super::sa::{IkeSa, Phase, Task};
+use super::upkeep;
 use crate::sa::{ChildName, ConnectionName, IkeSaId, Path};
 
 mod command;
@@ -46,8 +48,6 @@ pub(super) struct ConnectionState {
     pub(super) child_failures: u32,
     /// The key exchange that the other end asked for.
     pub(super) group: Option<Group>,
-    /// Whether there was an IKE SA since the start.
-    pub(super) has_met: bool,
     /// When a stranger's ESP or IKE made us begin.
     prompted: Option<Instant>,
     pub(super) last_failure: Option<Failure>,
@@ -88,7 +88,6 @@ impl ConnectionState {
             check_at: None,
             child_failures: 0,
             group: None,
-            has_met: false,
             prompted: None,
             last_failure: None,
             rekeys: (0, 0),
@@ -140,7 +139,6 @@ pub(super) fn configure(
             let old = std::mem::replace(state, ConnectionState::new(config));
             *state = ConnectionState {
                 ikes,
-                has_met: old.has_met,
                 rekeys: old.rekeys,
                 restarts: old.restarts,
                 ..ConnectionState::new(Arc::clone(&state.config))
@@ -310,13 +308,13 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     state.failures = 0;
     state.child_failures = 0;
     state.next_try = None;
-    state.has_met = true;
     state.last_failure = None;
     state.acquired = None;
     check_later(engine, &config.name, now + SETTLE);
     if is_rekeyed {
         return;
     }
+    reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
     for id in others.into_iter().flatten().filter(|id| *id != sa.id) {
@@ -422,6 +420,7 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     }
     let linger = if reason == DownReason::Dead { Duration::ZERO } else { LINGER };
     install::remove_all(engine, &mut sa, linger, &reason);
+    upkeep::release(engine, &mut sa);
     let Some(config) = sa.config.clone() else { return };
     if sa.since.is_some() {
         engine.tell(Event::IkeDown {

@@ -18,6 +18,7 @@ use super::message::{
 };
 use super::sa::{Answered, IkeSa, Ongoing, Peer, Phase, find_error, find_notify};
 use super::{intermediate, nat, transmit};
+use crate::crypto::auth::SIGNATURE_HASHES;
 use crate::crypto::kex::{self, KeyExchange};
 use crate::crypto::keys::IkeKeys;
 use crate::sa::{ConnectionName, Path};
@@ -49,8 +50,6 @@ pub(super) struct Handshake {
 const DOUBT: Duration = Duration::from_secs(3);
 /// Cookies are brought back so often at most.
 const COOKIES: u8 = 3;
-/// The hashes of signatures (RFC 7427, RFC 8420): SHA-256, -384, -512, none.
-const HASHES: [u16; 4] = [2, 3, 4, 5];
 
 impl Handshake {
     pub(super) fn new(ni: Vec<u8>, nr: Vec<u8>) -> Self {
@@ -145,7 +144,7 @@ pub(super) fn status(kind: u16) -> Payload {
 
 /// What both ends say of themselves.
 fn abilities(fragmentation: bool) -> Vec<Payload> {
-    let hashes = HASHES.iter().flat_map(|hash| hash.to_be_bytes()).collect();
+    let hashes = SIGNATURE_HASHES.iter().flat_map(|hash| hash.to_be_bytes()).collect();
     let mut payloads =
         vec![Payload::Notify(Notify::new(notify::SIGNATURE_HASH_ALGORITHMS, hashes))];
     if fragmentation {

@@ -1,5 +1,6 @@
 //! Two engines under a virtual clock.
 
+mod certificates;
 mod handshake;
 mod hostile;
 mod lifecycle;
