@@ -207,8 +207,7 @@ mod tests {
 
     #[test]
     fn wrong_id_names_both_strings() {
-        let failure =
-            Failure::WrongId { theirs: id("b.test"), expected: Some(id("hq.test")) };
+        let failure = Failure::WrongId { theirs: id("b.test"), expected: Some(id("hq.test")) };
         let cause = cause(&failure, true);
         assert_eq!(cause.reason, "wrong-id");
         for part in ["b.test", "hq.test"] {

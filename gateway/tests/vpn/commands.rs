@@ -11,8 +11,7 @@ use crate::site::Connection;
 #[track_caller]
 fn diagnosis(pair: &Pair, site: Site, reason: &str) -> String {
     eventually(&format!("{site:?} names {reason}"), || {
-        let (_, json, _) =
-            pair.gateway(site).run(&["vpn", "diagnose", "site", "--output", "json"]);
+        let (_, json, _) = pair.gateway(site).run(&["vpn", "diagnose", "site", "--output", "json"]);
         let value: Value = serde_json::from_str(&json).ok()?;
         let causes = value.get("causes")?.as_array()?.clone();
         causes.iter().find(|cause| cause["reason"] == reason).map(|_| json)
