@@ -152,10 +152,14 @@ impl VpnLab {
     #[track_caller]
     pub fn lose(&self, percent: u8) {
         let mut text = "add table ip lab-loss\ndelete table ip lab-loss\n".to_owned();
+        let some = match percent {
+            100.. => "drop".to_owned(),
+            _ => format!("numgen random mod 100 < {percent} drop"),
+        };
         if percent > 0 {
             text.push_str(&format!(
                 "table ip lab-loss {{\n chain c {{\n  type filter hook input priority -300\n  \
-                 iifname wan0 numgen random mod 100 < {percent} drop\n }}\n}}\n"
+                 iifname wan0 {some}\n }}\n}}\n"
             ));
         }
         for gateway in &self.gateways {
