@@ -64,6 +64,12 @@ pub trait Dataplane: Send {
     /// or a NAT keepalive.
     fn transmit(&mut self, message: &Transmit);
 
+    /// Whether it can't carry packets any more, as when its interface was removed; it has to be
+    /// started anew.
+    fn is_broken(&self) -> bool {
+        false
+    }
+
     /// What was counted, since the start.
     fn counters(&self) -> Counters;
 }

@@ -131,3 +131,11 @@ fn what_no_policy_is_for_is_refused() {
     assert_eq!(lab.left.child().selector_drops, 1);
     assert_eq!(lab.right.child().selector_drops, 0);
 }
+
+#[test]
+fn a_removed_interface_is_told() {
+    let lab = Lab::up(Options::default());
+    assert!(!lab.left.plane.lock().unwrap().is_broken());
+    lab.left.namespace.sh("ip link del tide0");
+    eventually("it is seen", || lab.left.plane.lock().unwrap().is_broken());
+}

@@ -249,8 +249,12 @@ impl Lab {
         for (place, side) in self.sides().into_iter().enumerate() {
             let sa = Arc::new(self.sa(id, place, spi));
             // There, since it asks for the path's MTU.
-            let install = || side.plane.lock().unwrap().install(&sa, true, None);
+            let install = || side.plane.lock().unwrap().install(&sa, false, None);
             side.namespace.run(install).unwrap();
+        }
+        // Both ends take packets before either sends.
+        for side in self.sides() {
+            side.plane.lock().unwrap().send(ChildSaId(id));
         }
         ChildSaId(id)
     }

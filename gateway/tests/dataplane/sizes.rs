@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use gateway::vpn::dataplane::Settings;
 
-use crate::lab::{Lab, Options};
+use crate::lab::{Lab, Options, eventually};
 
 /// A ping that must not be fragmented; whether it is answered, and what ping says.
 fn ping(lab: &Lab, to: &str, size: usize) -> (bool, String) {
@@ -76,4 +76,17 @@ fn a_smaller_way_outside_makes_smaller_packets() {
     let (_, text) = ping(&lab, "10.2.0.1", 1339 - 28);
     assert!(text.contains("1338"), "{text}");
     lab.bulk("10.2.0.1", 8 << 20);
+}
+
+#[test]
+fn a_way_that_becomes_smaller_is_learnt() {
+    let lab = Lab::up(Options::default());
+    for (side, other) in lab.sides().into_iter().zip([2, 1]) {
+        side.namespace.sh(&format!("ip route add 192.0.2.{other}/32 dev out0 mtu 1400"));
+    }
+    lab.bulk("10.2.0.1", 8 << 20);
+    eventually("smaller packets are answered, too", || {
+        ping(&lab, "10.2.0.1", 1339 - 28).1.contains("1338")
+    });
+    assert!(ping(&lab, "10.2.0.1", 1338 - 28).0);
 }

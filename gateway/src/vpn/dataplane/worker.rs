@@ -112,6 +112,7 @@ impl Worker {
             match catch_unwind(AssertUnwindSafe(|| self.turns())) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
+                    self.shared.broken.store(true, Ordering::Relaxed);
                     tracing::error!(%error, "vpn: a worker of the data path has ended");
                     return;
                 }
@@ -155,6 +156,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // The interface is gone: nothing can be carried, but IKE goes on.
+                    self.shared.broken.store(true, Ordering::Relaxed);
                     tracing::error!(%error, "vpn: the TUN interface can't be read any more");
                     self.epoll.delete(&self.queue)?;
                     break;
