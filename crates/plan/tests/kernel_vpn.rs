@@ -16,8 +16,8 @@ use plan::vpn::{plan, table};
 
 static LABS: AtomicU32 = AtomicU32::new(0);
 
-/// An edge with a way out (`wan`), a pod behind it (`pods`), and a tunnel interface that leads
-/// nowhere.
+/// An edge with a way out (`wan`), a pod behind it (`pods`), and the other end behind a tunnel
+/// interface, to which there is no route.
 struct Lab(String);
 
 impl Lab {
@@ -25,7 +25,7 @@ impl Lab {
         assert!(nix::unistd::Uid::effective().is_root(), "these tests need root: run them as root");
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let lab = Self(format!("vpng{}-{number}", std::process::id()));
-        for name in ["e", "w", "p"] {
+        for name in ["e", "w", "p", "t"] {
             ok(&run("ip", &["netns", "add", &lab.ns(name)], ""));
             lab.ip(name, "link set lo up");
         }
@@ -46,8 +46,16 @@ impl Lab {
             lab.ip(other, &format!("route add default via {net}.1"));
         }
         lab.ip("e", "route add default via 203.0.113.7");
-        lab.ip("e", "link add tidegate-vpn type veth peer name far");
+        let far = lab.ns("t");
+        // A device of this kind speaks for itself, unlike a tunnel, and would be counted.
+        ok(&lab.exec("t", "sysctl", &["-qw", "net.ipv6.conf.default.disable_ipv6=1"], ""));
+        lab.ip("e", &format!("link add tidegate-vpn type veth peer name e netns {far}"));
+        lab.ip("e", "addr add 192.0.2.1/30 dev tidegate-vpn");
         lab.ip("e", "link set tidegate-vpn up");
+        lab.ip("t", "addr add 192.0.2.2/30 dev e");
+        lab.ip("t", "link set e up");
+        lab.ip("t", "addr add 10.20.0.9/32 dev lo");
+        lab.ip("t", "route add default via 192.0.2.1");
         lab.ip("w", "addr add 10.20.0.9/32 dev lo");
         lab.ip("w", "addr add 198.51.100.9/32 dev lo");
         ok(&lab.exec(
@@ -117,7 +125,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for name in ["e", "w", "p"] {
+        for name in ["e", "w", "p", "t"] {
             let _ = run("ip", &["netns", "del", &self.ns(name)], "");
         }
     }
@@ -219,6 +227,43 @@ fn this_sides_networks_within_a_remote_one_are_reached_as_before() {
     assert!(lab.reaches(("p", "172.30.0.7"), ("w", "198.51.100.9"), 0));
     lab.ip("w", "addr add 172.29.0.9/32 dev lo");
     assert!(!lab.reaches(("p", "172.30.0.7"), ("w", "172.29.0.9"), 0));
+}
+
+#[test]
+fn with_a_single_source_address_everything_leaves_from_it_and_nothing_new_comes_in() {
+    let lab = Lab::new();
+    let single = connection(", enableSingleSourceIP: true, singleSourceIP: 10.131.0.1");
+    lab.load(&table_of(&single.replace(", \"2001:db8:20::/48\"", "")));
+    lab.ip("e", "route add 10.20.0.0/16 via 192.0.2.2");
+    let there = lab.within("t", || UdpSocket::bind("10.20.0.9:4500").unwrap());
+    let pod = lab.within("p", || UdpSocket::bind("172.30.0.7:0").unwrap());
+    for socket in [&there, &pod] {
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    }
+    pod.send_to(b"?", "10.20.0.9:4500").unwrap();
+    let (_, seen) = there.recv_from(&mut [0; 8]).unwrap();
+    assert_eq!(seen.ip().to_string(), "10.131.0.1");
+    there.send_to(b"!", seen).unwrap();
+    assert!(pod.recv(&mut [0; 8]).is_ok());
+    // Another port of the same address is nobody's flow, and a pod is not to be reached at all.
+    there.send_to(b"?", ("10.131.0.1", seen.port() ^ 1)).unwrap();
+    there.send_to(b"?", pod.local_addr().unwrap()).unwrap();
+    pod.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(pod.recv(&mut [0; 8]).is_err());
+    assert_eq!((lab.counted(table::GUARD_SINGLE), lab.counted(table::GUARD_LOCAL)), (1, 1));
+}
+
+#[test]
+fn what_comes_out_of_a_tunnel_reaches_local_networks_only() {
+    let lab = Lab::new();
+    lab.load(&table_of(&connection("")));
+    lab.ip("e", "route add 10.20.0.0/16 via 192.0.2.2");
+    let remote = ("t", "10.20.0.9");
+    assert!(lab.reaches(remote, ("p", "172.30.0.7"), 0));
+    assert!(lab.reaches(("p", "172.30.0.7"), remote, 0));
+    assert!(!lab.reaches(remote, ("w", "198.51.100.9"), 0));
+    assert!(!lab.reaches(remote, ("e", "203.0.113.1"), 0));
+    assert_eq!(lab.counted(table::GUARD_LOCAL), 2);
 }
 
 #[test]

@@ -90,7 +90,10 @@ fn id(text: &str) -> String {
 /// Of each proposal what this edge prefers.
 fn list(all: &[Proposal], ike: bool) -> String {
     let mut texts: Vec<String> = Vec::new();
-    for proposal in all {
+    // All proposals for ESP must have one and the same group, or none.
+    let group = all.iter().find_map(|proposal| proposal.groups.first());
+    let fits = |proposal: &&Proposal| ike || proposal.groups.first() == group;
+    for proposal in all.iter().filter(fits) {
         let Some(cipher) = proposal.encryption.first() else { continue };
         let mut text = cipher_name(*cipher).to_owned();
         let hash = match (proposal.integrity.first(), proposal.prf.first()) {

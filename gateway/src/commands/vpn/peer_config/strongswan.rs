@@ -48,10 +48,12 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
         add(2, format!("{side} {{"));
         add(3, format!("auth = {auth}"));
         if by_certificate && side == "local" {
-            add(3, "certs = peer.pem  # in swanctl/x509, its key in swanctl/private".to_owned());
+            add(3, "# in swanctl/x509, its key in swanctl/private".to_owned());
+            add(3, "certs = peer.pem".to_owned());
         }
         if by_certificate && side == "remote" {
-            add(3, "cacerts = edge-ca.pem  # in swanctl/x509ca".to_owned());
+            add(3, "# in swanctl/x509ca".to_owned());
+            add(3, "cacerts = edge-ca.pem".to_owned());
         }
         if let Some(id) = id {
             add(3, format!("id = {}", quoted(&id)));
