@@ -503,9 +503,8 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
         engine.counters.unknown_peer += 1;
         return Err(match (fitting.iter().find(knows), asked) {
             (Some(config), Some(asked)) => {
-                let what =
-                    format!("the other end asks for {asked}, and this is {}", config.local_id);
-                (Some(Arc::clone(config)), protocol(what))
+                let (asked, ours) = (asked.clone(), config.local_id.clone());
+                (Some(Arc::clone(config)), Failure::AskedForAnother { asked, ours })
             }
             _ => {
                 let first = fitting.first().cloned();

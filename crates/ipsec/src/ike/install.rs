@@ -107,6 +107,11 @@ pub(super) fn install(
         replay_window: config.replay_window,
     });
     let lifetime = new.config.lifetime;
+    if new.replaces.is_some()
+        && let Some(state) = engine.connections.get_mut(&config.name)
+    {
+        state.rekeys.1 += 1;
+    }
     engine.by_child.insert(id, sa.id);
     engine.tell(Event::ChildInstall {
         sa: Arc::clone(&child),
