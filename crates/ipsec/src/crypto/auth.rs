@@ -1,11 +1,12 @@
 //! Proofs of identity (RFC 7296, 2.15): preshared keys, signatures, certificates.
 //!
 //! Signatures are RFC 7427's wherever the other end names hash algorithms; without, ECDSA by RFC
-//! 4754. RSA with SHA-1 is believed only where it is allowed, and never sent.
+//! 4754. RSA with SHA-1 is sent and believed only where it is allowed.
 
 mod algorithm;
 mod certificate;
 mod error;
+mod rsa_sha1;
 mod signer;
 mod verifier;
 

@@ -46,7 +46,13 @@ impl Cookies {
     }
 
     /// Whether a cookie is the one for this request.
-    pub(super) fn is_good(&self, cookie_got: &[u8], source: IpAddr, spi: u64, nonce: &[u8]) -> bool {
+    pub(super) fn is_good(
+        &self,
+        cookie_got: &[u8],
+        source: IpAddr,
+        spi: u64,
+        nonce: &[u8],
+    ) -> bool {
         let secret = match cookie_got.first() {
             Some(version) if *version == self.version => Some(&self.secret),
             Some(version) if *version == self.version.wrapping_sub(1) => self.previous.as_ref(),
@@ -74,4 +80,40 @@ fn cookie(version: u8, secret: &[u8; 32], source: IpAddr, spi: u64, nonce: &[u8]
 pub(super) fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len()
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::rng::SeededRng;
+
+    #[test]
+    fn a_cookie_is_good_for_its_request_alone_and_for_a_while() {
+        let now = Instant::now();
+        let mut rng = SeededRng::new(1);
+        let mut cookies = Cookies::new(&mut rng, now);
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let cookie = cookies.make(source, 7, b"nonce");
+        assert!(cookie.len() <= 64);
+        assert!(cookies.is_good(&cookie, source, 7, b"nonce"));
+        assert!(!cookies.is_good(&cookie, source, 8, b"nonce"));
+        assert!(!cookies.is_good(&cookie, source, 7, b"other"));
+        assert!(!cookies.is_good(&cookie, IpAddr::from([192, 0, 2, 2]), 7, b"nonce"));
+        assert!(!cookies.is_good(&[], source, 7, b"nonce"));
+        cookies.rotate(&mut rng, now + LIFETIME);
+        assert!(cookies.is_good(&cookie, source, 7, b"nonce"));
+        cookies.rotate(&mut rng, now + LIFETIME * 2);
+        assert!(!cookies.is_good(&cookie, source, 7, b"nonce"));
+    }
+
+    #[test]
+    fn after_a_long_pause_old_cookies_are_not_good() {
+        let now = Instant::now();
+        let mut rng = SeededRng::new(1);
+        let mut cookies = Cookies::new(&mut rng, now);
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let cookie = cookies.make(source, 7, b"nonce");
+        cookies.rotate(&mut rng, now + LIFETIME * 5);
+        assert!(!cookies.is_good(&cookie, source, 7, b"nonce"));
+    }
 }

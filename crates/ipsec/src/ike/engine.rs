@@ -28,7 +28,7 @@ use super::config::{Connection, Settings};
 use super::connection::ConnectionState;
 use super::cookie::Cookies;
 use super::event::{Command, ConnectionStatus, Counters, Event, Failure, Transmit};
-use super::limits::{Limits, RateLimit};
+use super::limits::{Limits, Pace, RateLimit};
 use super::message::{self, Datagram, DecodeError, Exchange};
 use super::sa::{Answered, IkeSa};
 use super::{connection, exchange, init};
@@ -57,6 +57,7 @@ pub struct Engine {
     pub(super) inbound_spis: Set<Spi>,
     timers: BTreeSet<(Instant, Timer)>,
     pub(super) limits: Limits,
+    pub(super) pace: Pace,
     pub(super) cookies: Cookies,
     pub(super) clear_answers: RateLimit,
     pub(super) strangers: RateLimit,
@@ -108,6 +109,7 @@ impl Engine {
         let cookies = Cookies::new(rng.as_mut(), epoch.0);
         Self {
             limits: Limits::default(),
+            pace: Pace::default(),
             cookies,
             clear_answers: RateLimit::new(100, epoch.0),
             strangers: RateLimit::new(10, epoch.0),

@@ -1,10 +1,12 @@
 //! Limits against floods (RFC 8019): half-open IKE SAs in all and by source, rates.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::config::Settings;
 use super::engine::Map;
+use crate::sa::ConnectionName;
 
 /// How many half-open IKE SAs there are that others began.
 #[derive(Default)]
@@ -58,6 +60,48 @@ impl Limits {
     }
 }
 
+/// How many IKE SAs this end begins at once with the same address: with more, the other end's
+/// limits would take it for a flood.
+const AT_ONCE: usize = 5;
+
+/// What this end begins, by the other end's address.
+#[derive(Default)]
+pub(super) struct Pace {
+    by_remote: Map<IpAddr, Under>,
+}
+
+#[derive(Default)]
+struct Under {
+    way: usize,
+    waiting: VecDeque<ConnectionName>,
+}
+
+impl Pace {
+    /// Whether one more may be begun. If not, it waits.
+    pub(super) fn begins(&mut self, remote: IpAddr, name: &ConnectionName) -> bool {
+        let under = self.by_remote.entry(remote).or_default();
+        if under.way < AT_ONCE {
+            under.way += 1;
+            return true;
+        }
+        if !under.waiting.contains(name) {
+            under.waiting.push_back(name.clone());
+        }
+        false
+    }
+
+    /// One is there or has failed: the next one may begin.
+    pub(super) fn ended(&mut self, remote: IpAddr) -> Option<ConnectionName> {
+        let under = self.by_remote.get_mut(&remote)?;
+        under.way = under.way.saturating_sub(1);
+        let next = under.waiting.pop_front();
+        if under.way == 0 && next.is_none() {
+            self.by_remote.remove(&remote);
+        }
+        next
+    }
+}
+
 /// An IPv6 source counts by its /64.
 fn network(source: IpAddr) -> IpAddr {
     match source {
@@ -89,5 +133,61 @@ impl RateLimit {
         let is_allowed = self.left > 0;
         self.left = self.left.saturating_sub(1);
         is_allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_count_by_themselves_and_ipv6_by_its_network() {
+        let settings = Settings::default();
+        let mut limits = Limits::default();
+        let address = |text: &str| -> IpAddr { text.parse().unwrap() };
+        for _ in 0..settings.half_open_per_source {
+            limits.add(address("2001:db8::1"));
+        }
+        assert_eq!(limits.verdict(&settings, address("2001:db8::2")), Verdict::Refused);
+        assert_eq!(limits.verdict(&settings, address("2001:db8:0:1::2")), Verdict::Welcome);
+        for _ in 0..settings.half_open_per_source {
+            limits.remove(address("2001:db8::3"));
+        }
+        assert_eq!(limits.verdict(&settings, address("2001:db8::2")), Verdict::Welcome);
+        assert_eq!(limits.half_open(), 0);
+        assert!(limits.by_source.is_empty());
+    }
+
+    #[test]
+    fn many_half_open_ones_ask_for_cookies_and_too_many_are_refused() {
+        let settings = Settings::default();
+        let mut limits = Limits::default();
+        let one = |number: u32| IpAddr::from(number.to_be_bytes());
+        (0..30).for_each(|number| limits.add(one(number)));
+        assert_eq!(limits.verdict(&settings, one(9999)), Verdict::Cookie);
+        (30..1000).for_each(|number| limits.add(one(number)));
+        assert_eq!(limits.verdict(&settings, one(9999)), Verdict::Refused);
+    }
+
+    #[test]
+    fn only_so_many_a_second() {
+        let now = Instant::now();
+        let mut rate = RateLimit::new(3, now);
+        assert_eq!((0..9).filter(|_| rate.allows(now)).count(), 3);
+        assert!(rate.allows(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn who_waits_comes_when_another_is_done() {
+        let mut pace = Pace::default();
+        let remote = IpAddr::from([192, 0, 2, 1]);
+        let name = |number: usize| ConnectionName::from(number.to_string());
+        let begun = (0..7).filter(|number| pace.begins(remote, &name(*number))).count();
+        assert_eq!(begun, AT_ONCE);
+        assert_eq!(pace.ended(remote), Some(name(5)));
+        assert!(pace.begins(remote, &name(5)));
+        assert_eq!(pace.ended(remote), Some(name(6)));
+        (0..5).for_each(|_| assert_eq!(pace.ended(remote), None));
+        assert!(pace.by_remote.is_empty());
     }
 }

@@ -3,7 +3,6 @@
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use x509_parser::asn1_rs::Oid;
 use x509_parser::prelude::FromDer;
-use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
 /// A hash, with IANA's number of it (RFC 7427, 7).
@@ -39,9 +38,7 @@ pub(super) enum KeyKind {
 }
 
 const RSA: &str = "1.2.840.113549.1.1.1";
-const RSA_SHA1: &str = "1.2.840.113549.1.1.5";
 const RSA_PSS: &str = "1.2.840.113549.1.1.10";
-const MGF1: &str = "1.2.840.113549.1.1.8";
 const ED25519: &str = "1.3.101.112";
 
 impl KeyKind {
@@ -63,16 +60,6 @@ impl KeyKind {
 }
 
 impl Hash {
-    fn of(oid: &Oid<'_>) -> Option<Self> {
-        Some(match oid.to_id_string().as_str() {
-            "1.3.14.3.2.26" => Self::Sha1,
-            "2.16.840.1.101.3.4.2.1" => Self::Sha256,
-            "2.16.840.1.101.3.4.2.2" => Self::Sha384,
-            "2.16.840.1.101.3.4.2.3" => Self::Sha512,
-            _ => return None,
-        })
-    }
-
     /// Octets of what it makes, and of the salt of RSA-PSS.
     fn length(self) -> u8 {
         match self {
@@ -84,6 +71,16 @@ impl Hash {
     }
 }
 
+const SEQUENCE: u8 = 0x30;
+const OID: u8 = 6;
+const NULL: &[u8] = &[5, 0];
+/// 1.2.840.113549.1.1
+const PKCS1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+/// 1.2.840.10045.4.3
+const ECDSA_SHA2: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03];
+/// 2.16.840.1.101.3.4.2
+const SHA2: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02];
+
 /// A DER value of up to 127 octets.
 fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let content = parts.concat();
@@ -92,58 +89,70 @@ fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 impl Algorithm {
-    /// Its AlgorithmIdentifier (RFC 7427, A). SHA-1 is not written.
+    /// All that are known.
+    fn all() -> impl Iterator<Item = Self> {
+        let sha2 = [Hash::Sha256, Hash::Sha384, Hash::Sha512].into_iter();
+        sha2.flat_map(|hash| [Self::RsaPss(hash), Self::RsaPkcs1(hash), Self::Ecdsa(hash)])
+            .chain([Self::Ed25519, Self::RsaPkcs1(Hash::Sha1)])
+    }
+
+    /// Its AlgorithmIdentifier (RFC 7427, A).
     pub(super) fn encode(self) -> Vec<u8> {
-        const SEQUENCE: u8 = 0x30;
-        const OID: u8 = 6;
-        const NULL: &[u8] = &[5, 0];
-        const PKCS1: [u8; 8] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
-        // The last arcs of the hashes' names count from 1 for SHA-256 on, as IANA's from 2.
-        let from_sha256 = |hash: Hash| (hash as u8).saturating_sub(Hash::Sha256 as u8);
+        self.spellings().into_iter().next().unwrap_or_default()
+    }
+
+    /// Its AlgorithmIdentifier in each way that others write it, the right one first: NULL where
+    /// nothing should stand and the other way round, and PSS with its default trailer.
+    fn spellings(self) -> Vec<Vec<u8>> {
+        // The last arcs of the names count on from SHA-256, as IANA's numbers do.
+        let last =
+            |sha256: u8, hash: Hash| [sha256 + (hash as u8).saturating_sub(Hash::Sha256 as u8)];
         match self {
             Self::RsaPkcs1(hash) => {
-                let oid = der(OID, &[&PKCS1, &[11 + from_sha256(hash)]]);
-                der(SEQUENCE, &[&oid, NULL])
+                let last = if hash == Hash::Sha1 { [5] } else { last(11, hash) };
+                let oid = der(OID, &[PKCS1, &last]);
+                vec![der(SEQUENCE, &[&oid, NULL]), der(SEQUENCE, &[&oid])]
             }
             Self::Ecdsa(hash) => {
-                let last = 2 + from_sha256(hash);
-                let oid = der(OID, &[&[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, last]]);
-                der(SEQUENCE, &[&oid])
+                let oid = der(OID, &[ECDSA_SHA2, &last(2, hash)]);
+                vec![der(SEQUENCE, &[&oid]), der(SEQUENCE, &[&oid, NULL])]
             }
-            Self::Ed25519 => der(SEQUENCE, &[&der(OID, &[&[0x2b, 0x65, 0x70]])]),
+            Self::Ed25519 => vec![der(SEQUENCE, &[&der(OID, &[&[0x2b, 0x65, 0x70]])])],
             Self::RsaPss(hash) => {
-                let last = 1 + from_sha256(hash);
-                let oid = der(OID, &[&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, last]]);
-                let hash_id = der(SEQUENCE, &[&oid, NULL]);
-                let mgf = der(SEQUENCE, &[&der(OID, &[&PKCS1, &[8]]), &hash_id]);
-                let salt = der(2, &[&[hash.length()]]);
-                let (hash_id, mgf, salt) =
-                    (der(0xa0, &[&hash_id]), der(0xa1, &[&mgf]), der(0xa2, &[&salt]));
-                let parameters = der(SEQUENCE, &[&hash_id, &mgf, &salt]);
-                der(SEQUENCE, &[&der(OID, &[&PKCS1, &[10]]), &parameters])
+                let oid = der(OID, &[SHA2, &last(1, hash)]);
+                let hashes = [der(SEQUENCE, &[&oid, NULL]), der(SEQUENCE, &[&oid])];
+                let mgf = der(OID, &[PKCS1, &[8]]);
+                let salt = der(0xa2, &[&der(2, &[&[hash.length()]])]);
+                let mut found = Vec::new();
+                for trailer in [&[][..], &[0xa3, 3, 2, 1, 1]] {
+                    for outer in &hashes {
+                        for inner in &hashes {
+                            let mask = der(0xa1, &[&der(SEQUENCE, &[&mgf, inner])]);
+                            let parts = [&der(0xa0, &[outer]), &mask, &salt, trailer];
+                            let parameters = der(SEQUENCE, &parts);
+                            found.push(der(SEQUENCE, &[&der(OID, &[PKCS1, &[10]]), &parameters]));
+                        }
+                    }
+                }
+                found
             }
         }
     }
 
-    /// What an AlgorithmIdentifier names.
+    /// What an AlgorithmIdentifier names: only what is written as one of [`Self::spellings`], so
+    /// that nothing hides in its parameters.
     pub(super) fn decode(octets: &[u8]) -> Result<Self, String> {
-        let (rest, id) = AlgorithmIdentifier::from_der(octets)
-            .map_err(|_| "its name can't be read".to_owned())?;
-        if !rest.is_empty() {
-            return Err("octets after its name".to_owned());
-        }
-        let oid = id.algorithm.to_id_string();
-        Ok(match oid.as_str() {
-            RSA_SHA1 => Self::RsaPkcs1(Hash::Sha1),
-            "1.2.840.113549.1.1.11" => Self::RsaPkcs1(Hash::Sha256),
-            "1.2.840.113549.1.1.12" => Self::RsaPkcs1(Hash::Sha384),
-            "1.2.840.113549.1.1.13" => Self::RsaPkcs1(Hash::Sha512),
-            "1.2.840.10045.4.3.2" => Self::Ecdsa(Hash::Sha256),
-            "1.2.840.10045.4.3.3" => Self::Ecdsa(Hash::Sha384),
-            "1.2.840.10045.4.3.4" => Self::Ecdsa(Hash::Sha512),
-            ED25519 => Self::Ed25519,
-            RSA_PSS => pss(&id).ok_or("RSA-PSS with parameters other than the usual ones")?,
-            _ => return Err(format!("{oid} is not known")),
+        let mut all = Self::all();
+        all.find(|known| known.spellings().iter().any(|name| name == octets)).ok_or_else(|| {
+            match AlgorithmIdentifier::from_der(octets) {
+                Ok((_, id)) if id.algorithm.to_id_string() == RSA_PSS => {
+                    "RSA-PSS other than with SHA-256, SHA-384 or SHA-512, MGF1 of the same hash \
+                     and a salt of its length"
+                        .to_owned()
+                }
+                Ok((_, id)) => format!("{} is not known", id.algorithm),
+                Err(_) => "its name can't be read".to_owned(),
+            }
         })
     }
 
@@ -176,16 +185,4 @@ impl Algorithm {
             _ => return Err(format!("{self:?} does not go with the certificate's key ({key:?})")),
         })
     }
-}
-
-/// Only with MGF1 of the same hash, and a salt as long as the hash (RFC 7427, A.4; RFC 8247).
-fn pss(id: &AlgorithmIdentifier<'_>) -> Option<Algorithm> {
-    let parameters = RsaSsaPssParams::try_from(id.parameters.as_ref()?).ok()?;
-    let hash = Hash::of(parameters.hash_algorithm_oid()).filter(|hash| *hash != Hash::Sha1)?;
-    let mask = parameters.mask_gen_algorithm().ok()?;
-    let usual = mask.mgf.to_id_string() == MGF1
-        && Hash::of(&mask.hash) == Some(hash)
-        && parameters.salt_length() == u32::from(hash.length())
-        && parameters.trailer_field() == 1;
-    usual.then_some(Algorithm::RsaPss(hash))
 }

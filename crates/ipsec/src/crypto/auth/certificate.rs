@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::certificate::{BasicExtension, X509Certificate};
+use x509_parser::extensions::{GeneralName, KeyUsage, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
@@ -40,6 +40,31 @@ pub(super) fn read(what: &str, octets: &[u8]) -> Result<Vec<CertificateDer<'stat
 /// Whether it is text with a PEM header.
 pub(super) fn is_pem(octets: &[u8]) -> bool {
     octets.windows(11).any(|window| window == b"-----BEGIN ")
+}
+
+/// Text out of a certificate, for logs: whoever wrote it may not write lines or escapes there.
+pub(super) fn plain(text: impl std::fmt::Display) -> String {
+    const LONGEST: usize = 200;
+    let text = text.to_string();
+    let mut out: String = text.chars().flat_map(shown).take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn shown(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_default());
+    let itself = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(itself)
+}
+
+/// Whether it may sign other certificates.
+pub(super) fn is_authority(certificate: &X509Certificate<'_>) -> bool {
+    let may_sign = |usage: Option<BasicExtension<&KeyUsage>>| {
+        usage.is_none_or(|usage| usage.value.key_cert_sign())
+    };
+    certificate.is_ca() && certificate.key_usage().is_ok_and(may_sign)
 }
 
 /// None if it is none, or something follows it.
@@ -83,7 +108,7 @@ pub(super) fn identities(certificate: &X509Certificate<'_>) -> String {
         }
         _ => None,
     }));
-    found.join(", ")
+    plain(found.join(", "))
 }
 
 fn alternative_names<'a>(

@@ -1,6 +1,7 @@
 //! This end's certificate chain and private key.
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
@@ -8,9 +9,12 @@ use aws_lc_rs::signature::RsaEncoding;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::algorithm::{Algorithm, HASH_IDENTITY, Hash, KeyKind};
-use super::{METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_SIGNATURE, certificate};
+use super::certificate;
+use super::rsa_sha1::LegacyKey;
+use super::{METHOD_ECDSA_256, METHOD_ECDSA_384, METHOD_ECDSA_521, METHOD_RSA, METHOD_SIGNATURE};
 use crate::crypto::CryptoError;
 use crate::ike::identity::Identity;
 
@@ -21,10 +25,11 @@ pub struct Signer {
     name: String,
     key: Key,
     pkcs1: bool,
+    sha1: bool,
 }
 
 enum Key {
-    Rsa(Box<RsaKeyPair>),
+    Rsa(Box<RsaKeyPair>, Option<LegacyKey>),
     Ecdsa {
         /// Best first: hashes and keys for RFC 7427.
         named: Vec<(Hash, EcdsaKeyPair)>,
@@ -50,7 +55,7 @@ impl Signer {
     /// a key of no certificate.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CryptoError> {
         let certificates = certificate::read("certificate", chain)?;
-        let private = read_key(key)?;
+        let private = Zeroizing::new(read_key(key)?);
         let mut chain: Vec<Vec<u8>> = certificates.iter().map(|der| der.to_vec()).collect();
         let found = chain.iter().enumerate().find_map(|(at, der)| {
             let parsed = certificate::parse(der)?;
@@ -74,7 +79,14 @@ impl Signer {
             .and_then(|der| certificate::parse(der))
             .map(|own| (own.subject().as_raw().to_vec(), own.subject().to_string()))
             .unwrap_or_default();
-        Ok(Self { chain, subject: Identity { kind: 9, data: subject }, name, key, pkcs1: false })
+        Ok(Self {
+            chain,
+            subject: Identity { kind: 9, data: subject },
+            name,
+            key,
+            pkcs1: false,
+            sha1: false,
+        })
     }
 
     /// With an RSA key: signs with PKCS#1 padding in place of PSS, for other ends that can't read
@@ -82,6 +94,13 @@ impl Signer {
     #[must_use]
     pub fn with_pkcs1(mut self, pkcs1: bool) -> Self {
         self.pkcs1 = pkcs1;
+        self
+    }
+
+    /// With an RSA key: signs with SHA-1 (method 1) where the other end names no hash algorithms.
+    #[must_use]
+    pub fn with_sha1(mut self, sha1: bool) -> Self {
+        self.sha1 = sha1;
         self
     }
 
@@ -93,6 +112,13 @@ impl Signer {
     /// The subject of its own certificate.
     pub fn subject(&self) -> Identity {
         self.subject.clone()
+    }
+
+    /// Until when its own certificate is valid, in time since 1970.
+    pub fn expires(&self) -> Option<Duration> {
+        let own = certificate::parse(self.chain.first()?)?;
+        let at = u64::try_from(own.validity().not_after.timestamp()).ok()?;
+        Some(Duration::from_secs(at))
     }
 
     /// Whether the certificate has it, so that the other end will believe it.
@@ -109,9 +135,13 @@ impl Signer {
     pub fn sign(&self, octets: &[u8], peer_hashes: &[u16]) -> Result<(u8, Vec<u8>), CryptoError> {
         let known = |hash: &Hash| peer_hashes.contains(&(*hash as u16));
         let refused = |wanted: &str| {
+            let names = match peer_hashes {
+                [] => "no hash algorithms".to_owned(),
+                some => format!("only the hash algorithms {some:?}"),
+            };
             Err(CryptoError::NoSignature(format!(
-                "the other end verifies signatures with hashes {peer_hashes:?} only (RFC 7427), \
-                 the key of \"{}\" needs {wanted}",
+                "the other end names {names} for signatures (RFC 7427), the key of \"{}\" needs \
+                 {wanted}",
                 self.name
             )))
         };
@@ -129,11 +159,15 @@ impl Signer {
                 };
                 (Algorithm::Ecdsa(*hash), sign_ecdsa(key, octets)?)
             }
-            Key::Rsa(key) => {
+            Key::Rsa(key, Some(legacy)) if self.sha1 && peer_hashes.is_empty() => {
+                let signature = legacy.sign(octets, key.public_key().as_ref());
+                return Ok((METHOD_RSA, signature.ok_or(CryptoError::Failed("signing"))?));
+            }
+            Key::Rsa(key, _) => {
                 let hashes = [Hash::Sha256, Hash::Sha384, Hash::Sha512];
                 let Some(hash) = hashes.into_iter().find(known) else {
                     return refused(
-                        "SHA-256, SHA-384 or SHA-512 (SHA-1 is not sent): use an ECDSA \
+                        "SHA-256, SHA-384 or SHA-512 (SHA-1 only if legacy is allowed): use an ECDSA \
                          certificate or a preshared key",
                     );
                 };
@@ -202,7 +236,7 @@ impl Key {
                     PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
                     _ => return None,
                 };
-                return Some(Self::Rsa(Box::new(key.ok()?)));
+                return Some(Self::Rsa(Box::new(key.ok()?), LegacyKey::of(der)));
             }
             KeyKind::Ed25519 => {
                 let PrivateKeyDer::Pkcs8(der) = der else { return None };
@@ -237,7 +271,7 @@ impl Key {
     /// As it stands in a certificate.
     fn public(&self) -> &[u8] {
         match self {
-            Self::Rsa(key) => key.public_key().as_ref(),
+            Self::Rsa(key, _) => key.public_key().as_ref(),
             Self::Ecdsa { fixed, .. } => fixed.public_key().as_ref(),
             Self::Ed25519(key) => key.public_key().as_ref(),
         }

@@ -13,6 +13,7 @@ use webpki::{
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
@@ -25,7 +26,8 @@ use crate::ike::identity::Identity;
 /// Whom of the other side is believed: authorities, single certificates, and what was revoked.
 ///
 /// A certificate that stands among the authorities is believed itself, whatever it is: that is
-/// how self-signed ones are pinned. An authority without a CRL revokes nothing. A CRL past its
+/// how self-signed ones are pinned. It vouches for others only if it is an authority's (basic
+/// constraints say so, and its key usage, if any, allows signing certificates). An authority without a CRL revokes nothing. A CRL past its
 /// next update still counts: dropping it would free what it lists, refusing everybody would end
 /// connections for a file that nobody renewed; see [`Verifier::stale_crls`].
 pub struct Verifier {
@@ -51,7 +53,11 @@ impl Verifier {
     pub fn from_pem(authorities: &[u8], crls: &[u8]) -> Result<Self, CryptoError> {
         let authorities = certificate::read("authorities", authorities)?;
         let mut anchors = Vec::new();
-        for der in &authorities {
+        // A pinned end entity vouches for nobody else.
+        let is_authority = |der: &&CertificateDer<'_>| {
+            certificate::parse(der).is_some_and(|it| certificate::is_authority(&it))
+        };
+        for der in authorities.iter().filter(is_authority) {
             let anchor = webpki::anchor_from_trusted_cert(der).map_err(|error| {
                 CryptoError::Certificate(format!("authorities: a certificate is refused: {error}"))
             })?;
@@ -134,7 +140,7 @@ impl Verifier {
         }
         if !certificate::has_identity(&parsed, id) {
             let has = certificate::identities(&parsed);
-            return Err(AuthError::WrongId { id: id.to_string(), has });
+            return Err(AuthError::WrongId { id: certificate::plain(id), has });
         }
         check_signature(&parsed, method, auth, octets, allow_sha1)
     }
@@ -153,7 +159,7 @@ impl Verifier {
         others: &[Vec<u8>],
         unix_now: Duration,
     ) -> Result<(), AuthError> {
-        let subject = || parsed.subject().to_string();
+        let subject = || certificate::plain(parsed.subject());
         let own = CertificateDer::from(own);
         let others: Vec<_> =
             others.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
@@ -194,21 +200,38 @@ impl Verifier {
             },
             error => AuthError::Chain { subject: subject(), why: error.to_string() },
         };
-        EndEntityCert::try_from(&own)
-            .and_then(|entity| {
-                entity
-                    .verify_for_usage(
-                        webpki::ALL_VERIFICATION_ALGS,
-                        &self.anchors,
-                        &others,
-                        UnixTime::since_unix_epoch(unix_now),
-                        IkeUsage,
-                        revocation,
-                        None,
-                    )
-                    .map(drop)
-            })
-            .map_err(refused)
+        let entity = EndEntityCert::try_from(&own).map_err(refused)?;
+        let path = entity
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                &others,
+                UnixTime::since_unix_epoch(unix_now),
+                IkeUsage,
+                revocation,
+                None,
+            )
+            .map_err(refused)?;
+        self.check_anchor(path.anchor(), unix_now)
+    }
+
+    /// webpki doesn't look at how old what is trusted is. Of several for one key (an authority's
+    /// certificate that was renewed) one has to be valid.
+    fn check_anchor(&self, anchor: &TrustAnchor<'_>, unix_now: Duration) -> Result<(), AuthError> {
+        let parsed = self.authorities.iter().filter_map(|der| certificate::parse(der));
+        // The anchor has both without their outer tags.
+        let same = parsed.filter(|authority| {
+            authority.subject().as_raw().ends_with(&anchor.subject)
+                && authority.public_key().raw.ends_with(&anchor.subject_public_key_info)
+        });
+        let mut result = Ok(());
+        for authority in same {
+            result = check_time(&authority, unix_now);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 }
 
@@ -252,12 +275,12 @@ fn missing_issuer(own: &X509Certificate<'_>, others: &[CertificateDer<'_>]) -> S
             None => break,
         }
     }
-    issuer.to_string()
+    certificate::plain(issuer)
 }
 
 fn check_time(own: &X509Certificate<'_>, unix_now: Duration) -> Result<(), AuthError> {
     let (now, validity) = (seconds(unix_now), own.validity());
-    let subject = || own.subject().to_string();
+    let subject = || certificate::plain(own.subject());
     if now > validity.not_after.timestamp() {
         let at = validity.not_after.to_string();
         return Err(AuthError::Expired { subject: subject(), at });
@@ -292,6 +315,15 @@ fn check_signature(
             "the certificate's key is not RSA, P-256, P-384, P-521 or Ed25519".to_owned(),
         )
     })?;
+    let public = key.subject_public_key.data.as_ref();
+    if let (KeyKind::Rsa, Ok(PublicKey::RSA(rsa))) = (kind, key.parsed())
+        && rsa.key_size() < 2048
+    {
+        return Err(AuthError::Algorithm(format!(
+            "an RSA key of {} bits; 2048 are the least",
+            rsa.key_size()
+        )));
+    }
     let (algorithm, signature): (&dyn signature::VerificationAlgorithm, _) = match (method, kind) {
         (METHOD_RSA, KeyKind::Rsa) => {
             (named(Algorithm::RsaPkcs1(Hash::Sha1), kind, allow_sha1)?, auth)
@@ -314,7 +346,6 @@ fn check_signature(
         }
         _ => return Err(AuthError::Method(method)),
     };
-    let public = key.subject_public_key.data.as_ref();
     signature::UnparsedPublicKey::new(algorithm, public)
         .verify(octets, signature)
         .map_err(|_| AuthError::Signature)

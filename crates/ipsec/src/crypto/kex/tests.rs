@@ -64,7 +64,7 @@ fn values_of_another_length_are_refused() {
             let (exchange, mut initiator) = KeyExchange::begin(group).unwrap();
             let (mut responder, _) = respond(group, &initiator).unwrap();
             let resized = |value: &mut Vec<u8>| {
-                let length = value.len().strict_add_signed(change);
+                let length = value.len().checked_add_signed(change).unwrap();
                 value.resize(length, 1);
             };
             resized(&mut initiator);

@@ -8,29 +8,35 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 /// More attributes than any name has.
 const MAX_ATTRIBUTES: usize = 64;
 
-/// Types of attributes by the names that people write, and their OIDs' DER. What is written stands
-/// before other names of the same.
-const TYPES: [(&str, &[u8]); 22] = [
+/// Types of attributes by the names that people write, and their OIDs' DER. The first of several
+/// names of one is written. `S` and `SN` are swanctl's; OpenSSL's mean something else.
+const TYPES: [(&str, &[u8]); 28] = [
     ("CN", &[0x55, 4, 3]),
-    ("SN", &[0x55, 4, 4]),
+    ("S", &[0x55, 4, 4]),
     ("SURNAME", &[0x55, 4, 4]),
-    ("SERIALNUMBER", &[0x55, 4, 5]),
+    ("serialNumber", &[0x55, 4, 5]),
+    ("SN", &[0x55, 4, 5]),
     ("C", &[0x55, 4, 6]),
     ("L", &[0x55, 4, 7]),
     ("ST", &[0x55, 4, 8]),
-    ("S", &[0x55, 4, 8]),
     ("STREET", &[0x55, 4, 9]),
     ("O", &[0x55, 4, 10]),
     ("OU", &[0x55, 4, 11]),
     ("T", &[0x55, 4, 12]),
-    ("TITLE", &[0x55, 4, 12]),
+    ("title", &[0x55, 4, 12]),
     ("D", &[0x55, 4, 13]),
+    ("postalAddress", &[0x55, 4, 16]),
+    ("postalCode", &[0x55, 4, 17]),
     ("N", &[0x55, 4, 41]),
     ("G", &[0x55, 4, 42]),
     ("GN", &[0x55, 4, 42]),
     ("I", &[0x55, 4, 43]),
+    ("ID", &[0x55, 4, 45]),
+    ("dnQualifier", &[0x55, 4, 46]),
+    ("pseudonym", &[0x55, 4, 65]),
     ("E", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
-    ("EMAILADDRESS", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
+    ("emailAddress", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1]),
+    ("UN", &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 2]),
     ("UID", &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1]),
     ("DC", &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25]),
 ];
@@ -92,10 +98,14 @@ pub(super) fn text(der: &[u8]) -> Option<String> {
             let oid = attribute.attr_type().as_bytes();
             match TYPES.iter().find(|(_, known)| *known == oid) {
                 Some((word, _)) => text.push_str(word),
-                None => text.push_str(&attribute.attr_type().to_id_string()),
+                None => {
+                    let numbers = attribute.attr_type().to_id_string();
+                    self::oid(&numbers).filter(|again| again == oid)?;
+                    text.push_str(&numbers);
+                }
             }
             text.push('=');
-            escape(&value(attribute)?, &mut text);
+            escape(&value(attribute).filter(|value| !value.is_empty())?, &mut text);
         }
     }
     Some(text)
@@ -128,11 +138,26 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> (Vec<u8>, u32, Vec<u8>) {
     }
 }
 
-/// Reads all of it, and nothing besides.
+/// Reads all of it, and nothing besides: written again it is the same, so that nothing hides in
+/// between.
 fn read(der: &[u8]) -> Option<X509Name<'_>> {
-    let (rest, name) = X509Name::from_der(der).ok()?;
+    let (_, name) = X509Name::from_der(der).ok()?;
     let count: usize = name.iter().map(|part| part.iter().count()).sum();
-    (rest.is_empty() && count > 0 && count <= MAX_ATTRIBUTES).then_some(name)
+    if count == 0 || count > MAX_ATTRIBUTES {
+        return None;
+    }
+    let mut again = Vec::new();
+    for part in name.iter() {
+        let mut set = Vec::new();
+        for attribute in part.iter() {
+            let mut pair = tagged(OBJECT_IDENTIFIER, attribute.attr_type().as_bytes());
+            let tag = u8::try_from(attribute.attr_value().tag().0).ok()?;
+            pair.extend(tagged(tag, attribute.as_slice()));
+            set.extend(tagged(SEQUENCE, &pair));
+        }
+        again.extend(tagged(SET, &set));
+    }
+    (tagged(SEQUENCE, &again) == der).then_some(name)
 }
 
 /// An attribute's text.

@@ -81,6 +81,7 @@ fn a_distinguished_name_is_der() {
     assert_eq!(read("/C=DE/CN=hq"), name);
     assert_eq!(read("c=DE,cn=hq"), name);
     assert_eq!(read("2.5.4.6=DE,2.5.4.3=hq"), name);
+    assert_eq!(read("SN=7, S=Doe"), read("serialnumber=7, surname=Doe"));
 }
 
 #[test]
@@ -118,6 +119,10 @@ fn names_are_compared_as_they_are_meant() {
     let broken = Identity { kind: 9, data: b"\x30\x0d\x31\x0b".into() };
     assert!(broken.is(&broken.clone()) && !broken.is(&utf8));
     assert_eq!(broken.to_string(), "type9:0x300d310b");
+    // Something hides behind the attribute.
+    let more = b"\x30\x0f\x31\x0d\x30\x0b\x06\x03\x55\x04\x03\x0c\x02hqxx";
+    let more = Identity { kind: 9, data: more.to_vec() };
+    assert!(!more.is(&utf8) && more.to_string().starts_with("type9:"));
 }
 
 #[test]
