@@ -289,8 +289,8 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     sa.half_open_until = None;
     sa.since = Some(now);
     sa.last_heard = now;
-    // A tenth before its end, and up to a tenth earlier by chance, so that many don't coincide.
-    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(engine.random_between(0.8, 0.9)));
+    let share = install::rekey_share(engine, sa.initiator);
+    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(share));
     if let (Some(suite), Some(remote_id)) = (sa.suite.clone(), sa.remote_id.clone()) {
         engine.tell(Event::IkeUp {
             connection: config.name.clone(),
@@ -376,18 +376,20 @@ fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         sas.filter(|sa| sa.is_established())
     };
     let doubles: Vec<_> = sas()
-        .filter(|ours| {
-            ours.initiator
-                && sas().any(|theirs| {
-                    !theirs.initiator
-                        && theirs.remote_id == ours.remote_id
-                        && theirs.spi_i < ours.spi_i
-                })
+        .filter(|ours| ours.initiator && ours.upkeep.replaces.is_none())
+        .filter_map(|ours| {
+            let theirs = sas().find(|theirs| {
+                !theirs.initiator && theirs.remote_id == ours.remote_id && theirs.spi_i < ours.spi_i
+            });
+            Some((ours.id, theirs?.id))
         })
-        .map(|ours| ours.id)
         .collect();
-    for id in doubles {
-        engine.with_sa(now, id, |_, sa| sa.end_politely(DownReason::Replaced));
+    for (ours, theirs) in doubles {
+        // It goes as soon as the other one has the same child SAs.
+        engine.with_sa(now, theirs, |engine, sa| {
+            sa.upkeep.replaces = Some(ours);
+            reauth::go_on(engine, now, sa);
+        });
     }
 }
 

@@ -232,8 +232,8 @@ impl World {
             self.note(|| format!("end {end}: {event:?}"));
             let now = self.now;
             self.ends[end].plane.apply(now, &event);
-            let lost = &self.ends[end].plane.lost;
-            let is_bad = lost.iter().any(|reason| *reason != DownReason::Dead);
+            let mut lost = self.ends.iter().flat_map(|end| &end.plane.lost).peekable();
+            let is_bad = lost.peek().is_some() && lost.all(|one| *one != DownReason::Dead);
             assert!(!(self.strict && is_bad), "end {end}: lost for another reason than rekeying");
         }
         while let Some(transmit) = engine.poll_transmit() {
