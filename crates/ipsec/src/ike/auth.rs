@@ -286,11 +286,8 @@ pub(super) fn response(
     sa.peer.mobike = config.mobike && received.notify(notify::MOBIKE_SUPPORTED).is_some();
     let nonces = nonces(sa);
     connection::established(engine, now, sa, false);
-    match (offer, nonces) {
-        (Some(offer), Some((ni, nr))) => {
-            first_child::accept(engine, now, sa, offer, received, &ni, &nr);
-        }
-        _ => {}
+    if let (Some(offer), Some((ni, nr))) = (offer, nonces) {
+        first_child::accept(engine, now, sa, offer, received, &ni, &nr);
     }
     more_children(engine, sa, &config);
 }
@@ -395,7 +392,10 @@ pub(super) fn answer(
         Ok(accepted) => accepted,
         Err((config, failure)) => {
             let name = config.map(|config| config.name.clone());
-            engine.fail(name.as_ref(), sa.path, failure);
+            // Whoever it is has proven nothing, and may try often.
+            if engine.strangers.allows(now) {
+                engine.fail(name.as_ref(), sa.path, failure);
+            }
             sa.end(DownReason::Dead);
             return refused;
         }

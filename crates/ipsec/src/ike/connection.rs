@@ -215,9 +215,8 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         make_children(engine, now, name);
         return;
     }
-    let Some(remote) = config.remote.get(turn.checked_rem(config.remote.len()).unwrap_or(0)) else {
-        return;
-    };
+    let turn = turn.checked_rem(config.remote.len()).unwrap_or(0);
+    let Some(remote) = config.remote.get(turn).copied() else { return };
     let any = match remote.ip() {
         IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
         IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
@@ -226,8 +225,8 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         return;
     }
     let port = engine.settings.port;
-    let path = Path { local: (config.local.unwrap_or(any), port).into(), remote: *remote };
-    init::begin(engine, now, config, path);
+    let path = Path { local: (config.local.unwrap_or(any), port).into(), remote };
+    init::begin(engine, now, config, path, Some(remote.ip()));
 }
 
 /// Has the child SAs made that are missing, in the IKE SA that is in use.
@@ -314,6 +313,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     if is_rekeyed {
         return;
     }
+    sa.is_original = true;
     reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
@@ -368,28 +368,40 @@ pub(super) fn timeout(engine: &mut Engine, now: Instant, name: &ConnectionName) 
 }
 
 /// Both ends have begun at once, and both IKE SAs live. Both ends know which one is to go, that
-/// with the higher SPI, and its initiator has it go.
+/// with the higher SPI, and its initiator has it go, once the other has all of its child SAs.
 fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
     let Some(state) = engine.connections.get(name) else { return };
-    let sas = || {
-        let sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
-        sas.filter(|sa| sa.is_established())
-    };
-    let doubles: Vec<_> = sas()
-        .filter(|ours| ours.initiator && ours.upkeep.replaces.is_none())
-        .filter_map(|ours| {
-            let theirs = sas().find(|theirs| {
-                !theirs.initiator && theirs.remote_id == ours.remote_id && theirs.spi_i < ours.spi_i
-            });
-            Some((ours.id, theirs?.id))
-        })
+    let sas: Vec<&IkeSa> = state
+        .ikes
+        .iter()
+        .filter_map(|id| engine.sas.get(id))
+        .map(AsRef::as_ref)
+        .filter(|sa| sa.is_established() && sa.is_original && sa.upkeep.replaces.is_none())
         .collect();
-    for (ours, theirs) in doubles {
-        // It goes as soon as the other one has the same child SAs.
-        engine.with_sa(now, theirs, |engine, sa| {
-            sa.upkeep.replaces = Some(ours);
-            reauth::go_on(engine, now, sa);
+    let mut doubles = Vec::new();
+    for ours in sas.iter().filter(|sa| sa.initiator) {
+        let stays = sas.iter().find(|theirs| {
+            !theirs.initiator && theirs.remote_id == ours.remote_id && theirs.spi_i < ours.spi_i
         });
+        let Some(stays) = stays else { continue };
+        let missing: Vec<_> = ours
+            .children
+            .iter()
+            .map(|child| &child.config.name)
+            .filter(|name| stays.children.iter().all(|one| one.config.name != **name))
+            .cloned()
+            .collect();
+        doubles.push((ours.id, stays.id, missing));
+    }
+    for (goes, stays, missing) in doubles {
+        if missing.is_empty() {
+            engine.with_sa(now, goes, |_, sa| sa.end_politely(DownReason::Replaced));
+            continue;
+        }
+        engine.with_sa(now, stays, |_, sa| {
+            missing.into_iter().for_each(|child| sa.enqueue(Task::CreateChild(child)));
+        });
+        check_later(engine, name, now + SETTLE);
     }
 }
 

@@ -403,10 +403,10 @@ pub(super) fn receive_clear(engine: &mut Engine, now: Instant, path: Path, messa
     engine.counters.unauthentic += 1;
     engine.with_sa(now, id, |engine, sa| match sa.phase {
         Phase::Handshake(_) => init::doubt(engine, now, sa, path, message),
-        Phase::Established if now > sa.last_heard + Duration::from_secs(2) => {
-            if sa.pending.is_none() {
-                sa.enqueue(Task::Liveness);
-            }
+        Phase::Established
+            if now > sa.last_heard + Duration::from_secs(2) && sa.pending.is_none() =>
+        {
+            sa.enqueue(Task::Liveness);
         }
         _ => {}
     });

@@ -2,6 +2,7 @@
 //! can do.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,13 +72,22 @@ impl Handshake {
     }
 }
 
-/// Begins an IKE SA.
-pub(super) fn begin(engine: &mut Engine, now: Instant, config: Arc<Connection>, path: Path) {
+/// Begins an IKE SA. `paced` is the address under which [`super::limits::Pace`] counts it.
+pub(super) fn begin(
+    engine: &mut Engine,
+    now: Instant,
+    config: Arc<Connection>,
+    path: Path,
+    paced: Option<IpAddr>,
+) {
     let hint = engine.connections.get(&config.name).and_then(|state| state.group);
     let offered = || config.proposals.iter().flat_map(|one| &one.groups).copied();
     let Some(group) = hint.filter(|hint| offered().any(|one| one == *hint)).or(offered().next())
     else {
         let what = "no key exchange is configured".to_owned();
+        if let Some(next) = paced.and_then(|remote| engine.pace.ended(remote)) {
+            connection::check_later(engine, &next, now);
+        }
         engine.fail(Some(&config.name), path, protocol(what));
         return;
     };
@@ -86,7 +96,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, config: Arc<Connection>, 
     let phase = Phase::Handshake(Box::new(Handshake::new(nonce, Vec::new())));
     let mut sa = Box::new(IkeSa::new(engine.new_ike_id(), now, true, path, (spi, 0), phase));
     sa.keepalive = Some(engine.settings.nat_keepalive).filter(|every| !every.is_zero());
-    sa.paced = Some(path.remote.ip());
+    sa.paced = paced;
     engine.by_spi.insert(spi, sa.id);
     if let Some(state) = engine.connections.get_mut(&config.name) {
         state.ikes.push(sa.id);
@@ -161,7 +171,6 @@ fn abilities_of(payloads: &[Payload], fragmentation: bool) -> Peer {
         fragmentation: fragmentation && has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
         mobike: false,
         childless: has(notify::CHILDLESS_IKEV2_SUPPORTED),
-        intermediate: has(notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
         ppk: has(notify::USE_PPK),
         hashes: hashes
             .map(|one| one.data.as_chunks::<2>().0.iter().map(|two| u16::from_be_bytes(*two)))

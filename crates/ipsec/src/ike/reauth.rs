@@ -29,7 +29,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) -> bool {
         return true;
     }
     let known = state.ikes.clone();
-    init::begin(engine, now, Arc::clone(&config), sa.path);
+    init::begin(engine, now, Arc::clone(&config), sa.path, None);
     let Some(state) = engine.connections.get(&config.name) else { return false };
     let begun = state.ikes.iter().copied().find(|id| !known.contains(id));
     let Some(begun) = begun.and_then(|id| engine.sas.get_mut(&id)) else { return false };

@@ -74,6 +74,8 @@ pub(super) struct IkeSa {
     pub(super) round_trip: Option<Duration>,
     /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
     pub(super) counted: Option<(IpAddr, u64)>,
+    /// It was made by IKE_AUTH.
+    pub(super) is_original: bool,
     /// Under which it counts among what this end begins.
     pub(super) paced: Option<IpAddr>,
     pub(super) upkeep: Upkeep,
@@ -98,7 +100,6 @@ pub(super) struct Peer {
     pub(super) fragmentation: bool,
     pub(super) mobike: bool,
     pub(super) childless: bool,
-    pub(super) intermediate: bool,
     pub(super) ppk: bool,
     /// RFC 7427's hash numbers; empty if it can't.
     pub(super) hashes: Vec<u16>,
@@ -245,6 +246,7 @@ impl IkeSa {
             keepalive: None,
             round_trip: None,
             counted: None,
+            is_original: false,
             paced: None,
             upkeep: Upkeep::default(),
             gone: None,

@@ -1,5 +1,7 @@
 //! Two engines under a virtual clock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod certificates;
 mod handshake;
 mod hostile;

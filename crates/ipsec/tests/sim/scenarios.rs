@@ -22,6 +22,8 @@ fn bring_up(world: &mut World) {
     world.run(2 * SECOND);
     world.strict = true;
     world.dropped = 0;
+    // Someone who changes IKE_SA_INIT, which is not protected, makes an attempt fail.
+    world.ends.iter_mut().for_each(|end| end.plane.lost.clear());
 }
 
 fn any(world: &mut World) -> Rekey {
@@ -86,6 +88,13 @@ fn nothing_is_lost_in_any_weather() {
                     world.rekey(1 - end, other);
                 }
                 _ => {}
+            }
+            if random.u8(0..4) == 0 {
+                // Nothing at all comes through for a while.
+                world.run(Duration::from_millis(random.u64(0..400)));
+                let weather = std::mem::replace(&mut world.weather, Weather::bad(1.0));
+                world.run(Duration::from_millis(random.u64(0..12_000)));
+                world.weather = weather;
             }
             world.run(Duration::from_millis(random.u64(0..90_000)));
         }

@@ -248,6 +248,20 @@ impl World {
             return;
         }
         let (source, target) = leave(&mut self.nat, path);
+        if self.random.f64() < self.weather.replay {
+            let at = self.now + Duration::from_secs(self.random.u64(1..200));
+            self.push(at, Item::Ike { source, target, octets: octets.clone() });
+        }
+        if self.random.f64() < self.weather.corruption {
+            let mut octets = octets.clone();
+            let place = self.random.usize(0..octets.len());
+            octets[place] ^= 1 << self.random.u8(0..8);
+            if self.random.bool() {
+                octets.truncate(self.random.usize(0..octets.len()));
+            }
+            let at = self.now + self.delay();
+            self.push(at, Item::Ike { source, target, octets });
+        }
         let copies = if self.random.f64() < self.weather.duplication { 2 } else { 1 };
         for _ in 0..copies {
             if self.random.f64() >= self.weather.loss {

@@ -10,7 +10,7 @@ use crate::ike::sa::{IkeSa, Phase};
 /// See [`Engine::status`].
 pub(in crate::ike) fn status(engine: &Engine, now: Instant) -> Vec<ConnectionStatus> {
     let _ = now;
-    engine.connections.iter().map(|(_, state)| of_connection(engine, state)).collect()
+    engine.connections.values().map(|state| of_connection(engine, state)).collect()
 }
 
 fn of_connection(engine: &Engine, state: &ConnectionState) -> ConnectionStatus {
