@@ -287,6 +287,7 @@ pub(super) fn complete(engine: &mut Engine, now: Instant, sa: &mut IkeSa, agreed
     heir.keepalive = sa.keepalive;
     heir.round_trip = sa.round_trip;
     heir.is_first_initiator = sa.is_first_initiator;
+    heir.root_spi = sa.root_spi;
     heir.upkeep.heir_of = Some(sa.id);
     engine.by_spi.insert(heir.own_spi(), id);
     if began {
