@@ -149,8 +149,8 @@ impl Plane {
         !self.thread.is_finished()
     }
 
-    /// Stops it: the other ends are told, and the data path ends. What keeps packets back stays
-    /// or goes as configured.
+    /// Stops it: the other ends are told, and the data path ends. The guard table stays, and the
+    /// routes stay or go as configured.
     pub fn stop(self) {
         self.handle.mailbox.post(|mail| mail.stop = true);
         if self.thread.join().is_err() {
