@@ -209,9 +209,9 @@ say "it is up after a kill"
 stop
 
 say "ESP in UDP, ChaCha20-Poly1305"
-manifests 1 "  forceUDP: true
+manifests 1 "  encapsulation: udp
   esp: [chacha20poly1305]" xfrm
-manifests 2 "  forceUDP: true
+manifests 2 "  encapsulation: udp
   esp: [chacha20poly1305]" xfrm
 start 1
 start 2
