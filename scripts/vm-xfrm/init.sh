@@ -111,10 +111,11 @@ YAML
 }
 
 on() { ip netns exec "$@"; }
+# A function would put a shell between the job and its signals.
 start() {
     n=$1
     [ "$n" = 1 ] && g=ga || g=gb
-    on $g gateway run --config /tmp/$n/gateway.yaml 2>>/tmp/$n/log &
+    ip netns exec $g gateway run --config /tmp/$n/gateway.yaml 2>>/tmp/$n/log &
     eval "gateway$n=$!"
 }
 stop() {
@@ -129,7 +130,7 @@ counted() { on "$1" nft list counter inet $2 | sed -n 's/.*packets \([0-9]*\).*/
 
 # Pings under which $1 is done so many times ($2): none may be lost.
 under_pings() {
-    on ha ping -n -q -i 0.05 -W 2 10.2.0.2 >/tmp/ping &
+    ip netns exec ha ping -n -q -i 0.05 -W 2 -w 100 10.2.0.2 >/tmp/ping &
     pinger=$!
     usleep 500000
     i=0
@@ -176,7 +177,7 @@ eventually 10 pings fd02::2 || fail "no ping of IPv6"
 say "pings pass"
 [ "$(counted gb "watch wire_esp")" -gt 0 ] || fail "no ESP on the wire"
 on ha ping -n -c2 -W2 -s 1600 10.2.0.2 | tail -2 | head -1
-on hb iperf3 -s -1 >/dev/null 2>&1 &
+ip netns exec hb iperf3 -s -1 >/dev/null 2>&1 &
 usleep 500000
 on ha iperf3 -c 10.2.0.2 -t 3 2>&1 | grep -E 'sender|receiver|error' || fail "no TCP"
 say "rekeying child SAs under pings"
