@@ -80,7 +80,7 @@ NFT
 # The manifests of site $1 with further keys of `spec` ($2) and its subnets ($3, $4).
 manifests() {
     n=$1
-    [ "$n" = 1 ] && { o=2; auto=start; id=a.test; peer=b.test; } ||
+    [ "$n" = 1 ] && { o=2; auto=${first:-start}; id=a.test; peer=b.test; } ||
         { o=1; auto=add; id=b.test; peer=a.test; }
     mkdir -p /tmp/$n/manifests
     cat >/tmp/$n/manifests/site.yaml <<YAML
@@ -242,6 +242,19 @@ done
 grep -h 'data path' /tmp/1/log /tmp/2/log | tail -4
 status ga | grep -q xfrm || fail "A is not in the kernel"
 status gb | grep -q userspace || fail "B is not in user space"
+stop
+
+say "begun by the first packet"
+first=route
+manifests 1 "" xfrm
+manifests 2 "" xfrm
+start 1
+start 2
+eventually 60 on ga ip xfrm policy get src 10.1.0.0/24 dst 10.2.0.0/24 dir out if_id 0x5447 ||
+    fail "no policy asks for an SA"
+eventually 60 on gb ip link show tidegate-vpn || fail "B has no interface"
+eventually 60 pings || fail "a packet has begun nothing"
+up || fail "it is not up"
 stop
 
 clear=$(counted gb "watch wire_clear")
