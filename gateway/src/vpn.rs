@@ -103,8 +103,7 @@ impl Plane {
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
         let dataplane = user_space(config, sender)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let engine =
-            Engine::new(settings(config), Box::new(SystemRng::default()), (Instant::now(), unix));
+        let engine = Engine::new(settings(config), Box::new(SystemRng), (Instant::now(), unix));
         let (driver, view) = Driver::new(Parts {
             kernel,
             engine,

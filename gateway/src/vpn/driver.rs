@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
-use ipsec::ike::event::{Command, ConnectionStatus, Event};
+use ipsec::ike::event::{Command, ConnectionStatus, Event, State};
 use ipsec::sa::ConnectionName;
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
@@ -85,6 +85,8 @@ pub(super) struct Driver<K> {
     stop: Option<Instant>,
     published: Arc<View>,
     is_stale: bool,
+    /// A connection is down that is to go to other addresses.
+    is_late: bool,
 }
 
 impl<K: Kernel> Driver<K> {
@@ -108,6 +110,7 @@ impl<K: Kernel> Driver<K> {
             stop: None,
             published,
             is_stale: false,
+            is_late: false,
         };
         (driver, receiver)
     }
@@ -156,6 +159,7 @@ impl<K: Kernel> Driver<K> {
             self.forwarding.next(),
             self.captures.next(),
             place,
+            self.is_late.then(|| self.parts.kernel.now()),
             self.stop,
         ];
         all.into_iter().flatten().min()
@@ -193,7 +197,7 @@ impl<K: Kernel> Driver<K> {
             self.parts.metrics.vpn.desired.set(desired.generation);
             self.desired = Some(desired);
         }
-        let due = self.next_pass().is_some_and(|at| at <= now);
+        let due = self.next_pass().is_some_and(|at| at <= now) || std::mem::take(&mut self.is_late);
         if let Some(desired) = self.desired.clone().filter(|_| changed || due) {
             self.pass(now, &desired, mail.links);
         }
@@ -250,12 +254,13 @@ impl<K: Kernel> Driver<K> {
             self.parts.dataplane.set_limits(limits.collect());
             self.in_force = Some(Arc::clone(plan));
         }
-        let moved = self.connections.update(
-            plan,
-            &self.parts.settings,
-            &self.names,
-            &mut self.parts.kernel,
-        );
+        let engine = &self.parts.engine;
+        let is_up = |name: &ConnectionName| {
+            let status = engine.status(now).into_iter().find(|status| status.name == *name);
+            status.is_some_and(|status| matches!(status.state, State::Up | State::Partial))
+        };
+        let (settings, kernel) = (&self.parts.settings, &mut self.parts.kernel);
+        let moved = self.connections.update(plan, settings, &self.names, kernel, is_up);
         for moved in moved {
             tracing::info!(from = %moved.from, to = %moved.to, "this end's address has changed");
             let command = Command::AddressChanged { from: moved.from, to: moved.to };
@@ -310,7 +315,8 @@ impl<K: Kernel> Driver<K> {
                 dataplane.remove(sa, linger);
             }
             Event::PathChanged { children, path, udp } => dataplane.set_path(&children, path, udp),
-            Event::IkeUp { .. } | Event::IkeDown { .. } | Event::Failed { .. } => {}
+            Event::IkeDown { .. } => self.is_late = self.connections.is_late(),
+            Event::IkeUp { .. } | Event::Failed { .. } => {}
         }
     }
 
