@@ -19,6 +19,7 @@ needed=(
     swanctl:strongswan-swanctl
     iperf3:iperf3     # traffic through tunnels
     ike-scan:ike-scan # a stranger to the IKE port
+    openssl:openssl   # keys in old formats, for tests
     ping:iputils-ping
     mold:mold         # links faster; used if there
 )

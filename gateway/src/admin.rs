@@ -75,7 +75,11 @@ struct Planned {
 
 impl State {
     /// Before the first objects.
-    pub fn new(shared: Arc<Shared>, plane: Option<&Plane>, vpn: Option<&crate::vpn::Plane>) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        plane: Option<&Plane>,
+        vpn: Option<&crate::vpn::Plane>,
+    ) -> Self {
         let l4 = plane.map(|plane| L4 {
             view: plane.view(),
             traffic: plane.traffic(),
@@ -183,7 +187,11 @@ async fn respond(
         return change(request, peer, state).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only, and POST below /api/v1/vpn/\n");
+        let mut response = reply(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "GET and HEAD only, and POST below /api/v1/vpn/\n",
+        );
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }

@@ -13,13 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::access_log::{self, AccessLog};
 use crate::config::Config;
+use crate::l4::Plane;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
 use crate::l7::{AlbListeners, Engine};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Ends, Planner, Reconciler};
 use crate::signals::Signals;
 use crate::source::directory::{Directory, Pace};
-use crate::l4::Plane;
 use crate::{admin, dns, vpn};
 
 /// How long the end of the access log may take.

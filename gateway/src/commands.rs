@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
 use ::plan::policy::Compiled;
+use ::plan::vpn::VpnPlan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use model::snapshot::policy::Policies;
@@ -69,6 +70,8 @@ struct Loaded {
     plan: L7Plan,
     /// Of the L4 plane, if it is enabled.
     l4: Option<L4>,
+    /// Of the VPN plane, if it is enabled.
+    vpn: Option<VpnPlan>,
     /// Of every step.
     diagnostics: Vec<Diagnostic>,
 }
@@ -96,13 +99,20 @@ impl Loaded {
             let alb_ports = config.as_ref().map(Config::alb_ports).unwrap_or_default();
             L4 { plan, policies: snapshot.policies.clone(), compiled, host, alb_ports }
         });
+        let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
+        let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
+            let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
+            let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips);
+            diagnostics.extend(found);
+            plan
+        });
         if let (Some(config), Some(path)) = (&config, &input.config) {
             diagnostics.extend(Self::missing_on_disk(config, path));
         }
         diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
-        Ok(Self { settings, delivery, plan, l4, diagnostics })
+        Ok(Self { settings, delivery, plan, l4, vpn, diagnostics })
     }
 
     /// What the configuration names and this machine hasn't.

@@ -248,7 +248,8 @@ impl Alb {
     }
 }
 
-/// What rules depend on where there is no configuration: both ALBs, with their default classes.
+/// What rules depend on where there is no configuration: both ALBs, with their default classes, and
+/// tunnels.
 pub fn default_settings() -> Settings {
     let settings = |kind| AlbSettings {
         kind,
@@ -258,7 +259,7 @@ pub fn default_settings() -> Settings {
         default_backend: None,
     };
     let albs = vec![settings(AlbKind::Public), settings(AlbKind::Private)];
-    Settings { albs, l4: None, vpn: None }
+    Settings { albs, l4: None, vpn: Some(VpnSettings::default()) }
 }
 
 #[cfg(test)]

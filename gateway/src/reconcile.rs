@@ -388,8 +388,15 @@ impl Reconciler {
 
 impl Findings {
     fn all(&self) -> Vec<Diagnostic> {
-        let parts =
-            [&self.start, &self.planned, &self.table, &self.l4, &self.listeners, &self.health, &self.vpn];
+        let parts = [
+            &self.start,
+            &self.planned,
+            &self.table,
+            &self.l4,
+            &self.listeners,
+            &self.health,
+            &self.vpn,
+        ];
         parts.into_iter().flatten().cloned().collect()
     }
 }

@@ -103,11 +103,8 @@ impl Plane {
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
         let dataplane = user_space(config, sender)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let engine = Engine::new(
-            settings(config),
-            Box::new(SystemRng::default()),
-            (Instant::now(), unix),
-        );
+        let engine =
+            Engine::new(settings(config), Box::new(SystemRng::default()), (Instant::now(), unix));
         let (driver, view) = Driver::new(Parts {
             kernel,
             engine,
@@ -239,7 +236,6 @@ fn forwards() -> [Option<bool>; 2] {
     [sysctl::forwarding_v4(), sysctl::forwarding_v6()]
         .map(|key| sysctl::read(&key).ok().map(|value| value == "1"))
 }
-
 
 /// The data path in user space.
 fn user_space(

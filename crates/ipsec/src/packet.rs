@@ -10,7 +10,12 @@
 
 pub mod checksum;
 pub mod coalesce;
+pub mod ecn;
+pub mod fragment;
 pub mod header;
+pub mod icmp;
+pub mod mss;
+pub mod nat;
 #[cfg(test)]
 mod sample;
 pub mod segment;
@@ -27,6 +32,22 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("malformed packet")]
 pub struct Malformed;
+
+/// Overwrites a field; one beyond the packet's end isn't there. What stood there before.
+#[inline]
+fn replace<const N: usize>(packet: &mut [u8], at: usize, value: [u8; N]) -> Option<[u8; N]> {
+    let field = packet.get_mut(at..)?.first_chunk_mut::<N>()?;
+    Some(std::mem::replace(field, value))
+}
+
+/// Whether an ICMP or ICMPv6 message of this type is about another packet, which it quotes.
+fn is_icmp_error(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        protocol::ICMP => matches!(kind, 3 | 4 | 5 | 11 | 12),
+        protocol::ICMPV6 => (1..=4).contains(&kind),
+        _ => false,
+    }
+}
 
 /// IP protocol numbers.
 pub(crate) mod protocol {

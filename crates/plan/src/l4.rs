@@ -35,6 +35,9 @@ pub struct L4Plan {
     pub services: Vec<ServicePlan>,
     /// The addresses out of pools that each ALB listens on besides its configured ones.
     pub albs: BTreeMap<AlbKind, Vec<IpAddr>>,
+    /// The addresses out of pools that VpnConnections have, sorted by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vpn: Vec<VpnAddress>,
     /// Which Service has which addresses: kept over restarts, an input of the next planning.
     pub allocations: Allocations,
     /// How many addresses each pool has and has given away, by pool.
@@ -55,6 +58,24 @@ pub struct Vip {
     pub announce: Announce,
 }
 
+/// An address out of a pool that a VpnConnection has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VpnAddress {
+    /// Its name.
+    pub connection: ObjectKey,
+    /// The address.
+    pub address: IpAddr,
+    /// The UDP ports for IKE and ESP.
+    pub ports: [u16; 2],
+}
+
+impl L4Plan {
+    /// The addresses that VpnConnections have out of pools.
+    pub fn vpn_addresses(&self) -> BTreeMap<ObjectKey, IpAddr> {
+        self.vpn.iter().map(|one| (one.connection.clone(), one.address)).collect()
+    }
+}
+
 /// How full a pool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PoolUse {
@@ -68,7 +89,8 @@ pub struct PoolUse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allocations {
-    /// By Service, displayed as `namespace/name`, in the order of its families.
+    /// By Service, displayed as `namespace/name`, in the order of its families; by VpnConnection,
+    /// displayed as `VpnConnection namespace/name`.
     pub services: BTreeMap<String, Vec<IpAddr>>,
     /// The addresses as they were last planned: for one whose pool vanishes while it is held.
     #[serde(default)]

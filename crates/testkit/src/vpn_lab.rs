@@ -105,11 +105,11 @@ impl VpnLab {
                  addr add fd0{n}::2/64 dev h0 nodad\n\
                  link set lo up\nlink set h0 up\n\
                  route add default via 10.{n}.0.1\n\
-                 -6 route add default via fd0{n}::1\n"
+                 route add default via fd0{n}::1\n"
             ));
             gateway.ip(&format!(
                 "route add 10.{other}.0.0/24 via 192.0.2.{other}\n\
-                 -6 route add fd0{other}::/64 via 2001:db8::{other}\n"
+                 route add fd0{other}::/64 via 2001:db8::{other}\n"
             ));
         }
         lab
@@ -152,10 +152,14 @@ impl VpnLab {
     #[track_caller]
     pub fn lose(&self, percent: u8) {
         let mut text = "add table ip lab-loss\ndelete table ip lab-loss\n".to_owned();
+        let some = match percent {
+            100.. => "drop".to_owned(),
+            _ => format!("numgen random mod 100 < {percent} drop"),
+        };
         if percent > 0 {
             text.push_str(&format!(
                 "table ip lab-loss {{\n chain c {{\n  type filter hook input priority -300\n  \
-                 iifname wan0 numgen random mod 100 < {percent} drop\n }}\n}}\n"
+                 iifname wan0 {some}\n }}\n}}\n"
             ));
         }
         for gateway in &self.gateways {

@@ -261,8 +261,7 @@ pub(super) fn of(report: &Report) -> Vpn {
 
 fn connection_of(report: &Report, connection: &OneConnection) -> Connection {
     let (status, made) = (connection.status.as_ref(), connection.made.as_ref());
-    let psk =
-        matches!(connection.plan.connection.auth, model::snapshot::vpn::VpnAuth::Psk(_));
+    let psk = matches!(connection.plan.connection.auth, model::snapshot::vpn::VpnAuth::Psk(_));
     let rekeys = status.map_or((0, 0), |status| status.rekeys);
     let next_try = status.and_then(|status| status.next_try);
     Connection {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Input, Loaded, Output, table, write_json};
 
 mod l4;
+mod vpn;
 
 /// The arguments of `gateway plan`.
 #[derive(Args, Clone, Debug)]
@@ -33,6 +34,9 @@ struct Document<'a> {
     /// The text that brings the kernel's table up whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     nftables: Option<String>,
+    /// The VPN plane's part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpn: Option<vpn::Document>,
 }
 
 /// Writes the plan, and on standard error how much is wrong with the objects. Objects that are
@@ -46,10 +50,15 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
         writeln!(io::stderr(), "{hint}")?;
     }
     let nftables = l4::nftables(&loaded);
+    let vpn = loaded.vpn.as_ref();
     match args.output {
         Output::Json => {
-            let document =
-                Document { l7: &loaded.plan, l4: loaded.l4.as_ref().map(|l4| &l4.plan), nftables };
+            let document = Document {
+                l7: &loaded.plan,
+                l4: loaded.l4.as_ref().map(|l4| &l4.plan),
+                nftables,
+                vpn: vpn.map(vpn::Document::from),
+            };
             write_json(out, &document)?;
         }
         Output::Table => {
@@ -59,6 +68,9 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
             }
             if let Some(text) = nftables {
                 writeln!(out, "\nNFTABLES\n{}", text.trim_end())?;
+            }
+            if let Some(plan) = vpn {
+                vpn::write_tables(plan, out)?;
             }
         }
     }

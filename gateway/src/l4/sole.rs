@@ -15,9 +15,9 @@ pub(crate) struct Sole(#[expect(dead_code, reason = "it's there to be bound")] U
 pub enum SoleError {
     /// Another process has it.
     #[error(
-        "{0}: another gateway has the {} plane of this network namespace; stop that one, or run \
-         this one in a network namespace of its own",
-        .0.to_ascii_uppercase()
+        "{0}: another gateway has the {upper} plane of this network namespace; stop that one, or \
+         run this one in a network namespace of its own",
+        upper = .0.to_ascii_uppercase()
     )]
     Taken(&'static str),
     /// It can't be found out.

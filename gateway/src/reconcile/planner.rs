@@ -1,6 +1,5 @@
 //! One reading of objects and one planning of everything.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,7 +82,8 @@ impl Planner {
             self.l4.clone()
         });
         let vpn = self.settings.vpn.is_some().then(|| {
-            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &BTreeMap::new());
+            let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
             diagnostics.extend(found);
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)

@@ -158,9 +158,9 @@ fn place(
             let known = names.get(name).map(Vec::as_slice).unwrap_or_default();
             if known.is_empty() {
                 let reason = "is a name that could not be resolved yet".to_owned();
-                return Err(finding("spec.remote.gateway", reason).value(name.as_str()).remedy(
-                    "see that this machine's DNS knows the name, or write an address",
-                ));
+                return Err(finding("spec.remote.gateway", reason)
+                    .value(name.as_str())
+                    .remedy("see that this machine's DNS knows the name, or write an address"));
             }
             known.iter().copied().map(socket).collect()
         }
@@ -171,9 +171,9 @@ fn place(
             Some(vip) => Some(vip),
             None => {
                 let reason = "has given it no address yet".to_owned();
-                return Err(finding("spec.local.addressPool", reason).value(pool.as_str()).remedy(
-                    "see that the pool is there and has an address left",
-                ));
+                return Err(finding("spec.local.addressPool", reason)
+                    .value(pool.as_str())
+                    .remedy("see that the pool is there and has an address left"));
             }
         },
         LocalAddress::Route => match remote.first() {
@@ -182,9 +182,8 @@ fn place(
                 Ok(source) => Some(source),
                 Err(fault) => {
                     let reason = format!("there is no way to {}: {fault}", remote.ip());
-                    return Err(finding("spec.remote.gateway", reason).remedy(
-                        "add a route to it on this machine, or correct the address",
-                    ));
+                    return Err(finding("spec.remote.gateway", reason)
+                        .remedy("add a route to it on this machine, or correct the address"));
                 }
             },
         },

@@ -11,12 +11,12 @@ use plan::vpn::Policy;
 mod child;
 mod control;
 mod inbound;
-mod inner;
 mod limit;
 mod mapping;
 mod outbound;
 mod pending;
 mod policies;
+mod prefix;
 mod sa;
 mod settings;
 mod shared;
@@ -63,6 +63,12 @@ pub trait Dataplane: Send {
     /// Sends an IKE message (with the non-ESP marker where the path's local port is the NAT port)
     /// or a NAT keepalive.
     fn transmit(&mut self, message: &Transmit);
+
+    /// Whether it can't carry packets any more, as when its interface was removed; it has to be
+    /// started anew.
+    fn is_broken(&self) -> bool {
+        false
+    }
 
     /// What was counted, since the start.
     fn counters(&self) -> Counters;

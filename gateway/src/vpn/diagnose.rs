@@ -88,8 +88,7 @@ fn not_up(
 /// Children that aren't there while the IKE SA is.
 fn missing(connection: &OneConnection, status: &ConnectionStatus) -> Option<Cause> {
     let made = connection.made.as_ref()?;
-    let is_there =
-        |name: &str| status.children.iter().any(|child| &*child.sa.child == name);
+    let is_there = |name: &str| status.children.iter().any(|child| &*child.sa.child == name);
     let missing = made.children.iter().filter(|child| !is_there(&child.name));
     let missing: Vec<String> = missing
         .map(|child| {
@@ -120,9 +119,10 @@ fn strangers<'a>(
         .iter()
         .flat_map(|made| made.remote.iter().map(std::net::SocketAddr::ip))
         .collect();
-    report.strangers.iter().filter(move |stranger| {
-        remotes.is_empty() || remotes.contains(&stranger.seen.remote.ip())
-    })
+    report
+        .strangers
+        .iter()
+        .filter(move |stranger| remotes.is_empty() || remotes.contains(&stranger.seen.remote.ip()))
 }
 
 /// What the data path shows.
@@ -267,13 +267,7 @@ fn machine(report: &Report, connection: &OneConnection, causes: &mut Vec<Cause>)
     }
     for finding in &report.view.diagnostics {
         if finding.object.kind == "GatewayConfig" {
-            causes.push(Cause::new(
-                "machine",
-                "",
-                finding.reason.clone(),
-                finding.remedy.clone(),
-            ));
+            causes.push(Cause::new("machine", "", finding.reason.clone(), finding.remedy.clone()));
         }
     }
 }
-

@@ -147,7 +147,8 @@ impl<K: Kernel> Driver<K> {
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Instant> {
-        let place = if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
+        let place =
+            if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
         let all = [
             self.parts.engine.poll_timeout(),
             self.guard.next(),
@@ -206,7 +207,8 @@ impl<K: Kernel> Driver<K> {
     }
 
     fn next_pass(&self) -> Option<Instant> {
-        let place = if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
+        let place =
+            if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
         let all = [self.guard.next(), self.routes.next(), self.forwarding.next(), place];
         all.into_iter().flatten().min()
     }
@@ -335,7 +337,10 @@ impl<K: Kernel> Driver<K> {
                     return;
                 };
                 let remotes = made.remote.iter().map(std::net::SocketAddr::ip).chain(
-                    status.into_iter().flat_map(|status| status.ike).map(|ike| ike.path.remote.ip()),
+                    status
+                        .into_iter()
+                        .flat_map(|status| status.ike)
+                        .map(|ike| ike.path.remote.ip()),
                 );
                 self.captures.begin(now + within, remotes.collect(), reply);
                 self.parts.engine.set_capture(true);
@@ -462,7 +467,8 @@ impl<K: Kernel> Driver<K> {
             if let Some(seen) = self.journal.seen(&name) {
                 let psk = matches!(plan.connection.auth, model::snapshot::vpn::VpnAuth::Psk(_));
                 let cause = cause(&seen.failure, psk);
-                let reason = format!("{} ({}, with {})", cause.seen, cause.reason, seen.remote.ip());
+                let reason =
+                    format!("{} ({}, with {})", cause.seen, cause.reason, seen.remote.ip());
                 found.push(
                     Diagnostic::warning(connections::object(key), cause.field, reason)
                         .remedy(cause.change)

@@ -85,6 +85,15 @@ pub fn cause(failure: &Failure, psk: bool) -> Cause {
                 ),
             )
         }
+        Failure::AskedForAnother { asked, ours } => Cause::new(
+            "asked-for-another",
+            "spec.local.id",
+            format!("the other end asks for \"{asked}\", and here is \"{ours}\""),
+            format!(
+                "write spec.local.id: \"{asked}\" if that is right, or have the other end expect \
+                 \"{ours}\""
+            ),
+        ),
         Failure::NoSelectors { local, remote, theirs } => {
             no_selectors(local, remote, theirs.as_ref())
         }
@@ -207,8 +216,7 @@ mod tests {
 
     #[test]
     fn wrong_id_names_both_strings() {
-        let failure =
-            Failure::WrongId { theirs: id("b.test"), expected: Some(id("hq.test")) };
+        let failure = Failure::WrongId { theirs: id("b.test"), expected: Some(id("hq.test")) };
         let cause = cause(&failure, true);
         assert_eq!(cause.reason, "wrong-id");
         for part in ["b.test", "hq.test"] {

@@ -138,11 +138,6 @@ impl Journal {
         self.seen.get(connection)
     }
 
-    /// All that went wrong.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&ConnectionName, &Seen)> {
-        self.seen.iter()
-    }
-
     /// Who has come, the latest first.
     pub(super) fn strangers(&self) -> Vec<Stranger> {
         self.strangers.iter().cloned().collect()

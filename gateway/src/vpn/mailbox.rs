@@ -42,7 +42,9 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// There is no such connection, or it can't be.
-    #[error("there is no connection {0} in force; `gateway check` says what is wrong with those that can't be")]
+    #[error(
+        "there is no connection {0} in force; `gateway check` says what is wrong with those that can't be"
+    )]
     Unknown(ConnectionName),
     /// It has no such child.
     #[error("connection {connection} has no child {child:?}; it has {children}")]

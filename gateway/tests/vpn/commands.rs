@@ -11,8 +11,7 @@ use crate::site::Connection;
 #[track_caller]
 fn diagnosis(pair: &Pair, site: Site, reason: &str) -> String {
     eventually(&format!("{site:?} names {reason}"), || {
-        let (_, json, _) =
-            pair.gateway(site).run(&["vpn", "diagnose", "site", "--output", "json"]);
+        let (_, json, _) = pair.gateway(site).run(&["vpn", "diagnose", "site", "--output", "json"]);
         let value: Value = serde_json::from_str(&json).ok()?;
         let causes = value.get("causes")?.as_array()?.clone();
         causes.iter().find(|cause| cause["reason"] == reason).map(|_| json)
@@ -59,10 +58,22 @@ fn keys_that_differ_are_named() {
 #[test]
 fn ids_that_differ_are_named_with_both_strings() {
     let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site).id("wrong.test"),
+        Site::B => Connection::new(site),
+    });
+    let text = diagnosis(&pair, Site::B, "wrong-id");
+    assert!(text.contains("wrong.test") && text.contains("a.test"), "{text}");
+    let text = diagnosis(&pair, Site::A, "refused");
+    assert!(text.contains("wrong.test") && text.contains("b.test"), "{text}");
+}
+
+#[test]
+fn end_that_is_asked_for_by_another_name_is_named_with_both_strings() {
+    let pair = Pair::start_with(|site| match site {
         Site::A => Connection::new(site),
         Site::B => Connection::new(site).id("wrong.test"),
     });
-    let text = diagnosis(&pair, Site::A, "wrong-id");
+    let text = diagnosis(&pair, Site::B, "asked-for-another");
     assert!(text.contains("wrong.test") && text.contains("b.test"), "{text}");
 }
 
@@ -90,17 +101,20 @@ fn proposals_that_differ_are_named_with_both_lists() {
 
 #[test]
 fn peer_that_does_not_answer_is_named() {
-    let pair = Pair::start();
-    pair.lab.gateway(Site::B).ip("link set wan0 down\n");
-    let (code, ..) = pair.gateway(Site::A).run(&["vpn", "down", "site"]);
-    assert_eq!(code, Some(0));
-    pair.lab.gateway(Site::B).ip("link set wan0 up\n");
+    // As it ends after few tries.
+    let settings = "retransmit: {first: 200ms, base: 1.0, max: 200ms, tries: 3}";
+    let pair = Pair::configured(settings, Connection::new);
+    pair.wait_up();
+    pair.gateway(Site::A).run(&["vpn", "down", "site"]);
     pair.wait_state(Site::A, "down");
-    // What is on the way is gone; now nothing gets through.
     pair.lab.lose(100);
     pair.gateway(Site::A).run(&["vpn", "up", "site"]);
     let text = diagnosis(&pair, Site::A, "no-answer");
     assert!(text.contains("UDP 500"), "{text}");
+    pair.lab.lose(0);
+    pair.wait_up();
+    let text = pair.gateway(Site::A).run(&["vpn", "diagnose", "site"]).1;
+    assert!(!text.contains("no-answer"), "{text}");
 }
 
 #[test]

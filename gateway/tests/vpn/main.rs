@@ -34,9 +34,16 @@ impl Pair {
     /// With connections of one's own, by the site.
     #[track_caller]
     fn start_with(connection: impl Fn(Site) -> Connection) -> Self {
+        Self::configured("", connection)
+    }
+
+    /// And with further keys of the section `vpn`.
+    #[track_caller]
+    fn configured(keys: &str, connection: impl Fn(Site) -> Connection) -> Self {
         let lab = VpnLab::new();
         let [b, a] = [Site::B, Site::A].map(|site| {
-            let builder = builder().manifest("site.yaml", connection(site).yaml());
+            let builder =
+                configured(keys).manifest("site.yaml", connection(site).yaml());
             builder.within(lab.gateway(site)).start()
         });
         Self { gateways: [a, b], lab }
@@ -103,7 +110,12 @@ impl Pair {
 
 /// A gateway with the VPN plane alone.
 fn builder() -> GatewayBuilder {
+    configured("")
+}
+
+/// The same with further keys of the section `vpn`.
+fn configured(keys: &str) -> GatewayBuilder {
     Gateway::builder(env!("CARGO_BIN_EXE_gateway"))
         .alb("enabled: false")
-        .config("vpn: {enabled: true, dataplane: userspace, workers: 1}")
+        .config(&format!("vpn:\n  enabled: true\n  dataplane: userspace\n  workers: 1\n  {keys}"))
 }

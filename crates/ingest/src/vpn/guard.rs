@@ -24,9 +24,10 @@ pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> 
         .filter_map(|text| values::pair(text).ok())
         .map(NatPair::reversed)
         .collect();
-    let seen = beyond(&outermost(real), &pairs).into_iter();
-    seen.filter(|network| network.prefix_len() > 0 && !own.iter().any(|own| own.contains(network)))
-        .collect()
+    real.retain(|network| network.prefix_len() > 0);
+    let mut seen = beyond(&outermost(real), &pairs);
+    seen.retain(|network| !own.iter().any(|own| own.contains(network)));
+    seen
 }
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {

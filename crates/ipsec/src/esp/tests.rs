@@ -5,6 +5,8 @@ use super::*;
 use crate::crypto::rng::SeededRng;
 use crate::sa::{EspKeys, EspSuite, Spi};
 
+mod vectors;
+
 const SUITES: [(Encryption, Option<Integrity>); 12] = [
     (Encryption::Aes128Gcm16, None),
     (Encryption::Aes256Gcm16, None),
@@ -92,6 +94,27 @@ fn what_is_sealed_opens_with_every_suite() {
 }
 
 #[test]
+fn packets_of_another_implementation_open_and_ours_are_the_same() {
+    for (encryption, integrity, esn, hex) in vectors::VECTORS {
+        let octet = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let expected: Vec<u8> = (0..hex.len()).step_by(2).map(octet).collect();
+        let (outbound, inbound, mut replay) = pair((encryption, integrity), esn);
+        let sequence = if esn { 0x1_0000_0005 } else { 5 };
+        assert!(replay.accept(sequence - 1));
+        let mut inner = packet(41);
+        if esn && encryption.is_aead() {
+            let mut out = Vec::new();
+            outbound.seal(sequence, IPV4, &[&inner], &mut out);
+            assert_eq!(out, expected, "{encryption:?}");
+        }
+        let mut theirs = expected;
+        let opened = inbound.open(&mut replay, &mut theirs);
+        let expected = Opened::Packet { inner: &mut inner, next_header: IPV4 };
+        assert_eq!(opened, Ok(expected), "{encryption:?}, {integrity:?}, {esn}");
+    }
+}
+
+#[test]
 fn a_changed_octet_is_not_authentic_and_moves_no_window() {
     for suite in SUITES {
         for esn in [false, true] {
@@ -168,6 +191,33 @@ fn dummies_and_padded_packets_are_understood() {
             assert_eq!(opened, Err(EspError::Malformed));
         }
     }
+}
+
+#[test]
+fn threads_that_share_an_sa_get_different_numbers() {
+    let (outbound, inbound, mut replay) = pair(SUITES[0], true);
+    let seal = || {
+        let mut sealed = Vec::new();
+        for _ in 0..200 {
+            let first = outbound.reserve(3).unwrap();
+            for sequence in first..first + 3 {
+                let mut out = Vec::new();
+                outbound.seal(sequence, IPV4, &[&packet(40)], &mut out);
+                sealed.push(out);
+            }
+        }
+        sealed
+    };
+    let all = std::thread::scope(|scope| {
+        let threads = [scope.spawn(seal), scope.spawn(seal)];
+        threads.map(|thread| thread.join().unwrap()).concat()
+    });
+    let mut ivs: Vec<_> = all.iter().map(|packet| packet[8..16].to_vec()).collect();
+    ivs.sort_unstable();
+    ivs.dedup();
+    assert_eq!(ivs.len(), 1200);
+    let mut last = all.last().unwrap().clone();
+    assert!(inbound.open(&mut replay, &mut last).is_ok());
 }
 
 #[test]

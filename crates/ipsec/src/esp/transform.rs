@@ -51,7 +51,7 @@ pub(crate) enum Transform {
     /// One algorithm for both.
     Aead { key: LessSafeKey, salt: [u8; 4] },
     /// Encrypt, then MAC.
-    Cbc { cipher: Cbc, mac: hmac::Key, icv: usize },
+    Cbc { cipher: Cbc, mac: Box<hmac::Key>, icv: usize },
 }
 
 /// A cipher in CBC mode without padding of its own.
@@ -105,7 +105,7 @@ impl Transform {
         if keys.integrity.len() != mac.tag_len() {
             return Err(unfit("HMAC", &keys.integrity));
         }
-        let mac = hmac::Key::new(mac, &keys.integrity);
+        let mac = Box::new(hmac::Key::new(mac, &keys.integrity));
         let cipher = Cbc::new(suite.encryption, &keys.encryption, direction)?;
         let block = cipher.block();
         Ok((Self::Cbc { cipher, mac, icv }, Shape { iv: block, block, icv }))

@@ -7,7 +7,6 @@ use model::suite::{Prf, Purpose};
 
 use super::config::{self, Connection};
 use super::connection::{self, Mode, candidates};
-use super::cookie::is_equal;
 use super::engine::Engine;
 use super::event::{DownReason, Failure};
 use super::exchange::protocol;
@@ -17,9 +16,8 @@ use super::init::{Handshake, status};
 use super::message::{self, Exchange, Notify, Payload, notify};
 use super::sa::{IkeSa, Ongoing, Phase, Received, Task};
 use crate::crypto::CryptoError;
-use crate::crypto::auth::psk_auth;
+use crate::crypto::auth::{METHOD_SHARED_KEY, psk_auth, psk_verify};
 use crate::crypto::keys::IkeKeys;
-use crate::crypto::prf::prf;
 
 /// What the initiator needs when the response comes.
 pub(super) struct Waiting {
@@ -30,8 +28,6 @@ pub(super) struct Waiting {
 
 /// X.509 certificate, signature.
 const X509: u8 = 4;
-/// AUTH by shared key.
-const SHARED_KEY: u8 = 2;
 /// PPK_ID_FIXED (RFC 8784, 5.1).
 const PPK_FIXED: u8 = 2;
 
@@ -70,15 +66,13 @@ fn signed_octets(
         Side::Initiator => (&shake.request, &shake.nr, &keys.sk_pi),
         Side::Responder => (&shake.response, &shake.ni, &keys.sk_pr),
     };
-    let mut octets = message.clone();
-    octets.extend_from_slice(nonce);
-    octets.extend_from_slice(&prf(prf_of, key, &[&[id.kind, 0, 0, 0], &id.data]));
+    let mut int_auth = Vec::new();
     if let Some((of_initiator, of_responder)) = &shake.int_auth {
-        octets.extend_from_slice(of_initiator);
-        octets.extend_from_slice(of_responder);
-        octets.extend_from_slice(&message_id.to_be_bytes());
+        int_auth.extend_from_slice(of_initiator);
+        int_auth.extend_from_slice(of_responder);
+        int_auth.extend_from_slice(&message_id.to_be_bytes());
     }
-    octets
+    crate::crypto::auth::signed_octets(message, nonce, prf_of, key, id, &int_auth)
 }
 
 /// This end's proof: method and data.
@@ -89,7 +83,7 @@ fn prove(
     hashes: &[u16],
 ) -> Result<(u8, Vec<u8>), CryptoError> {
     match &config.auth {
-        config::Auth::Psk(key) => Ok((SHARED_KEY, psk_auth(prf_of, key, octets))),
+        config::Auth::Psk(key) => Ok((METHOD_SHARED_KEY, psk_auth(prf_of, key, octets))),
         config::Auth::Certificate { signer, .. } => signer.sign(octets, hashes),
     }
 }
@@ -142,8 +136,8 @@ fn check(
     octets: &[u8],
 ) -> Result<(), String> {
     match &config.auth {
-        config::Auth::Psk(key) if proof.method == SHARED_KEY => {
-            if is_equal(&psk_auth(prf_of, key, octets), proof.data) {
+        config::Auth::Psk(key) if proof.method == METHOD_SHARED_KEY => {
+            if psk_verify(prf_of, key, octets, proof.data) {
                 Ok(())
             } else {
                 Err("the preshared key differs".to_owned())
@@ -152,7 +146,7 @@ fn check(
         config::Auth::Psk(_) => {
             Err("it proves itself by a certificate, and a preshared key is configured".to_owned())
         }
-        config::Auth::Certificate { .. } if proof.method == SHARED_KEY => {
+        config::Auth::Certificate { .. } if proof.method == METHOD_SHARED_KEY => {
             Err("it proves itself by a preshared key, and a certificate is configured".to_owned())
         }
         config::Auth::Certificate { verifier, .. } => {
@@ -191,8 +185,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     }
     let with_ppk = ppk.map(|ppk| keys.with_ppk(prf_of, &ppk.key));
     let child = first_child_of(engine, sa, &config);
-    sa.first_wanted =
-        engine.connections.get(name).and_then(|state| state.acquired.clone());
+    sa.first_wanted = engine.connections.get(name).and_then(|state| state.acquired.clone());
     let message_id = sa.send_id;
     let Phase::Handshake(shake) = &mut sa.phase else { return };
     let id = &config.local_id;
@@ -251,11 +244,10 @@ fn first_child_of(engine: &Engine, sa: &IkeSa, config: &Connection) -> Option<co
     wanted.or(config.children.first()).cloned()
 }
 
-/// Whether this end knows of no other IKE SA with the same ends, nor ever did.
+/// Whether this end knows of no other IKE SA with the same ends.
 fn is_first_contact(engine: &Engine, config: &Connection) -> bool {
     engine.connections.get(&config.name).is_some_and(|state| {
-        let mut others = state.ikes.iter().filter_map(|id| engine.sas.get(id));
-        !state.has_met && others.all(|sa| sa.since.is_none())
+        state.ikes.iter().filter_map(|id| engine.sas.get(id)).all(|sa| sa.since.is_none())
     })
 }
 
@@ -294,11 +286,8 @@ pub(super) fn response(
     sa.peer.mobike = config.mobike && received.notify(notify::MOBIKE_SUPPORTED).is_some();
     let nonces = nonces(sa);
     connection::established(engine, now, sa, false);
-    match (offer, nonces) {
-        (Some(offer), Some((ni, nr))) => {
-            first_child::accept(engine, now, sa, offer, received, &ni, &nr);
-        }
-        _ => {}
+    if let (Some(offer), Some((ni, nr))) = (offer, nonces) {
+        first_child::accept(engine, now, sa, offer, received, &ni, &nr);
     }
     more_children(engine, sa, &config);
 }
@@ -403,7 +392,10 @@ pub(super) fn answer(
         Ok(accepted) => accepted,
         Err((config, failure)) => {
             let name = config.map(|config| config.name.clone());
-            engine.fail(name.as_ref(), sa.path, failure);
+            // Whoever it is has proven nothing, and may try often.
+            if engine.strangers.allows(now) {
+                engine.fail(name.as_ref(), sa.path, failure);
+            }
             sa.end(DownReason::Dead);
             return refused;
         }
@@ -501,9 +493,8 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
     let knows = |config: &&Arc<Connection>| {
         config.remote_id.as_ref().is_none_or(|expected| is_same_id(expected, proof.id))
     };
-    let is_asked = |config: &&Arc<Connection>| {
-        asked.is_none_or(|asked| is_same_id(asked, &config.local_id))
-    };
+    let is_asked =
+        |config: &&Arc<Connection>| asked.is_none_or(|asked| is_same_id(asked, &config.local_id));
     let mut ranked: Vec<_> = fitting.iter().filter(knows).filter(is_asked).collect();
     // Whom a connection names comes before whom it takes among others; the order by address
     // stays otherwise.
@@ -512,9 +503,8 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
         engine.counters.unknown_peer += 1;
         return Err(match (fitting.iter().find(knows), asked) {
             (Some(config), Some(asked)) => {
-                let what =
-                    format!("the other end asks for {asked}, and this is {}", config.local_id);
-                (Some(Arc::clone(config)), protocol(what))
+                let (asked, ours) = (asked.clone(), config.local_id.clone());
+                (Some(Arc::clone(config)), Failure::AskedForAnother { asked, ours })
             }
             _ => {
                 let first = fitting.first().cloned();

@@ -14,7 +14,9 @@ use super::event::{DownReason, Event, Failure};
 use super::init;
 use super::install::{self, LINGER};
 use super::message::{Notify, notify};
+use super::reauth;
 use super::sa::{IkeSa, Phase, Task};
+use super::upkeep;
 use crate::sa::{ChildName, ConnectionName, IkeSaId, Path};
 
 mod command;
@@ -46,8 +48,6 @@ pub(super) struct ConnectionState {
     pub(super) child_failures: u32,
     /// The key exchange that the other end asked for.
     pub(super) group: Option<Group>,
-    /// Whether there was an IKE SA since the start.
-    pub(super) has_met: bool,
     /// When a stranger's ESP or IKE made us begin.
     prompted: Option<Instant>,
     pub(super) last_failure: Option<Failure>,
@@ -88,7 +88,6 @@ impl ConnectionState {
             check_at: None,
             child_failures: 0,
             group: None,
-            has_met: false,
             prompted: None,
             last_failure: None,
             rekeys: (0, 0),
@@ -103,8 +102,12 @@ pub(super) fn configure(
     now: Instant,
     connections: BTreeMap<ConnectionName, Arc<Connection>>,
 ) {
-    let gone: Vec<_> =
-        engine.connections.keys().filter(|name| !connections.contains_key(*name)).cloned().collect();
+    let gone: Vec<_> = engine
+        .connections
+        .keys()
+        .filter(|name| !connections.contains_key(*name))
+        .cloned()
+        .collect();
     for name in gone {
         end_all(engine, now, &name, &DownReason::Asked);
         engine.connections.remove(&name);
@@ -136,7 +139,6 @@ pub(super) fn configure(
             let old = std::mem::replace(state, ConnectionState::new(config));
             *state = ConnectionState {
                 ikes,
-                has_met: old.has_met,
                 rekeys: old.rekeys,
                 restarts: old.restarts,
                 ..ConnectionState::new(Arc::clone(&state.config))
@@ -213,9 +215,8 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         make_children(engine, now, name);
         return;
     }
-    let Some(remote) = config.remote.get(turn.checked_rem(config.remote.len()).unwrap_or(0)) else {
-        return;
-    };
+    let turn = turn.checked_rem(config.remote.len()).unwrap_or(0);
+    let Some(remote) = config.remote.get(turn).copied() else { return };
     let any = match remote.ip() {
         IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
         IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
@@ -224,8 +225,8 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         return;
     }
     let port = engine.settings.port;
-    let path = Path { local: (config.local.unwrap_or(any), port).into(), remote: *remote };
-    init::begin(engine, now, config, path);
+    let path = Path { local: (config.local.unwrap_or(any), port).into(), remote };
+    init::begin(engine, now, config, path, Some(remote.ip()));
 }
 
 /// Has the child SAs made that are missing, in the IKE SA that is in use.
@@ -306,13 +307,14 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     state.failures = 0;
     state.child_failures = 0;
     state.next_try = None;
-    state.has_met = true;
     state.last_failure = None;
     state.acquired = None;
     check_later(engine, &config.name, now + SETTLE);
     if is_rekeyed {
         return;
     }
+    sa.is_original = true;
+    reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
     for id in others.into_iter().flatten().filter(|id| *id != sa.id) {
@@ -366,26 +368,40 @@ pub(super) fn timeout(engine: &mut Engine, now: Instant, name: &ConnectionName) 
 }
 
 /// Both ends have begun at once, and both IKE SAs live. Both ends know which one is to go, that
-/// with the higher SPI, and its initiator has it go.
+/// with the higher SPI, and its initiator has it go, once the other has all of its child SAs.
 fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
     let Some(state) = engine.connections.get(name) else { return };
-    let sas = || {
-        let sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
-        sas.filter(|sa| sa.is_established())
-    };
-    let doubles: Vec<_> = sas()
-        .filter(|ours| {
-            ours.initiator
-                && sas().any(|theirs| {
-                    !theirs.initiator
-                        && theirs.remote_id == ours.remote_id
-                        && theirs.spi_i < ours.spi_i
-                })
-        })
-        .map(|ours| ours.id)
+    let sas: Vec<&IkeSa> = state
+        .ikes
+        .iter()
+        .filter_map(|id| engine.sas.get(id))
+        .map(AsRef::as_ref)
+        .filter(|sa| sa.is_established() && sa.is_original && sa.upkeep.replaces.is_none())
         .collect();
-    for id in doubles {
-        engine.with_sa(now, id, |_, sa| sa.end_politely(DownReason::Replaced));
+    let mut doubles = Vec::new();
+    for ours in sas.iter().filter(|sa| sa.initiator) {
+        let stays = sas.iter().find(|theirs| {
+            !theirs.initiator && theirs.remote_id == ours.remote_id && theirs.spi_i < ours.spi_i
+        });
+        let Some(stays) = stays else { continue };
+        let missing: Vec<_> = ours
+            .children
+            .iter()
+            .map(|child| &child.config.name)
+            .filter(|name| stays.children.iter().all(|one| one.config.name != **name))
+            .cloned()
+            .collect();
+        doubles.push((ours.id, stays.id, missing));
+    }
+    for (goes, stays, missing) in doubles {
+        if missing.is_empty() {
+            engine.with_sa(now, goes, |_, sa| sa.end_politely(DownReason::Replaced));
+            continue;
+        }
+        engine.with_sa(now, stays, |_, sa| {
+            missing.into_iter().for_each(|child| sa.enqueue(Task::CreateChild(child)));
+        });
+        check_later(engine, name, now + SETTLE);
     }
 }
 
@@ -418,6 +434,7 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     }
     let linger = if reason == DownReason::Dead { Duration::ZERO } else { LINGER };
     install::remove_all(engine, &mut sa, linger, &reason);
+    upkeep::release(engine, &mut sa);
     let Some(config) = sa.config.clone() else { return };
     if sa.since.is_some() {
         engine.tell(Event::IkeDown {
@@ -432,8 +449,9 @@ pub(super) fn bury(engine: &mut Engine, now: Instant, mut sa: Box<IkeSa>) {
     if !Arc::ptr_eq(&state.config, &config) || engine.shutdown {
         return;
     }
-    if sa.since.is_some() { after_end(engine, now, &config, &reason) }
-    else if sa.initiator && reason != DownReason::Replaced && reason != DownReason::Asked {
+    if sa.since.is_some() {
+        after_end(engine, now, &config, &reason)
+    } else if sa.initiator && reason != DownReason::Replaced && reason != DownReason::Asked {
         after_failure(engine, now, &config.name);
     }
 }

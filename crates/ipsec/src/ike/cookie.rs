@@ -46,7 +46,13 @@ impl Cookies {
     }
 
     /// Whether a cookie is the one for this request.
-    pub(super) fn is_good(&self, cookie_got: &[u8], source: IpAddr, spi: u64, nonce: &[u8]) -> bool {
+    pub(super) fn is_good(
+        &self,
+        cookie_got: &[u8],
+        source: IpAddr,
+        spi: u64,
+        nonce: &[u8],
+    ) -> bool {
         let secret = match cookie_got.first() {
             Some(version) if *version == self.version => Some(&self.secret),
             Some(version) if *version == self.version.wrapping_sub(1) => self.previous.as_ref(),

@@ -227,6 +227,13 @@ pub enum Failure {
         /// Whom we expect.
         expected: Option<Identity>,
     },
+    /// The other end asks for somebody else than we are.
+    AskedForAnother {
+        /// For whom.
+        asked: Identity,
+        /// Who we are.
+        ours: Identity,
+    },
     /// No common selectors.
     NoSelectors {
         /// Of this end, as we have them.

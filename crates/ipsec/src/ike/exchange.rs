@@ -9,13 +9,20 @@ use super::event::{DownReason, Failure};
 use super::message::{Datagram, DecodeError, Exchange, Message, Notify, Payload, notify};
 use super::sa::{Answered, IkeSa, Ongoing, Pending, Phase, Received, Task, find_error};
 use super::transmit::{self, OpenError};
-use super::{auth, connection, create_child, informational, init, install, intermediate};
+use super::{
+    auth, child_answer, connection, create_child, followup, informational, init, intermediate,
+    mobike, rekey, rekey_ike, upkeep,
+};
 use crate::sa::{IkeSaId, Path};
 
 /// Begins what waits, if nothing is under way.
 pub(super) fn begin_tasks(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     while sa.gone.is_none() && sa.pending.is_none() {
         let Some(task) = sa.queue.pop_front() else { return };
+        if followup::holds_back(now, sa, &task) {
+            sa.enqueue_later(now + Duration::from_secs(1), task);
+            continue;
+        }
         begin_task(engine, now, sa, task);
     }
 }
@@ -23,6 +30,12 @@ pub(super) fn begin_tasks(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
 fn begin_task(engine: &mut Engine, now: Instant, sa: &mut IkeSa, task: Task) {
     match task {
         Task::CreateChild(child) => create_child::begin(engine, now, sa, &child),
+        Task::RekeyChild(id) => create_child::begin_rekey(engine, now, sa, id),
+        Task::DeleteChild(id) => create_child::begin_delete(engine, now, sa, id),
+        Task::DeleteSpi(spi) => create_child::begin_delete_spi(engine, now, sa, spi),
+        Task::RekeyIke => rekey_ike::begin(engine, now, sa),
+        Task::UpdateAddresses => mobike::begin_update(engine, now, sa),
+        Task::CheckPath => mobike::begin_check(engine, now, sa),
         Task::Liveness => informational::begin_liveness(engine, now, sa),
         Task::DeleteIke => informational::begin_delete_ike(engine, now, sa),
     }
@@ -35,8 +48,10 @@ fn answer(engine: &mut Engine, now: Instant, sa: &mut IkeSa, request: &Received)
         Exchange::Auth if is_handshake => auth::answer(engine, now, sa, request),
         Exchange::Informational => informational::answer(engine, now, sa, request),
         Exchange::CreateChildSa if !is_handshake => {
-            create_child::answer(engine, now, sa, request)
+            rekey_ike::chosen_by_peer(engine, now, sa);
+            child_answer::answer(engine, now, sa, request)
         }
+        Exchange::FollowupKe if !is_handshake => followup::answer(engine, now, sa, request),
         _ => vec![Payload::Notify(Notify::new(notify::INVALID_SYNTAX, Vec::new()))],
     }
 }
@@ -55,6 +70,14 @@ fn response(
             intermediate::response(engine, now, sa, waiting, received);
         }
         Ongoing::Auth(waiting) => auth::response(engine, now, sa, *waiting, received),
+        Ongoing::CreateChild(waiting) => {
+            create_child::response(engine, now, sa, *waiting, received);
+        }
+        Ongoing::RekeyIke(waiting) => rekey_ike::response(engine, now, sa, *waiting, received),
+        Ongoing::FollowupKe(waiting) => followup::response(engine, now, sa, *waiting, received),
+        Ongoing::DeleteChild(id) => create_child::deleted(engine, sa, id),
+        Ongoing::UpdateAddresses(told) => mobike::updated(engine, sa, told, received),
+        Ongoing::CheckPath(cookie) => mobike::checked(engine, sa, &cookie, received),
         Ongoing::Liveness => {}
         Ongoing::DeleteIke => informational::deleted_ike(sa),
     }
@@ -87,10 +110,16 @@ pub(super) fn timeout(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     if sa.gone.is_none() && sa.rekey_at.is_some_and(|at| at <= now) {
         // Whoever rekeys sets it anew.
         sa.rekey_at = None;
-        install::ike_is_old(engine, now, sa);
+        rekey_ike::is_old(engine, now, sa);
     }
     if sa.gone.is_none() {
-        install::children_due(engine, now, sa);
+        rekey::children_due(engine, now, sa);
+    }
+    if sa.gone.is_none() && sa.expires().is_some_and(|at| at <= now) {
+        sa.end_politely(DownReason::Expired);
+    }
+    if sa.gone.is_none() {
+        upkeep::due(now, sa);
     }
 }
 
@@ -158,6 +187,9 @@ fn resend_if_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
         engine.counters.retransmitted_requests += 1;
         transmit::send(engine, now, sa, &pending.datagrams);
         pending.next = now + retransmission_delay(engine, pending.resent);
+        sa.pending = Some(pending);
+        mobike::try_another(engine, sa);
+        return;
     }
     sa.pending = Some(pending);
 }
@@ -348,16 +380,13 @@ fn receive_response(
     }
 }
 
-/// The other end is behind NAT, and the NAT has given it another port or address
-/// (RFC 7296, 2.23). With MOBIKE it would say so itself.
+/// A new message has come, perhaps on another path than before.
 fn follow(engine: &mut Engine, sa: &mut IkeSa, path: Path) {
     if let Phase::Handshake(_) = sa.phase {
         // The initiator may have gone to the NAT port.
         sa.path = path;
     }
-    if sa.nat.1 && !sa.nat.0 && !sa.peer.mobike && sa.is_established() && path != sa.path {
-        sa.set_path(engine, path, sa.udp);
-    }
+    mobike::follow(engine, sa, path);
 }
 
 /// A message in the clear that isn't IKE_SA_INIT: a notification about an SPI, which anyone may
@@ -374,10 +403,10 @@ pub(super) fn receive_clear(engine: &mut Engine, now: Instant, path: Path, messa
     engine.counters.unauthentic += 1;
     engine.with_sa(now, id, |engine, sa| match sa.phase {
         Phase::Handshake(_) => init::doubt(engine, now, sa, path, message),
-        Phase::Established if now > sa.last_heard + Duration::from_secs(2) => {
-            if sa.pending.is_none() {
-                sa.enqueue(Task::Liveness);
-            }
+        Phase::Established
+            if now > sa.last_heard + Duration::from_secs(2) && sa.pending.is_none() =>
+        {
+            sa.enqueue(Task::Liveness);
         }
         _ => {}
     });

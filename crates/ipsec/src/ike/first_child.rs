@@ -86,7 +86,8 @@ pub(super) fn accept(
     let Some(name) = sa.connection().cloned() else { return };
     let Offer { child, spi } = offer;
     match accepted(sa, &child, spi, received, ni, nr) {
-        Ok(new) => {
+        Ok(mut new) => {
+            new.replaces = install::current(engine, sa, &new.config.name);
             install::install(engine, now, sa, new);
         }
         Err(failure) => {
@@ -197,6 +198,7 @@ pub(super) fn answer(
         return vec![status(notify::NO_PROPOSAL_CHOSEN)];
     };
     let spi = engine.take_esp_spi();
+    let replaces = install::current(engine, sa, &child.name);
     let payloads = vec![
         Payload::Sa(vec![chosen.answer(&spi.get().to_be_bytes())]),
         Payload::TsInitiator(narrowed.remote.clone()),
@@ -211,8 +213,9 @@ pub(super) fn answer(
         began: false,
         local: narrowed.local,
         remote: narrowed.remote,
-        send: true,
-        replaces: None,
+        // The other end authenticates anew: it has the old one until it deletes it.
+        send: replaces.is_none(),
+        replaces,
     };
     install::install(engine, now, sa, new);
     payloads

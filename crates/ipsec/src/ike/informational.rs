@@ -1,13 +1,17 @@
-//! INFORMATIONAL: liveness and DELETE.
+//! INFORMATIONAL: liveness, DELETE (RFC 7296, 1.4, 2.4), address updates.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::child;
 use super::engine::Engine;
 use super::event::DownReason;
+use super::install::{self, LINGER};
 use super::message::{Exchange, Payload};
+use super::mobike;
+use super::rekey_ike;
 use super::sa::{IkeSa, Ongoing, Phase, Received};
-use crate::sa::Path;
+use crate::sa::{Path, Spi};
 
 pub(super) fn begin_liveness(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     engine.request(now, sa, Exchange::Informational, &[], Ongoing::Liveness);
@@ -32,25 +36,58 @@ pub(super) fn answer(
     sa: &mut IkeSa,
     request: &Received,
 ) -> Vec<Payload> {
-    let _ = (engine, now);
+    let deletes_ike =
+        request.payloads.iter().any(|one| matches!(one, Payload::Delete { protocol: 1, .. }));
+    if deletes_ike {
+        let has_moved = rekey_ike::before_delete(engine, now, sa);
+        let reason = match &sa.phase {
+            Phase::Ending(reason) => reason.clone(),
+            _ if has_moved => DownReason::Replaced,
+            _ => DownReason::Peer,
+        };
+        sa.end(reason);
+        return Vec::new();
+    }
+    rekey_ike::chosen_by_peer(engine, now, sa);
+    let mut payloads = Vec::new();
+    let mut spis = Vec::new();
     for payload in &request.payloads {
-        if matches!(payload, Payload::Delete { protocol: 1, .. }) {
-            let reason = match &sa.phase {
-                Phase::Ending(reason) => reason.clone(),
-                _ => DownReason::Peer,
-            };
-            sa.end(reason);
+        let Payload::Delete { protocol: 3, spis: theirs } = payload else { continue };
+        for spi in theirs {
+            spis.extend(delete_child(engine, now, sa, *spi));
         }
     }
-    Vec::new()
+    if !spis.is_empty() {
+        payloads.push(Payload::Delete { protocol: 3, spis });
+    }
+    mobike::answer(engine, sa, request, &mut payloads);
+    payloads
+}
+
+/// The other end closes a child SA; `spi` is what this end writes into packets. This end's SPI, if
+/// it isn't closing it itself (RFC 7296, 1.4.1).
+fn delete_child(engine: &mut Engine, now: Instant, sa: &mut IkeSa, spi: u32) -> Option<u32> {
+    let spi = Spi::new(spi)?;
+    let child = sa.children.iter().find(|one| one.sa.outbound_spi == spi)?;
+    if child.leaving.is_some() {
+        return None;
+    }
+    let (id, own_spi, config) = (child.sa.id, child.sa.inbound_spi, child.config.clone());
+    let has_successor = install::has_successor(engine, sa, id);
+    install::remove(engine, sa, id, LINGER, child::reason_of_delete(has_successor));
+    if !has_successor {
+        child::closed(now, sa, &config);
+    }
+    Some(own_spi.get())
 }
 
 /// Authentic ESP has come on another path.
 pub(super) fn moved(engine: &mut Engine, now: Instant, sa: &mut IkeSa, path: Path) {
-    let _ = (engine, now, sa, path);
+    sa.last_heard = now;
+    mobike::follow(engine, sa, path);
 }
 
 /// An address of this end has another one in its place.
 pub(super) fn address_changed(engine: &mut Engine, now: Instant, from: IpAddr, to: IpAddr) {
-    let _ = (engine, now, from, to);
+    mobike::address_changed(engine, now, from, to);
 }

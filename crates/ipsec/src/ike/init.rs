@@ -2,6 +2,7 @@
 //! can do.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::message::{
 };
 use super::sa::{Answered, IkeSa, Ongoing, Peer, Phase, find_error, find_notify};
 use super::{intermediate, nat, transmit};
+use crate::crypto::auth::SIGNATURE_HASHES;
 use crate::crypto::kex::{self, KeyExchange};
 use crate::crypto::keys::IkeKeys;
 use crate::sa::{ConnectionName, Path};
@@ -49,8 +51,6 @@ pub(super) struct Handshake {
 const DOUBT: Duration = Duration::from_secs(3);
 /// Cookies are brought back so often at most.
 const COOKIES: u8 = 3;
-/// The hashes of signatures (RFC 7427, RFC 8420): SHA-256, -384, -512, none.
-const HASHES: [u16; 4] = [2, 3, 4, 5];
 
 impl Handshake {
     pub(super) fn new(ni: Vec<u8>, nr: Vec<u8>) -> Self {
@@ -72,13 +72,22 @@ impl Handshake {
     }
 }
 
-/// Begins an IKE SA.
-pub(super) fn begin(engine: &mut Engine, now: Instant, config: Arc<Connection>, path: Path) {
+/// Begins an IKE SA. `paced` is the address under which [`super::limits::Pace`] counts it.
+pub(super) fn begin(
+    engine: &mut Engine,
+    now: Instant,
+    config: Arc<Connection>,
+    path: Path,
+    paced: Option<IpAddr>,
+) {
     let hint = engine.connections.get(&config.name).and_then(|state| state.group);
     let offered = || config.proposals.iter().flat_map(|one| &one.groups).copied();
     let Some(group) = hint.filter(|hint| offered().any(|one| one == *hint)).or(offered().next())
     else {
         let what = "no key exchange is configured".to_owned();
+        if let Some(next) = paced.and_then(|remote| engine.pace.ended(remote)) {
+            connection::check_later(engine, &next, now);
+        }
         engine.fail(Some(&config.name), path, protocol(what));
         return;
     };
@@ -87,7 +96,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, config: Arc<Connection>, 
     let phase = Phase::Handshake(Box::new(Handshake::new(nonce, Vec::new())));
     let mut sa = Box::new(IkeSa::new(engine.new_ike_id(), now, true, path, (spi, 0), phase));
     sa.keepalive = Some(engine.settings.nat_keepalive).filter(|every| !every.is_zero());
-    sa.paced = Some(path.remote.ip());
+    sa.paced = paced;
     engine.by_spi.insert(spi, sa.id);
     if let Some(state) = engine.connections.get_mut(&config.name) {
         state.ikes.push(sa.id);
@@ -145,7 +154,7 @@ pub(super) fn status(kind: u16) -> Payload {
 
 /// What both ends say of themselves.
 fn abilities(fragmentation: bool) -> Vec<Payload> {
-    let hashes = HASHES.iter().flat_map(|hash| hash.to_be_bytes()).collect();
+    let hashes = SIGNATURE_HASHES.iter().flat_map(|hash| hash.to_be_bytes()).collect();
     let mut payloads =
         vec![Payload::Notify(Notify::new(notify::SIGNATURE_HASH_ALGORITHMS, hashes))];
     if fragmentation {
@@ -162,7 +171,6 @@ fn abilities_of(payloads: &[Payload], fragmentation: bool) -> Peer {
         fragmentation: fragmentation && has(notify::IKEV2_FRAGMENTATION_SUPPORTED),
         mobike: false,
         childless: has(notify::CHILDLESS_IKEV2_SUPPORTED),
-        intermediate: has(notify::INTERMEDIATE_EXCHANGE_SUPPORTED),
         ppk: has(notify::USE_PPK),
         hashes: hashes
             .map(|one| one.data.as_chunks::<2>().0.iter().map(|two| u16::from_be_bytes(*two)))
@@ -400,13 +408,7 @@ pub(super) fn receive_request(
 }
 
 /// A request that was answered has come again.
-fn again(
-    engine: &mut Engine,
-    now: Instant,
-    id: crate::sa::IkeSaId,
-    path: Path,
-    datagram: &[u8],
-) {
+fn again(engine: &mut Engine, now: Instant, id: crate::sa::IkeSaId, path: Path, datagram: &[u8]) {
     engine.with_sa(now, id, |engine, sa| {
         let request = fingerprint(datagram);
         match sa.answered.take() {

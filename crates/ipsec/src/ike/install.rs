@@ -8,8 +8,11 @@ use model::suite::{Esn, Proposal};
 use super::config::Child;
 use super::engine::Engine;
 use super::event::{DownReason, Event, Rekey};
-use super::sa::{IkeSa, Task};
-use crate::sa::{ChildSa, ChildSaId, ConnectionName, EspKeys, EspSuite, Spi};
+use super::reauth;
+use super::rekey;
+use super::rekey_ike;
+use super::sa::IkeSa;
+use crate::sa::{ChildName, ChildSa, ChildSaId, ConnectionName, EspKeys, EspSuite, Spi};
 use crate::selector::TrafficSelector;
 
 /// A child SA, as its IKE SA knows it.
@@ -24,6 +27,13 @@ pub(super) struct ChildState {
     /// It is gone by then, rekeyed or not.
     pub(super) expires: Instant,
     pub(super) sending: bool,
+    /// The one that takes its place.
+    pub(super) replaced_by: Option<ChildSaId>,
+    /// The answer to this request of the other end made it: the other end has it for sure when it
+    /// asks for something else, or sends on it.
+    pub(super) unconfirmed: Option<u32>,
+    /// This end has sent its DELETE; what will be told then.
+    pub(super) leaving: Option<DownReason>,
 }
 
 /// What a new child SA is made of.
@@ -47,10 +57,23 @@ pub(super) struct NewChild {
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 impl ChildState {
+    /// Whether another one is in its place, or it is being deleted.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.replaced_by.is_some() || self.leaving.is_some()
+    }
+
+    /// Whether the other end perhaps doesn't have it yet.
+    pub(super) fn is_unconfirmed(&self, now: Instant, receive_id: u32) -> bool {
+        self.unconfirmed == Some(receive_id) && now < self.since + CONFIRMED
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         Some(self.rekey_at.map_or(self.expires, |at| at.min(self.expires)))
     }
 }
+
+/// After so long the other end has got the answer that made a child SA.
+const CONFIRMED: Duration = Duration::from_secs(60);
 
 /// Makes a child SA and tells the data path.
 pub(super) fn install(
@@ -84,14 +107,21 @@ pub(super) fn install(
         replay_window: config.replay_window,
     });
     let lifetime = new.config.lifetime;
+    if new.replaces.is_some()
+        && let Some(state) = engine.connections.get_mut(&config.name)
+    {
+        state.rekeys.1 += 1;
+    }
     engine.by_child.insert(id, sa.id);
     engine.tell(Event::ChildInstall {
         sa: Arc::clone(&child),
         send: new.send,
         replaces: new.replaces,
     });
-    // A tenth before its end, and up to a tenth earlier by chance, so that many don't coincide.
-    let rekey_at = now + lifetime.mul_f64(engine.random_between(0.8, 0.9));
+    let rekey_at = now + lifetime.mul_f64(rekey_share(engine, new.began));
+    if new.send {
+        stop_others(engine, sa, id, &new.config.name);
+    }
     sa.children.push(ChildState {
         sa: child,
         config: new.config,
@@ -100,7 +130,11 @@ pub(super) fn install(
         rekey_at: Some(rekey_at),
         expires: now + lifetime,
         sending: new.send,
+        replaced_by: None,
+        unconfirmed: (!new.began).then_some(sa.receive_id),
+        leaving: None,
     });
+    reauth::go_on(engine, now, sa);
     Some(id)
 }
 
@@ -112,6 +146,8 @@ pub(super) fn remove(
     linger: Duration,
     reason: DownReason,
 ) {
+    let reason = if has_successor(engine, sa, id) { DownReason::Replaced } else { reason };
+    hand_over(engine, sa, id);
     let Some(at) = sa.children.iter().position(|child| child.sa.id == id) else { return };
     let child = sa.children.swap_remove(at);
     engine.by_child.remove(&id);
@@ -132,46 +168,108 @@ pub(super) fn remove_all(
     }
 }
 
-/// The IKE SA's `rekey_at` has come.
-pub(super) fn ike_is_old(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
-    // child: rekeying, or reauthentication.
-    let _ = (engine, now, sa);
+/// When in its lifetime something is rekeyed: earlier by the end that has made it, and by chance,
+/// so that both ends rarely do it at once, nor one end all at once.
+pub(super) fn rekey_share(engine: &mut Engine, began: bool) -> f64 {
+    if began { engine.random_between(0.8, 0.87) } else { engine.random_between(0.89, 0.95) }
 }
 
-/// Looks which child SAs are to be rekeyed or have expired.
-pub(super) fn children_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
-    // child: rekeying where `rekey_at` has come; set it to None then.
-    let expired: Vec<_> = sa
-        .children
-        .iter()
-        .filter(|child| child.expires <= now)
-        .map(|child| (child.sa.id, child.config.name.clone()))
-        .collect();
-    for (id, name) in expired {
-        remove(engine, sa, id, Duration::ZERO, DownReason::Expired);
-        sa.enqueue(Task::CreateChild(name));
+/// The IKE SAs of the same connection, but for this one.
+fn others<'a>(engine: &'a Engine, sa: &'a IkeSa) -> impl Iterator<Item = &'a IkeSa> {
+    let state = sa.connection().and_then(|name| engine.connections.get(name));
+    let ids = state.map(|state| state.ikes.as_slice()).unwrap_or_default();
+    ids.iter().filter(|id| **id != sa.id).filter_map(|id| engine.sas.get(id)).map(AsRef::as_ref)
+}
+
+/// The child SA of this name on which packets are sent now.
+pub(super) fn current(engine: &Engine, sa: &IkeSa, name: &ChildName) -> Option<ChildSaId> {
+    let sends = |sa: &IkeSa| {
+        let mut found = sa.children.iter().filter(|one| one.sending && one.config.name == *name);
+        found.next().map(|one| one.sa.id)
+    };
+    sends(sa).or_else(|| others(engine, sa).find_map(sends))
+}
+
+/// The one that packets go to when they can't go to this one any more.
+fn successor(engine: &Engine, sa: &IkeSa, id: ChildSaId) -> Option<ChildSaId> {
+    if let Some(heir) = rekey::heir(sa, id) {
+        return Some(heir);
     }
-    for child in &mut sa.children {
-        if child.rekey_at.is_some_and(|at| at <= now) {
-            child.rekey_at = None;
+    let name = &sa.child(id)?.config.name;
+    let youngest = |sa: &IkeSa| {
+        let stays =
+            |one: &&ChildState| one.sa.id != id && one.config.name == *name && !one.is_leaving();
+        sa.children.iter().filter(stays).map(|one| one.sa.id).max()
+    };
+    youngest(sa).or_else(|| others(engine, sa).filter(|sa| sa.is_established()).find_map(youngest))
+}
+
+/// Whether packets have somewhere to go when this one is gone.
+pub(super) fn has_successor(engine: &Engine, sa: &IkeSa, id: ChildSaId) -> bool {
+    successor(engine, sa, id).is_some()
+}
+
+/// Packets are sent on another one from now on, if there is one.
+pub(super) fn hand_over(engine: &mut Engine, sa: &mut IkeSa, id: ChildSaId) {
+    if sa.child(id).is_some_and(|child| child.sending)
+        && let Some(successor) = successor(engine, sa, id)
+    {
+        send_on(engine, sa, successor);
+    }
+}
+
+/// Packets are sent on this one from now on.
+pub(super) fn send_on(engine: &mut Engine, sa: &mut IkeSa, id: ChildSaId) {
+    let elsewhere = engine.by_child.get(&id).copied().filter(|ike| *ike != sa.id);
+    let child = match elsewhere {
+        None => sa.child_mut(id),
+        Some(ike) => engine.sas.get_mut(&ike).and_then(|other| other.child_mut(id)),
+    };
+    let Some(child) = child else { return };
+    let is_new = !std::mem::replace(&mut child.sending, true);
+    let name = child.config.name.clone();
+    stop_others(engine, sa, id, &name);
+    if is_new {
+        engine.tell(Event::ChildSend { sa: id });
+    }
+}
+
+/// Notes that packets are sent on no other child SA of this name.
+fn stop_others(engine: &mut Engine, sa: &mut IkeSa, id: ChildSaId, name: &ChildName) {
+    let stop = |children: &mut [ChildState]| {
+        for child in children {
+            child.sending &= child.sa.id == id || child.config.name != *name;
+        }
+    };
+    stop(&mut sa.children);
+    let state = sa.connection().and_then(|name| engine.connections.get(name));
+    for ike in state.map(|state| state.ikes.clone()).unwrap_or_default() {
+        if let Some(other) = engine.sas.get_mut(&ike) {
+            stop(&mut other.children);
         }
     }
 }
 
 /// Authentic ESP has come on a child SA.
 pub(super) fn alive(engine: &mut Engine, now: Instant, sa: &mut IkeSa, id: ChildSaId) {
-    // child: a sign that the other end sends on a rekeyed one.
-    let _ = (engine, now, sa, id);
+    rekey::alive(engine, now, sa, id);
 }
 
 /// A child SA is nearly used up.
 pub(super) fn worn(engine: &mut Engine, now: Instant, sa: &mut IkeSa, id: ChildSaId) {
-    // child: rekeying.
-    let _ = (engine, now, sa, id);
+    let _ = (engine, now);
+    rekey::worn(sa, id);
 }
 
 /// People want something rekeyed.
 pub(super) fn rekey(engine: &mut Engine, now: Instant, name: &ConnectionName, what: &Rekey) {
-    // child: tasks for it.
-    let _ = (engine, now, name, what);
+    let ids = engine.connections.get(name).map(|state| state.ikes.clone()).unwrap_or_default();
+    for id in ids {
+        engine.with_sa(now, id, |engine, sa| match what {
+            Rekey::Ike if sa.is_established() => rekey_ike::is_old(engine, now, sa),
+            Rekey::Ike => {}
+            Rekey::Child(name) => rekey::rekey_children(sa, Some(name)),
+            Rekey::Children => rekey::rekey_children(sa, None),
+        });
+    }
 }

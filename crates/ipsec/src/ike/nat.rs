@@ -23,10 +23,7 @@ pub(super) fn payloads(
     }
     vec![
         Payload::Notify(Notify::new(notify::NAT_DETECTION_SOURCE_IP, source)),
-        Payload::Notify(Notify::new(
-            notify::NAT_DETECTION_DESTINATION_IP,
-            hash(spis, path.remote),
-        )),
+        Payload::Notify(Notify::new(notify::NAT_DETECTION_DESTINATION_IP, hash(spis, path.remote))),
     ]
 }
 

@@ -10,14 +10,16 @@ use model::suite::{Prf, Proposal};
 use super::auth;
 use super::config::Connection;
 use super::engine::Engine;
-use super::fragment::Reassembly;
 use super::event::{DownReason, Event};
+use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::init::Handshake;
 use super::install::ChildState;
 use super::message::{Exchange, Header, Notify, Payload};
+use super::upkeep::Upkeep;
+use super::{create_child, followup, rekey_ike};
 use crate::crypto::keys::IkeKeys;
-use crate::sa::{ChildName, ConnectionName, IkeSaId, Path};
+use crate::sa::{ChildName, ChildSaId, ConnectionName, IkeSaId, Path, Spi};
 
 /// An IKE SA, from the first message on.
 pub(super) struct IkeSa {
@@ -26,6 +28,9 @@ pub(super) struct IkeSa {
     pub(super) config: Option<Arc<Connection>>,
     /// Whether this end is the original initiator: it sets the header's flag, and chooses keys.
     pub(super) initiator: bool,
+    /// Whether this end began the first of a row of IKE SAs by rekeying: it chooses addresses
+    /// (RFC 4555).
+    pub(super) is_first_initiator: bool,
     pub(super) path: Path,
     pub(super) spi_i: u64,
     /// 0 until the responder has answered.
@@ -69,8 +74,11 @@ pub(super) struct IkeSa {
     pub(super) round_trip: Option<Duration>,
     /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
     pub(super) counted: Option<(IpAddr, u64)>,
+    /// It was made by IKE_AUTH.
+    pub(super) is_original: bool,
     /// Under which it counts among what this end begins.
     pub(super) paced: Option<IpAddr>,
+    pub(super) upkeep: Upkeep,
     /// It has ended.
     pub(super) gone: Option<DownReason>,
     /// Set by the engine: for when the timer stands.
@@ -92,7 +100,6 @@ pub(super) struct Peer {
     pub(super) fragmentation: bool,
     pub(super) mobike: bool,
     pub(super) childless: bool,
-    pub(super) intermediate: bool,
     pub(super) ppk: bool,
     /// RFC 7427's hash numbers; empty if it can't.
     pub(super) hashes: Vec<u16>,
@@ -126,6 +133,18 @@ pub(super) struct Answered {
 pub(super) enum Task {
     /// A child SA of the configuration by CREATE_CHILD_SA.
     CreateChild(ChildName),
+    /// Another child SA in the place of this one.
+    RekeyChild(ChildSaId),
+    /// DELETE of a child SA.
+    DeleteChild(ChildSaId),
+    /// DELETE of one that only the other end has.
+    DeleteSpi(Spi),
+    /// Another IKE SA in the place of this one.
+    RekeyIke,
+    /// MOBIKE's UPDATE_SA_ADDRESSES.
+    UpdateAddresses,
+    /// MOBIKE's COOKIE2.
+    CheckPath,
     /// Liveness.
     Liveness,
     /// DELETE of the IKE SA; nothing comes after it.
@@ -137,6 +156,12 @@ pub(super) enum Ongoing {
     Init,
     Intermediate(super::intermediate::Waiting),
     Auth(Box<auth::Waiting>),
+    CreateChild(Box<create_child::Waiting>),
+    RekeyIke(Box<rekey_ike::Waiting>),
+    FollowupKe(Box<followup::Waiting>),
+    DeleteChild(Option<ChildSaId>),
+    UpdateAddresses(Path),
+    CheckPath(Vec<u8>),
     Liveness,
     DeleteIke,
 }
@@ -191,6 +216,7 @@ impl IkeSa {
             id,
             config: None,
             initiator,
+            is_first_initiator: initiator,
             path,
             spi_i: spis.0,
             spi_r: spis.1,
@@ -220,7 +246,9 @@ impl IkeSa {
             keepalive: None,
             round_trip: None,
             counted: None,
+            is_original: false,
             paced: None,
+            upkeep: Upkeep::default(),
             gone: None,
             wake: None,
         }
@@ -237,6 +265,22 @@ impl IkeSa {
 
     pub(super) fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Established)
+    }
+
+    /// One of its child SAs.
+    pub(super) fn child(&self, id: ChildSaId) -> Option<&ChildState> {
+        self.children.iter().find(|one| one.sa.id == id)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn child_mut(&mut self, id: ChildSaId) -> Option<&mut ChildState> {
+        self.children.iter_mut().find(|one| one.sa.id == id)
+    }
+
+    /// When it must go, rekeyed or not.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        let lifetime = self.config.as_ref()?.ike_lifetime;
+        self.since.filter(|_| self.is_established() && !lifetime.is_zero()).map(|at| at + lifetime)
     }
 
     /// The PRF that was agreed on.
@@ -278,7 +322,9 @@ impl IkeSa {
             None => pending.next,
         });
         let liveness = self.liveness_at();
-        [pending, self.half_open_until, self.keepalive_at(), liveness, self.rekey_at]
+        let upkeep = self.upkeep.next_deadline();
+        let keepalive = self.keepalive_at();
+        [pending, self.half_open_until, keepalive, liveness, self.rekey_at, self.expires(), upkeep]
             .into_iter()
             .flatten()
             .chain(self.children.iter().filter_map(ChildState::next_deadline))

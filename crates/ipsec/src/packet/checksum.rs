@@ -7,7 +7,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds octets. An odd last one counts as if a zero followed.
     #[inline]
-    pub fn add(self, data: &[u8]) -> Self {
+    pub fn with(self, data: &[u8]) -> Self {
         // Words in the machine's own order: the sum comes out the same, with its octets swapped
         // (RFC 1071, 2B). Lanes without carries are what the compiler makes vector code of.
         let mut lanes = [0_u64; LANES];
@@ -34,13 +34,13 @@ impl Sum {
 
     /// Adds a 16-bit field.
     #[inline]
-    pub fn add_u16(self, value: u16) -> Self {
+    pub fn with_u16(self, value: u16) -> Self {
         Self(self.0 + u64::from(value.to_be()))
     }
 
     /// Adds a 32-bit field.
     #[inline]
-    pub fn add_u32(self, value: u32) -> Self {
+    pub fn with_u32(self, value: u32) -> Self {
         Self(self.0 + u64::from(value.to_be()))
     }
 
@@ -76,14 +76,18 @@ const LANES: usize = 16;
 #[inline]
 pub fn pseudo(addresses: &[u8], protocol: u8, length: usize) -> Sum {
     let length = u32::try_from(length).unwrap_or(u32::MAX);
-    Sum::default().add(addresses).add_u32(length).add_u16(u16::from(protocol))
+    Sum::default().with(addresses).with_u32(length).with_u16(u16::from(protocol))
 }
 
 /// The checksum after octets (at an even offset, of even number) have changed.
 #[inline]
 pub fn updated(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
     // HC' = ~(~HC + ~m + m')
-    Sum::default().add_u16(!checksum).add_u16(!Sum::default().add(old).partial()).add(new).finish()
+    Sum::default()
+        .with_u16(!checksum)
+        .with_u16(!Sum::default().with(old).partial())
+        .with(new)
+        .finish()
 }
 
 #[cfg(test)]
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc() {
-        let sum = Sum::default().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        let sum = Sum::default().with(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.partial(), 0xddf2);
         assert_eq!(sum.finish(), !0xddf2);
     }
@@ -115,8 +119,8 @@ mod tests {
             data in prop::collection::vec(any::<u8>(), 0..3000), cut in 0_usize..1500
         ) {
             let (one, two) = data.split_at((cut * 2).min(data.len() / 2 * 2));
-            prop_assert_eq!(Sum::default().add(&data).finish(), plain(&data));
-            prop_assert_eq!(Sum::default().add(two).add(one).finish(), plain(&data));
+            prop_assert_eq!(Sum::default().with(&data).finish(), plain(&data));
+            prop_assert_eq!(Sum::default().with(two).with(one).finish(), plain(&data));
         }
 
         #[test]
@@ -126,7 +130,7 @@ mod tests {
             let before = plain(&data);
             let update = updated(before, &data[4..12], &new);
             data[4..12].copy_from_slice(&new);
-            let valid = Sum::default().add(&data).add_u16(update).partial();
+            let valid = Sum::default().with(&data).with_u16(update).partial();
             prop_assert!(valid == 0xffff || data.iter().all(|octet| *octet == 0));
         }
     }
@@ -136,7 +140,7 @@ mod tests {
         let data = vec![0xff; 70_000];
         let mut sum = Sum::default();
         for _ in 0..1000 {
-            sum = sum.add(&data);
+            sum = sum.with(&data);
         }
         assert_eq!(sum.partial(), 0xffff);
     }

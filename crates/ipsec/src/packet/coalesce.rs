@@ -1,8 +1,8 @@
 //! Decrypted packets put together into fewer, larger ones for a TUN with offloads.
 
 use super::checksum::{Sum, pseudo};
-use super::protocol;
 use super::vnet::{self, VnetHeader};
+use super::{protocol, replace};
 
 /// Collects the packets of a batch, and gives out what is to be written to a TUN with
 /// `IFF_VNET_HDR`: TCP segments that follow each other as one super-packet, likewise UDP
@@ -360,10 +360,10 @@ fn is_good(packet: &[u8], layout: Layout) -> bool {
     else {
         return false;
     };
-    if layout.is_v4 && Sum::default().add(header).partial() != 0xffff {
+    if layout.is_v4 && Sum::default().with(header).partial() != 0xffff {
         return false;
     }
-    pseudo_of(header, layout, segment.len()).add(segment).partial() == 0xffff
+    pseudo_of(header, layout, segment.len()).with(segment).partial() == 0xffff
 }
 
 fn pseudo_of(header: &[u8], layout: Layout, length: usize) -> Sum {
@@ -393,25 +393,19 @@ fn finish(buffer: &mut [u8], prefix: usize, merged: Merged) {
     let total = packet.len();
     let length = (total - layout.transport) as u16;
     let sum = pseudo_of(packet, layout, usize::from(length)).partial();
-    put(packet, layout.transport + offset, sum.to_be_bytes());
+    replace(packet, layout.transport + offset, sum.to_be_bytes());
     if !layout.is_tcp {
-        put(packet, layout.transport + 4, length.to_be_bytes());
+        replace(packet, layout.transport + 4, length.to_be_bytes());
     } else if push && let Some(flags) = packet.get_mut(layout.transport + 13) {
         *flags |= PSH;
     }
     if layout.is_v4 {
-        put(packet, 2, (total as u16).to_be_bytes());
-        put(packet, 10, [0; 2]);
-        let sum = Sum::default().add(packet.get(..layout.transport).unwrap_or_default()).finish();
-        put(packet, 10, sum.to_be_bytes());
+        replace(packet, 2, (total as u16).to_be_bytes());
+        replace(packet, 10, [0; 2]);
+        let sum = Sum::default().with(packet.get(..layout.transport).unwrap_or_default()).finish();
+        replace(packet, 10, sum.to_be_bytes());
     } else {
-        put(packet, 4, length.to_be_bytes());
-    }
-}
-
-fn put(packet: &mut [u8], at: usize, value: [u8; 2]) {
-    if let Some(field) = packet.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *field = value;
+        replace(packet, 4, length.to_be_bytes());
     }
 }
 

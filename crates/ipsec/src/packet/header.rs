@@ -47,9 +47,20 @@ impl Parsed {
     /// its headers. The header's checksum is not looked at.
     #[inline]
     pub fn new(packet: &[u8]) -> Option<Self> {
+        Self::of(packet, true)
+    }
+
+    /// Of the beginning of a packet, as it is quoted in an ICMP error: the total length is what is
+    /// there of it.
+    pub fn quoted(quote: &[u8]) -> Option<Self> {
+        Self::of(quote, false)
+    }
+
+    #[inline]
+    fn of(packet: &[u8], is_whole: bool) -> Option<Self> {
         match packet.first()? >> 4 {
-            4 => v4(packet),
-            6 => v6(packet),
+            4 => v4(packet, is_whole),
+            6 => v6(packet, is_whole),
             _ => None,
         }
     }
@@ -75,13 +86,13 @@ impl Parsed {
     }
 }
 
-fn v4(packet: &[u8]) -> Option<Parsed> {
+fn v4(packet: &[u8], is_whole: bool) -> Option<Parsed> {
     let header = packet.first_chunk::<20>()?;
     let [first, tos, l0, l1, i0, i1, f0, f1, ttl, protocol, _, _, addresses @ ..] = *header;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
     let header_length = usize::from(first & 0xf) * 4;
-    let total_length = usize::from(u16::from_be_bytes([l0, l1]));
-    if header_length < 20 || total_length < header_length || packet.len() < total_length {
+    let total_length = bound(usize::from(u16::from_be_bytes([l0, l1])), packet, is_whole)?;
+    if header_length < 20 || total_length < header_length {
         return None;
     }
     let flags = u16::from_be_bytes([f0, f1]);
@@ -106,11 +117,12 @@ fn v4(packet: &[u8]) -> Option<Parsed> {
     Some(parsed)
 }
 
-fn v6(packet: &[u8]) -> Option<Parsed> {
+fn v6(packet: &[u8], is_whole: bool) -> Option<Parsed> {
     let header = packet.first_chunk::<40>()?;
     let [c0, c1, _, _, l0, l1, next, ttl, addresses @ ..] = *header;
     let (source, destination) = addresses.split_first_chunk::<16>()?;
     let total_length = 40 + usize::from(u16::from_be_bytes([l0, l1]));
+    let total_length = bound(total_length, packet, is_whole)?;
     let packet = packet.get(..total_length)?;
     let mut parsed = Parsed {
         source: IpAddr::V6(Ipv6Addr::from(*source)),
@@ -161,6 +173,15 @@ fn v6(packet: &[u8]) -> Option<Parsed> {
     }
     parsed.ports = ports(&parsed, packet);
     Some(parsed)
+}
+
+/// A length that a packet says it has, if it has it; of a quote, what is there.
+#[inline]
+fn bound(said: usize, packet: &[u8], is_whole: bool) -> Option<usize> {
+    match said <= packet.len() {
+        true => Some(said),
+        false => (!is_whole).then_some(packet.len()),
+    }
 }
 
 #[inline]
@@ -261,7 +282,7 @@ mod tests {
     proptest! {
         #[test]
         fn junk_gives_bounds_within_the_packet(packet in sample::junk()) {
-            if let Some(parsed) = Parsed::new(&packet) {
+            for parsed in [Parsed::new(&packet), Parsed::quoted(&packet)].into_iter().flatten() {
                 prop_assert!(parsed.header_length <= parsed.total_length);
                 prop_assert!(parsed.total_length <= packet.len());
             }

@@ -12,7 +12,7 @@ pub(crate) fn v4(protocol: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(&[0, 0, 10, 1, 0, 1, 10, 2, 0, 2]);
     packet.extend_from_slice(options);
     packet[2..4].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
-    let sum = Sum::default().add(&packet).finish();
+    let sum = Sum::default().with(&packet).finish();
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet.extend_from_slice(payload);
     packet
@@ -74,7 +74,7 @@ pub(crate) fn completed(mut packet: Vec<u8>) -> Vec<u8> {
 pub(crate) fn assert_good(packet: &[u8]) {
     let parsed = Parsed::new(packet).expect("well-formed");
     if parsed.source.is_ipv4() {
-        let header = Sum::default().add(&packet[..parsed.header_length]);
+        let header = Sum::default().with(&packet[..parsed.header_length]);
         assert_eq!(header.partial(), 0xffff, "IPv4 header checksum");
     }
     if parsed.fragment.is_none() {
@@ -98,7 +98,7 @@ fn transport_sum(packet: &[u8]) -> Sum {
         protocol::ICMP => Sum::default(),
         protocol => pseudo(addresses, protocol, transport.len()),
     };
-    sum.add(transport)
+    sum.with(transport)
 }
 
 /// Octets that often look like packets.

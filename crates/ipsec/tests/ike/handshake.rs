@@ -245,10 +245,7 @@ fn a_wrong_id_is_told() {
     pair.settle();
     assert_eq!(
         pair.failures(1),
-        [Failure::WrongId {
-            theirs: id("somebody.example"),
-            expected: Some(id("left.example"))
-        }]
+        [Failure::WrongId { theirs: id("somebody.example"), expected: Some(id("left.example")) }]
     );
     assert_eq!(pair.state(0), State::Connecting);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipsec::ike::config::Settings;
 use ipsec::ike::event::{Failure, State, Transmit};
 use ipsec::ike::message::{
-    Exchange, Header, Message, Notify, Payload, notify, offer, read, Datagram,
+    Datagram, Exchange, Header, Message, Notify, Payload, notify, offer, read,
 };
 use ipsec::sa::Path;
 use model::suite::Purpose;

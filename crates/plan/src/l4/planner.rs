@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
 
-use super::{Allocations, Asked, L4Plan, Path, PoolUse, Vip};
+use super::{Allocations, Asked, L4Plan, Path, PoolUse, Vip, VpnAddress};
 
 mod allocate;
 mod frontends;
@@ -44,12 +44,14 @@ pub fn plan(
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);
     let services =
         services((snapshot, l4, host), &subjects, &pools, &mut holdings, &mut diagnostics);
-    let vips = vips(&pools, &holdings, &albs);
+    let vpn = holdings.connections(snapshot, settings.vpn.as_ref());
+    let vips = vips(&pools, &holdings, &albs, &vpn);
     let plan = L4Plan {
         allocations: allocations(&subjects, holdings.of, holdings.absent, &vips, previous),
         vips,
         services,
         albs,
+        vpn,
         pools: pools
             .list
             .iter()
@@ -132,9 +134,14 @@ fn services(
 }
 
 /// Every address that is in use, sorted.
-fn vips(pools: &Pools<'_>, holdings: &Holdings, albs: &BTreeMap<AlbKind, Vec<IpAddr>>) -> Vec<Vip> {
-    let addresses: BTreeSet<IpAddr> =
-        holdings.holders.keys().chain(albs.values().flatten()).copied().collect();
+fn vips(
+    pools: &Pools<'_>,
+    holdings: &Holdings,
+    albs: &BTreeMap<AlbKind, Vec<IpAddr>>,
+    vpn: &[VpnAddress],
+) -> Vec<Vip> {
+    let others = albs.values().flatten().chain(vpn.iter().map(|one| &one.address));
+    let addresses: BTreeSet<IpAddr> = holdings.holders.keys().chain(others).copied().collect();
     let vip = |address: IpAddr| match pools.of(address).and_then(|at| pools.get(at)) {
         Some(pool) => Some(pool.vip(address)),
         None => holdings.strays.get(&address).cloned(),

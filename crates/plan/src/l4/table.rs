@@ -51,6 +51,12 @@ pub fn table(plan: &L4Plan, settings: &L4Settings, alb_ports: &AlbPorts) -> Tabl
             builder.add("open", address, key, Value::None);
         }
     }
+    for one in &plan.vpn {
+        for port in one.ports {
+            let key = Key::Frontend(one.address, Protocol::Udp, port);
+            builder.add("open", one.address, key, Value::None);
+        }
+    }
     for (service, port, number) in numbered(plan) {
         match port.path {
             Path::Kernel => builder.translated(service, port, number),

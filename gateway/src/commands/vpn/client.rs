@@ -20,7 +20,7 @@ const LONGEST: u64 = 256 << 20;
 
 /// Where the running gateway is.
 #[derive(Args, Clone, Debug)]
-pub struct Running {
+pub(super) struct Running {
     /// The admin address of the running gateway; by default the configuration's, or
     /// 127.0.0.1:9901
     #[arg(long, value_name = "ADDRESS")]

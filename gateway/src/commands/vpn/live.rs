@@ -154,8 +154,11 @@ pub fn diagnose(args: &ActArgs, out: &mut impl Write) -> Result<ExitCode> {
         Output::Table => {
             writeln!(out, "{name}: {state}")?;
             for cause in diagnosis {
-                let field =
-                    if cause.field.is_empty() { String::new() } else { format!(" ({})", cause.field) };
+                let field = if cause.field.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({})", cause.field)
+                };
                 writeln!(out, "\n{}{field}", cause.reason)?;
                 writeln!(out, "  seen:   {}", cause.seen)?;
                 writeln!(out, "  change: {}", cause.change)?;
@@ -204,9 +207,8 @@ fn write_all(vpn: &Vpn, out: &mut impl Write) -> Result<()> {
         .connections
         .iter()
         .map(|connection| {
-            let sum = |pick: fn(&Child) -> u64| {
-                size(connection.children.iter().map(pick).sum::<u64>())
-            };
+            let sum =
+                |pick: fn(&Child) -> u64| size(connection.children.iter().map(pick).sum::<u64>());
             let up = connection.children.iter().filter(|child| !child.sas.is_empty()).count();
             let remote: Vec<String> = connection.remote.iter().map(ToString::to_string).collect();
             let why = connection.last_failure.as_ref().map(|failed| failed.reason.clone());

@@ -148,11 +148,7 @@ fn children(page: &mut Page, report: &Report) {
             "Packets too big for the tunnel, answered with \"packet too big\".",
             |c| c.too_big,
         ),
-        (
-            "vpn_held_back_packets_total",
-            "Packets dropped since no SA was there.",
-            |c| c.held_back,
-        ),
+        ("vpn_held_back_packets_total", "Packets dropped since no SA was there.", |c| c.held_back),
     ];
     for (name, help, pick) in counters {
         page.family(name, "counter", help);

@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use arc_swap::Guard;
 use ipsec::esp::{EspError, Opened, Replay};
-use ipsec::packet::{Coalescer, Parsed, vnet};
+use ipsec::packet::{Coalescer, Parsed, ecn, mss, vnet};
 use ipsec::sa::{Path, Spi};
 use netdev::esp_socket;
 use netdev::tun::Queue;
 use netdev::udp::Received;
 
 use super::FromNetwork;
-use super::inner;
 use super::limit::PerSource;
 use super::sa::{Sa, Way};
 use super::shared::{BySpi, Shared};
@@ -168,23 +167,20 @@ impl Opener {
 
     /// Gives a packet that was in a tunnel to the TUN.
     #[inline]
-    fn packet(&mut self, run: &Run<'_>, queue: &Queue, inner: &mut [u8], next: u8, ecn: u8) {
+    fn packet(&mut self, run: &Run<'_>, queue: &Queue, inner: &mut [u8], next: u8, outer: u8) {
         let (sa, cells) = (run.sa, run.cells);
         let parsed = Parsed::new(inner)
             .filter(|parsed| next == if parsed.source.is_ipv4() { NEXT_IPV4 } else { NEXT_IPV6 });
         let Some(mut parsed) = parsed else { return cells.malformed.add(1) };
         // Before addresses are changed back: what the other end may send is what was agreed on.
-        if !sa.gives(&parsed) && !inner::is_error_about(&parsed, inner, sa) {
+        if !sa.gives(&parsed) && !sa.gives_error(&parsed, inner) {
             return cells.selector_drops.add(1);
         }
-        if !inner::combine_ecn(inner, &mut parsed, ecn) {
+        if !ecn::decapsulate(inner, &mut parsed, outer) {
             return cells.malformed.add(1);
         }
-        let mapping = sa.child.mapping.load();
-        if !mapping.is_none() {
-            inner::change_inward(inner, &mut parsed, &mapping);
-        }
-        inner::clamp(inner, &parsed, run.way.largest(parsed.source.is_ipv4()));
+        sa.child.mapping.load().inward(inner, &mut parsed);
+        mss::clamp(inner, &parsed, run.way.largest(parsed.source.is_ipv4()));
         cells.received_packets.add(1);
         cells.received_bytes.add(inner.len() as u64);
         if self.shared.offloads.header {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipsec::packet::{Parsed, Segments, VnetHeader, vnet};
+use ipsec::packet::ecn::{Dscp, outer_tos};
+use ipsec::packet::fragment::fragments;
+use ipsec::packet::{Parsed, Segments, VnetHeader, icmp, mss, vnet};
 use netdev::tun::{FRAME_HEADER, Queue};
 use netdev::udp::Unsent;
 
 use super::FromNetwork;
 use super::child::Child;
-use super::inner;
 use super::limit::Rate;
 use super::pending::Pending;
 use super::policies::Policies;
@@ -32,13 +33,16 @@ pub(super) struct Sealer {
     /// What is written back into the TUN.
     answers: Vec<Vec<u8>>,
     prohibited: Rate,
+    dscp: Dscp,
 }
 
 impl Sealer {
     pub(super) fn new(worker: usize, shared: Arc<Shared>) -> Self {
+        let dscp = if shared.copy_dscp { Dscp::Copy } else { Dscp::Set(0) };
         Self {
             worker,
             shared,
+            dscp,
             pending: Pending::default(),
             answers: Vec::new(),
             prohibited: Rate::new(PROHIBITED),
@@ -77,14 +81,11 @@ impl Sealer {
         if is_too_big && parsed.dont_fragment {
             let packets = count(&header, &parsed, packet);
             sa.tally.of(self.worker).too_big.add(packets);
-            self.answers.extend(inner::too_big(packet, largest));
+            self.answer(&parsed, packet, icmp::Reason::TooBig(largest));
             return;
         }
-        inner::clamp(packet, &parsed, largest);
-        let mapping = child.mapping.load();
-        if !mapping.is_none() {
-            inner::change_outward(packet, &mut parsed, &mapping);
-        }
+        mss::clamp(packet, &parsed, largest);
+        child.mapping.load().outward(packet, &mut parsed);
         if !sa.takes(&parsed) {
             let packets = count(&header, &parsed, packet);
             sa.tally.of(self.worker).selector_drops.add(packets);
@@ -96,10 +97,12 @@ impl Sealer {
         if is_too_big {
             for segment in segments {
                 let packet = segment.to_vec();
-                let fragments = inner::fragments(&packet, largest);
-                if let Some(first) = self.reserve(sa, fragments.len()) {
-                    for (sequence, fragment) in (first..).zip(&fragments) {
-                        self.seal(sockets, sa, &way, &parsed, sequence, &[fragment]);
+                let whole = Parsed::new(&packet);
+                let cut = whole.and_then(|whole| fragments(&packet, &whole, largest));
+                let Some(cut) = cut else { return self.drop_packets(Reason::Malformed, 1) };
+                for fragment in cut {
+                    if let Some(sequence) = self.reserve(sa, 1) {
+                        self.seal(sockets, sa, &way, &parsed, sequence, &fragment.parts());
                     }
                 }
             }
@@ -135,7 +138,7 @@ impl Sealer {
         parts: &[&[u8]],
     ) {
         let inner = parts.iter().map(|part| part.len()).sum();
-        let tos = inner::outer_tos(parsed.tos, self.shared.copy_dscp);
+        let tos = outer_tos(parsed.tos, self.dscp);
         if !self.pending.fits(way, tos, sa.outbound.sealed_len(inner)) {
             self.send(sockets);
         }
@@ -167,6 +170,12 @@ impl Sealer {
         }
     }
 
+    /// Answers a packet as a router on its way would; from where it goes, since that is routed
+    /// here.
+    fn answer(&mut self, parsed: &Parsed, packet: &[u8], reason: icmp::Reason) {
+        self.answers.extend(icmp::answer(packet, parsed, parsed.destination, reason));
+    }
+
     fn drop_packets(&self, reason: Reason, packets: u64) {
         self.shared.drops.add(self.worker, reason, packets);
     }
@@ -178,7 +187,7 @@ impl Sealer {
         }
         self.drop_packets(Reason::NoPolicy, 1);
         if self.prohibited.allows(self.shared.milliseconds(now)) {
-            self.answers.extend(inner::prohibited(packet));
+            self.answer(parsed, packet, icmp::Reason::Prohibited);
         }
     }
 
@@ -247,5 +256,68 @@ fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_multicast() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A TCP packet over IPv4 with a header of 32 octets, and so much payload.
+    fn tcp(payload: usize) -> Vec<u8> {
+        let mut packet = vec![0; 52 + payload];
+        let length = packet.len() as u16;
+        packet[..10].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, TCP]);
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        packet[32] = 0x80;
+        packet
+    }
+
+    #[test]
+    fn segments_of_a_stream_are_made_to_fit() {
+        let packet = tcp(10_000);
+        let parsed = Parsed::new(&packet).unwrap();
+        let header =
+            |gso_size| VnetHeader { gso_type: vnet::TCP_V4, gso_size, ..Default::default() };
+        let mut small = header(1386);
+        assert!(!fit(&mut small, &parsed, &packet, 1438));
+        assert_eq!(small.gso_size, 1386);
+        assert_eq!(count(&small, &parsed, &packet), 8);
+        let mut large = header(1448);
+        assert!(!fit(&mut large, &parsed, &packet, 1438));
+        assert_eq!(large.gso_size, 1386);
+        assert!(fit(&mut header(100), &parsed, &packet, 52));
+    }
+
+    #[test]
+    fn a_packet_of_its_own_fits_or_does_not() {
+        let packet = tcp(1386);
+        let parsed = Parsed::new(&packet).unwrap();
+        let mut header = VnetHeader::default();
+        assert!(!fit(&mut header, &parsed, &packet, 1438));
+        assert!(fit(&mut header, &parsed, &packet, 1437));
+        assert_eq!(count(&header, &parsed, &packet), 1);
+    }
+
+    #[test]
+    fn datagrams_are_not_made_smaller() {
+        let mut packet = tcp(5_000);
+        packet[9] = 17;
+        let parsed = Parsed::new(&packet).unwrap();
+        let mut header =
+            VnetHeader { gso_type: vnet::UDP_L4, gso_size: 1411, ..Default::default() };
+        assert!(fit(&mut header, &parsed, &packet, 1438));
+        header.gso_size = 1410;
+        assert!(!fit(&mut header, &parsed, &packet, 1438));
+    }
+
+    #[test]
+    fn neighbour_discovery_is_nothing_for_a_tunnel() {
+        for text in ["224.0.0.22", "255.255.255.255", "169.254.1.1", "ff02::2", "fe80::1", "::"] {
+            assert!(is_link_local(text.parse().unwrap()), "{text}");
+        }
+        for text in ["10.0.0.1", "2001:db8::1", "fd00::1"] {
+            assert!(!is_link_local(text.parse().unwrap()), "{text}");
+        }
     }
 }

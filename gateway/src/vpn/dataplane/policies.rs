@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::child::Child;
-use super::mapping::{Prefix, bits};
+use super::prefix::{Prefix, bits};
 
 /// All policies. Found by the longest prefix that has the destination, and of those the longest
 /// that has the source.

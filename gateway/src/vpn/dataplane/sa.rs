@@ -56,6 +56,10 @@ const UDP_HEADER: usize = 8;
 const LEAST_IPV4: usize = 576;
 const LEAST_IPV6: usize = 1280;
 
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+const ICMP_HEADER: usize = 8;
+
 impl Way {
     /// On a path whose packets may have so many octets.
     pub(super) fn new(outbound: &Outbound, path: Path, udp: bool, mtu: usize) -> Self {
@@ -125,6 +129,22 @@ impl Sa {
         let (source, destination) = ports(packet);
         matches(&self.sa.remote, packet.source, packet.protocol, source)
             && matches(&self.sa.local, packet.destination, packet.protocol, destination)
+    }
+
+    /// Whether a packet that has come is an ICMP error about one that went out. Such errors come
+    /// from routers, whose addresses are in no selector (RFC 4301, 6.2).
+    #[cold]
+    pub(super) fn gives_error(&self, packet: &Parsed, octets: &[u8]) -> bool {
+        let kind = packet.ports.map(|(kind, _)| kind >> 8);
+        let is_error = match (packet.protocol, kind) {
+            _ if packet.fragment.is_some() => false,
+            (ICMP, Some(3 | 4 | 11 | 12)) | (ICMPV6, Some(1..=4)) => true,
+            _ => false,
+        };
+        let quote = packet.transport(octets).get(ICMP_HEADER..).filter(|_| is_error);
+        let is_local = |ip| self.sa.local.iter().any(|selector| selector.has_address(ip));
+        is_local(packet.destination)
+            && quote.and_then(Parsed::quoted).is_some_and(|quoted| self.takes(&quoted))
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) by_spi: ArcSwap<BySpi>,
     pub(super) drops: Drops,
     pub(super) stopping: AtomicBool,
+    /// A worker has ended, or the TUN interface is gone.
+    pub(super) broken: AtomicBool,
     pub(super) offloads: Offloads,
     pub(super) copy_dscp: bool,
     pub(super) port: u16,

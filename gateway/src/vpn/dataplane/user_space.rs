@@ -60,6 +60,7 @@ impl UserSpace {
             by_spi: ArcSwap::default(),
             drops: Drops::new(workers),
             stopping: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             offloads: tun.offloads,
             copy_dscp: settings.copy_dscp,
             port: settings.port,
@@ -227,6 +228,10 @@ impl Dataplane for UserSpace {
 
     fn transmit(&mut self, message: &Transmit) {
         lock(&self.control).transmit(message);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.shared.broken.load(Ordering::Relaxed)
     }
 
     fn counters(&self) -> Counters {

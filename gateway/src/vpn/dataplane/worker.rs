@@ -58,11 +58,11 @@ impl Source {
 
     fn new(number: u64) -> Self {
         let place = (number.saturating_sub(2) / 3) as usize;
-        match number {
-            0 => Self::Waker,
-            1 => Self::Tun,
-            _ if number % 3 == 2 => Self::Nat(place),
-            _ if number % 3 == 0 => Self::Ike(place),
+        match (number, number % 3) {
+            (0, _) => Self::Waker,
+            (1, _) => Self::Tun,
+            (_, 2) => Self::Nat(place),
+            (_, 0) => Self::Ike(place),
             _ => Self::Raw(place),
         }
     }
@@ -112,6 +112,7 @@ impl Worker {
             match catch_unwind(AssertUnwindSafe(|| self.turns())) {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => {
+                    self.shared.broken.store(true, Ordering::Relaxed);
                     tracing::error!(%error, "vpn: a worker of the data path has ended");
                     return;
                 }
@@ -135,15 +136,15 @@ impl Worker {
                     Source::Waker => {
                         self.waker.clear();
                     }
-                    Source::Tun => self.from_tun(now)?,
-                    source => self.from_socket(source, now),
+                    Source::Tun => self.read_tun(now)?,
+                    source => self.read_socket(source, now),
                 }
             }
         }
         Ok(())
     }
 
-    fn from_tun(&mut self, now: Instant) -> io::Result<()> {
+    fn read_tun(&mut self, now: Instant) -> io::Result<()> {
         let policies = self.shared.policies.load();
         for _ in 0..FRAMES {
             match self.queue.receive(&mut self.frame) {
@@ -155,6 +156,7 @@ impl Worker {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // The interface is gone: nothing can be carried, but IKE goes on.
+                    self.shared.broken.store(true, Ordering::Relaxed);
                     tracing::error!(%error, "vpn: the TUN interface can't be read any more");
                     self.epoll.delete(&self.queue)?;
                     break;
@@ -165,7 +167,7 @@ impl Worker {
         Ok(())
     }
 
-    fn from_socket(&mut self, source: Source, now: Instant) {
+    fn read_socket(&mut self, source: Source, now: Instant) {
         let (inbox, sockets) = (&mut self.inbox, &*self.sockets);
         let by_spi = self.shared.by_spi.load();
         // Nothing there, or an error of the past that is of no interest: the next turn looks again.

@@ -159,20 +159,17 @@ impl Reader<'_, '_, '_> {
         };
         let ((local4, local6), (remote4, remote6)) =
             (families(&child.local), families(&child.remote));
-        if !child.local.is_empty()
-            && !child.remote.is_empty()
-            && !(local4 && remote4)
-            && !(local6 && remote6)
-        {
+        let fits = (local4 && remote4) || (local6 && remote6);
+        let is_empty = child.local.is_empty() || child.remote.is_empty();
+        if !fits && !is_empty {
             let reason = "are all of another family than the local ones";
             self.error(&field("remote"), None, reason, "write networks of one family on both ends");
         }
-        let clash = before.iter().find_map(|other| {
-            let shared = |one: &[IpNet], two: &[IpNet]| {
-                one.iter().any(|one| two.iter().any(|two| overlap(one, two)))
-            };
-            (shared(&child.local, &other.local) && shared(&child.remote, &other.remote))
-                .then_some(other)
+        let shared = |one: &[IpNet], two: &[IpNet]| {
+            one.iter().any(|one| two.iter().any(|two| overlap(one, two)))
+        };
+        let clash = before.iter().find(|other| {
+            shared(&child.local, &other.local) && shared(&child.remote, &other.remote)
         });
         if let Some(other) = clash {
             let reason =

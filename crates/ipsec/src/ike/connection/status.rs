@@ -10,20 +10,19 @@ use crate::ike::sa::{IkeSa, Phase};
 /// See [`Engine::status`].
 pub(in crate::ike) fn status(engine: &Engine, now: Instant) -> Vec<ConnectionStatus> {
     let _ = now;
-    engine.connections.iter().map(|(_, state)| of_connection(engine, state)).collect()
+    engine.connections.values().map(|state| of_connection(engine, state)).collect()
 }
 
 fn of_connection(engine: &Engine, state: &ConnectionState) -> ConnectionStatus {
     let mut sas: Vec<_> =
         state.ikes.iter().filter_map(|id| engine.sas.get(id)).map(AsRef::as_ref).collect();
     sas.sort_by_key(|sa| std::cmp::Reverse((sa.is_established(), sa.since, sa.id)));
-    let children =
-        sas.iter().flat_map(|sa| &sa.children).map(|child| ChildStatus {
-            sa: child.sa.clone(),
-            since: child.since,
-            rekey_at: child.rekey_at,
-            sending: child.sending,
-        });
+    let children = sas.iter().flat_map(|sa| &sa.children).map(|child| ChildStatus {
+        sa: child.sa.clone(),
+        since: child.since,
+        rekey_at: child.rekey_at,
+        sending: child.sending,
+    });
     let children: Vec<_> = children.collect();
     let has_all = state
         .config
@@ -31,8 +30,7 @@ fn of_connection(engine: &Engine, state: &ConnectionState) -> ConnectionStatus {
         .iter()
         .all(|child| children.iter().any(|one| one.sa.child == child.name));
     let is_established = sas.iter().any(|sa| sa.is_established());
-    let is_beginning =
-        sas.iter().any(|sa| matches!(sa.phase, Phase::Handshake(_)));
+    let is_beginning = sas.iter().any(|sa| matches!(sa.phase, Phase::Handshake(_)));
     ConnectionStatus {
         name: state.config.name.clone(),
         state: match state.mode {

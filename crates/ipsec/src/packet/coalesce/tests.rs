@@ -47,7 +47,7 @@ fn tcp(sequence: u32, flags: u8, payload: usize) -> Vec<u8> {
 fn fixed(mut packet: Vec<u8>) -> Vec<u8> {
     if packet[0] >> 4 == 4 {
         packet[10..12].fill(0);
-        let sum = Sum::default().add(&packet[..20]).finish();
+        let sum = Sum::default().with(&packet[..20]).finish();
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
     }
     sample::completed(packet)
@@ -87,7 +87,7 @@ fn the_open_checksum_is_the_pseudo_headers_sum() {
     let (header, packet) = &writes[0];
     let start = usize::from(header.checksum_start);
     // What the kernel does with it: the sum over all from there, into the field.
-    let sum = Sum::default().add(&packet[start..]).finish();
+    let sum = Sum::default().with(&packet[start..]).finish();
     let mut done = packet.clone();
     done[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
     sample::assert_good(&done);

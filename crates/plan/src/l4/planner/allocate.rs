@@ -20,6 +20,7 @@ use super::sharing::{Obstacle, obstacle, same_key};
 use super::span::{address, family};
 use super::subject::{Subject, Wanted, annotation};
 
+mod connections;
 mod requested;
 mod reserved;
 
@@ -52,7 +53,8 @@ pub(super) fn allocate(
     previous: &Allocations,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Holdings {
-    let absent = reserved::absent(snapshot, previous);
+    let mut absent = reserved::absent(snapshot, previous);
+    connections::keep(snapshot, pools, previous, &mut absent);
     let awaited = reserved::awaited(&absent, previous);
     let holdings = Holdings {
         of: vec![Vec::new(); subjects.len()],
@@ -76,6 +78,9 @@ pub(super) fn allocate(
     allocator.keep_all(previous);
     // Told at the end, when it is settled who has what: the next plan then tells the same.
     for step in [Step::Requested, Step::Free, Step::Tell] {
+        if step == Step::Tell {
+            allocator.give_to_connections(snapshot);
+        }
         for (index, subject) in subjects.iter().enumerate() {
             let Some(exposure) = subject.load_balancer() else { continue };
             match (step, exposure.requested.is_empty()) {

@@ -245,7 +245,8 @@ pub(super) fn fixed(node_ports: PortRange) -> Table {
             "ct state established,related accept".to_owned(),
             // Packets of translated connections that conntrack can't place: a reset would end them.
             "ct state invalid drop".to_owned(),
-            "meta l4proto { icmp, ipv6-icmp } accept".to_owned(),
+            // ESP is taken by nobody but the VPN plane.
+            "meta l4proto { icmp, ipv6-icmp, esp } accept".to_owned(),
             "ip daddr . meta l4proto . th dport @open4 accept".to_owned(),
             "ip6 daddr . meta l4proto . th dport @open6 accept".to_owned(),
             "goto refuse".to_owned(),

@@ -8,6 +8,7 @@ use model::snapshot::{Exposure, Requested};
 use super::super::pools::Withheld;
 use super::super::span::family;
 use super::super::subject::{Subject, Wanted};
+use super::connections::is_connection;
 use super::{Allocator, Step};
 
 impl<'a> Allocator<'a, '_> {
@@ -144,7 +145,11 @@ impl<'a> Allocator<'a, '_> {
                  address of another pool",
             );
         }
-        if let Some(other) = self.holdings.reserved.get(&address) {
+        let reserved = self.holdings.reserved.get(&address);
+        if let Some(other) = reserved.filter(|name| is_connection(name)) {
+            return refuse(format!("belongs to {other}"), "ask for another address");
+        }
+        if let Some(other) = reserved {
             return refuse(
                 format!(
                     "is reserved for Service {other}, which had it and is not of type LoadBalancer \

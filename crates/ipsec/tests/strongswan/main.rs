@@ -1,0 +1,10 @@
+//! The engine against a real strongSwan: IKE alone, over UDP between two namespaces. What goes
+//! through tunnels is tested with the whole gateway.
+
+mod authentication;
+mod handshakes;
+mod later;
+mod peer;
+
+/// The preshared key.
+const KEY: &str = "a preshared key of some length";
