@@ -42,8 +42,7 @@ impl Pair {
     fn configured(keys: &str, connection: impl Fn(Site) -> Connection) -> Self {
         let lab = VpnLab::new();
         let [b, a] = [Site::B, Site::A].map(|site| {
-            let builder =
-                configured(keys).manifest("site.yaml", connection(site).yaml());
+            let builder = configured(keys).manifest("site.yaml", connection(site).yaml());
             builder.within(lab.gateway(site)).start()
         });
         Self { gateways: [a, b], lab }

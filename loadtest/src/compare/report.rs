@@ -101,9 +101,8 @@ impl ScenarioReport {
 
     /// What packets through tunnels showed.
     fn tunnel_rows(&self) -> Vec<Vec<String>> {
-        let head = [
-            "", self.unit, "(range)", "packets/s", "Gb/s", "Gb/CPU s", "A µs", "B µs", "hosts µs",
-        ];
+        let head =
+            ["", self.unit, "(range)", "packets/s", "Gb/s", "Gb/CPU s", "A µs", "B µs", "hosts µs"];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         for summary in &self.summaries {
             let mut row =

@@ -51,8 +51,7 @@ pub(super) fn measure(
     let folder = lab.folder().join(scenario.id);
     fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
     let gateway = gateway(products)?;
-    let workshop =
-        Workshop { gateway: gateway.as_deref(), folder: &folder, cores: settings.cores };
+    let workshop = Workshop { gateway: gateway.as_deref(), folder: &folder, cores: settings.cores };
     let kinds = kinds(what, products);
     let reports = match what {
         Vpn::Tunnels { connections } if gateway.is_some() => {

@@ -114,7 +114,9 @@ impl Sites {
             gateways: [create("ga")?, create("gb")?],
         };
         let [a, b] = [Site::A, Site::B].map(|site| sites.gateway(site).name());
-        sites.gateway(Site::A).ip(&format!("link add wan0 type veth peer name wan0 netns {b}\n"))?;
+        sites
+            .gateway(Site::A)
+            .ip(&format!("link add wan0 type veth peer name wan0 netns {b}\n"))?;
         debug_assert_ne!(a, b, "two namespaces");
         for site in Site::BOTH {
             let (host, gateway) = (sites.host(site), sites.gateway(site));

@@ -103,9 +103,8 @@ impl Verdict {
     /// The goal in words.
     pub(crate) fn goal_text(&self) -> String {
         let goals = self.goal.iter();
-        let words = goals.map(|(kind, limit)| {
-            goal_text(&self.of, kind, *limit, self.against.as_deref())
-        });
+        let words =
+            goals.map(|(kind, limit)| goal_text(&self.of, kind, *limit, self.against.as_deref()));
         words.collect::<Vec<_>>().join(", ")
     }
 

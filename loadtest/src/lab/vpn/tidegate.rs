@@ -231,6 +231,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn manifests_of_many_connections_are_accepted() {
+        for site in Site::BOTH {
+            let folder = tempfile::tempdir().expect("a folder");
+            configure(folder.path(), site, Offloads::On, 1000).expect("a configuration");
+            let file = folder.path().join("manifests/connections.json");
+            let text = fs::read_to_string(file).expect("manifests");
+            let parsed = ingest::manifest::parse("connections.json", &text);
+            assert_eq!(parsed.diagnostics, []);
+            let mut set = ingest::ObjectSet::default();
+            parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
+            let vpn = Some(model::VpnSettings::default());
+            let settings = model::Settings { albs: Vec::new(), l4: None, vpn };
+            let (snapshot, complaints) = ingest::ingest(&set, &settings);
+            assert_eq!(complaints, []);
+            assert_eq!(snapshot.vpn.len(), 1000);
+        }
+    }
+
+    #[test]
     fn connections_have_networks_and_names_of_their_own() {
         let all: Vec<Value> = (0..1000).map(|number| connection(Site::A, number, 1000)).collect();
         for pointer in ["/spec/local/id", "/spec/local/subnets/0", "/spec/remote/subnets/0"] {

@@ -113,7 +113,9 @@ pub(crate) fn run(arguments: &cli::Wireguard) -> anyhow::Result<()> {
 /// Whether the namespace of this thread has the interface.
 fn is_there() -> bool {
     let all = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
-    all.lines().any(|line| line.trim_start().strip_prefix(INTERFACE).is_some_and(|rest| rest.starts_with(':')))
+    all.lines().any(|line| {
+        line.trim_start().strip_prefix(INTERFACE).is_some_and(|rest| rest.starts_with(':'))
+    })
 }
 
 fn hex(octets: &[u8]) -> String {
