@@ -249,6 +249,7 @@ fn user_space(
         port: config.settings.port,
         nat_port: config.settings.nat_port,
         mark: MARK,
+        offloads: config.offloads,
         ..defaults
     };
     let started = UserSpace::start(&settings, sender).map_err(Fault::of)?;
