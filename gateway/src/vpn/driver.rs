@@ -48,8 +48,6 @@ pub(super) struct Parts<K> {
     pub(super) engine: Engine,
     /// What carries packets.
     pub(super) dataplane: Box<dyn Dataplane>,
-    /// Its name.
-    pub(super) dataplane_name: &'static str,
     /// What comes from it.
     pub(super) network: Receiver<FromNetwork>,
     /// What comes from the rest of the gateway.
@@ -412,7 +410,7 @@ impl<K: Kernel> Driver<K> {
         Report {
             now,
             view: Arc::clone(&self.published),
-            dataplane: self.parts.dataplane_name,
+            dataplane: self.parts.dataplane.name(),
             ike: self.parts.engine.counters(),
             data: self.parts.dataplane.counters(),
             guard: Default::default(),
