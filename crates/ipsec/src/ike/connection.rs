@@ -119,7 +119,13 @@ pub(super) fn configure(
             fresh.push(name);
             continue;
         };
-        if same::is_same(&state.config, &config) {
+        // MOBIKE may have taken the IKE SAs to the new address already.
+        let is_local = state.config.local == config.local
+            || config.local.is_some_and(|local| {
+                let mut sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
+                sas.all(|sa| sa.path.local.ip() == local)
+            });
+        if is_local && same::is_same(&state.config, &config) {
             let is_new_start = state.config.start != config.start;
             state.config = Arc::clone(&config);
             if is_new_start {
@@ -288,8 +294,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     sa.half_open_until = None;
     sa.since = Some(now);
     sa.last_heard = now;
-    let share = install::rekey_share(engine, sa.initiator);
-    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(share));
+    sa.rekey_at = install::rekey_time(engine, now, config.ike_lifetime, sa.initiator);
     if let (Some(suite), Some(remote_id)) = (sa.suite.clone(), sa.remote_id.clone()) {
         engine.tell(Event::IkeUp {
             connection: config.name.clone(),
