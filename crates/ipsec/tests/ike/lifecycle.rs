@@ -291,6 +291,38 @@ fn a_thousand_tunnels_between_the_same_two_come_up() {
 }
 
 #[test]
+fn those_that_wait_for_their_turn_are_not_forgotten() {
+    let mut pair = Pair::idle(Settings::default());
+    let all: BTreeMap<ConnectionName, _> = (0..40)
+        .map(|number| {
+            let mut one = connection(0);
+            one.name = format!("test/{number:02}").into();
+            one.local_id = crate::pair::id(&format!("left{number}.example"));
+            (one.name.clone(), Arc::new(one))
+        })
+        .collect();
+    pair.filter = Box::new(|_, _| false);
+    pair.ends[0].engine.configure(pair.now, all);
+    pair.pass(SECOND);
+    assert_eq!(
+        pair.ends[0].engine.status(pair.now).iter().filter(|one| !one.ike.is_empty()).count(),
+        5
+    );
+    // Most of them are not wanted any more before their turn has come.
+    for number in 5..38 {
+        let connection = format!("test/{number:02}").into();
+        pair.ends[0].engine.command(pair.now, Command::Terminate { connection });
+    }
+    let mut right = connection(1);
+    right.remote_id = Some(crate::pair::id("left39.example"));
+    pair.configure(1, right);
+    pair.filter = Box::new(|_, _| true);
+    pair.pass(Duration::from_secs(90));
+    let status = pair.ends[0].engine.status(pair.now);
+    assert_eq!(status.last().unwrap().state, State::Up, "{:?}", status.last());
+}
+
+#[test]
 fn both_ends_may_begin_at_once_on_a_bad_wire() {
     for seed in 0..200_u32 {
         let mut pair = Pair::idle(Settings::default());
