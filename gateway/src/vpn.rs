@@ -139,8 +139,8 @@ impl Plane {
         !self.thread.is_finished()
     }
 
-    /// Stops it: the other ends are told, and the data path ends. What keeps packets back stays
-    /// or goes as configured.
+    /// Stops it: the other ends are told, and the data path ends. The guard table stays, and the
+    /// routes stay or go as configured.
     pub fn stop(self) {
         self.handle.mailbox.post(|mail| mail.stop = true);
         if self.thread.join().is_err() {
@@ -234,7 +234,7 @@ fn data_path(
     let defaults = dataplane::Settings::default();
     let settings = dataplane::Settings {
         interface: config.settings.interface.clone(),
-        mtu: config.mtu.unwrap_or(defaults.mtu),
+        path_mtu: config.mtu,
         workers: config.workers.count(),
         port: config.settings.port,
         nat_port: config.settings.nat_port,

@@ -17,7 +17,7 @@ use ipsec::ike::event::{Command, ConnectionStatus, Event, State};
 use ipsec::sa::ConnectionName;
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
-use plan::vpn::table::{self, TABLE};
+use plan::vpn::table::TABLE;
 use tokio::sync::watch;
 
 use super::captures::Captures;
@@ -56,7 +56,7 @@ pub(super) struct Parts<K> {
     pub(super) counts: Option<Arc<Counts>>,
     /// Ports and interface.
     pub(super) settings: VpnSettings,
-    /// What becomes of guard and blackholes at the end.
+    /// What becomes of the routes at the end.
     pub(super) on_stop: OnStop,
     /// What is counted.
     pub(super) metrics: Arc<Metrics>,
@@ -142,6 +142,11 @@ impl<K: Kernel> Driver<K> {
         self.pump(now);
         self.look_after(now);
         self.publish();
+        if self.parts.dataplane.is_broken() && self.stop.is_none() {
+            // Its SAs can't go on elsewhere: their sequence numbers are with it.
+            tracing::error!("the data path of the VPN has ended: was its interface removed?");
+            return false;
+        }
         let over = |deadline: Instant| self.parts.engine.is_idle() || deadline <= now;
         !self.stop.is_some_and(over)
     }
@@ -489,18 +494,18 @@ impl<K: Kernel> Driver<K> {
         found
     }
 
-    /// The end: the data path stops, and what keeps packets back stays or goes.
+    /// The end: the data path stops, and the routes stay or go. The guard table stays in any case:
+    /// without it, what is for the other end would leave in the clear.
     fn finish(self) {
         let Parts { mut kernel, dataplane, on_stop, .. } = self.parts;
         drop(dataplane);
-        if on_stop == OnStop::Keep {
-            return;
-        }
-        if let Err(fault) = Routes::remove(&mut kernel) {
+        if on_stop == OnStop::Remove
+            && let Err(fault) = Routes::remove(&mut kernel)
+        {
             tracing::error!(%fault, "routes of the VPN can't be removed");
-        }
-        if let Err(fault) = kernel.transaction(&table::removal()) {
-            tracing::error!(%fault, "the nftables table {} can't be removed", TABLE);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
