@@ -79,9 +79,8 @@ fn send(stream: &mut TcpStream, core: usize, stop: &AtomicBool) -> anyhow::Resul
     system::pin(core)?;
     let block = vec![0x55; BLOCK];
     while !stop.load(Ordering::Relaxed) {
-        match stream.write(&block) {
-            Ok(_) => {}
-            Err(error) => return ended(error, stop),
+        if let Err(error) = stream.write_all(&block) {
+            return ended(error, stop);
         }
     }
     Ok(())

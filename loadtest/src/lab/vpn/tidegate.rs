@@ -110,9 +110,13 @@ fn secret() -> Value {
 /// One connection of several. ESP goes in UDP, as with the others; A begins.
 fn connection(site: Site, number: u16, of: u16) -> Value {
     let other = site.other();
-    let (id, network): (fn(Site, u16) -> String, fn(Site, u16) -> String) = match of {
-        1 => (|site, _| site.id(), |site, _| site.network()),
-        _ => (|site, number| format!("{}{number}.test", site.letter()), numbered_network),
+    let id = |site: Site| match of {
+        1 => site.id(),
+        _ => format!("{}{number}.test", site.letter()),
+    };
+    let network = |site: Site| match of {
+        1 => site.network(),
+        _ => numbered_network(site, number),
     };
     json!({
         "apiVersion": "tidegate.io/v1alpha1",
@@ -126,13 +130,13 @@ fn connection(site: Site, number: u16, of: u16) -> Value {
             "auth": { "psk": { "secretName": "psk", "key": "psk" } },
             "local": {
                 "address": site.outside(),
-                "id": id(site, number),
-                "subnets": [network(site, number)],
+                "id": id(site),
+                "subnets": [network(site)],
             },
             "remote": {
                 "gateway": other.outside(),
-                "id": id(other, number),
-                "subnets": [network(other, number)],
+                "id": id(other),
+                "subnets": [network(other)],
             },
         },
     })
