@@ -124,7 +124,9 @@ fn source(plan: &VpnPlan, network: &IpNet, own: &[IpNet]) -> Option<IpAddr> {
         .flat_map(|policy| &policy.local);
     usable.find_map(|local| {
         let own = own.iter().map(IpNet::addr);
-        own.filter(|address| !address.is_loopback()).find(|address| local.contains(address))
+        own.filter(|address| address.is_ipv4() == network.addr().is_ipv4())
+            .filter(|address| !address.is_loopback())
+            .find(|address| local.contains(address))
     })
 }
 
