@@ -125,8 +125,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     // The kernel forwards until the end, and beyond it if it is to.
     let (l4, vpn) = reconciler.into_planes();
     tokio::task::spawn_blocking(move || {
-        vpn.map(vpn::Plane::stop);
-        l4.map(Plane::stop);
+        vpn.into_iter().for_each(vpn::Plane::stop);
+        l4.into_iter().for_each(Plane::stop);
     })
     .await?;
     stop.cancel();

@@ -12,7 +12,7 @@ use ::plan::vpn::VpnPlan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use model::snapshot::policy::Policies;
-use model::{Diagnostic, HostAddress, Location, ObjectRef, Settings, Severity};
+use model::{Diagnostic, HostAddress, Location, ObjectKey, ObjectRef, Settings, Severity};
 use serde::Serialize;
 
 use crate::access_log::Target;
@@ -141,6 +141,13 @@ impl Loaded {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         (errors + warnings > 0)
             .then(|| format!("errors: {errors}, warnings: {warnings}; `gateway check` prints them"))
+    }
+
+    /// The VpnConnections that are refused.
+    fn refused_connections(&self) -> Vec<&ObjectKey> {
+        let Some(plan) = &self.vpn else { return Vec::new() };
+        let all = self.delivery.objects.vpn.keys();
+        all.filter(|key| !plan.connections.contains_key(key)).collect()
     }
 
     fn count(&self, severity: Severity) -> usize {

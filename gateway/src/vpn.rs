@@ -103,8 +103,7 @@ impl Plane {
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
         let dataplane = user_space(config, sender)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let engine =
-            Engine::new(settings(config), Box::new(SystemRng::default()), (Instant::now(), unix));
+        let engine = Engine::new(settings(config), Box::new(SystemRng), (Instant::now(), unix));
         let (driver, view) = Driver::new(Parts {
             kernel,
             engine,
@@ -150,8 +149,8 @@ impl Plane {
         !self.thread.is_finished()
     }
 
-    /// Stops it: the other ends are told, and the data path ends. What keeps packets back stays
-    /// or goes as configured.
+    /// Stops it: the other ends are told, and the data path ends. The guard table stays, and the
+    /// routes stay or go as configured.
     pub fn stop(self) {
         self.handle.mailbox.post(|mail| mail.stop = true);
         if self.thread.join().is_err() {

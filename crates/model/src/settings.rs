@@ -70,6 +70,8 @@ pub struct VpnSettings {
     pub interface: String,
     /// Pod and service networks: `local.subnets` of connections that write none.
     pub cluster_subnets: Vec<IpNet>,
+    /// Networks of this side that never lie behind a tunnel, even where a remote one holds them.
+    pub exempt: Vec<IpNet>,
     /// The port for IKE.
     pub port: u16,
     /// The port for IKE and ESP behind NAT.
@@ -83,6 +85,7 @@ impl Default for VpnSettings {
         Self {
             interface: "tidegate-vpn".to_owned(),
             cluster_subnets: Vec::new(),
+            exempt: Vec::new(),
             port: 500,
             nat_port: 4500,
             force_udp: false,

@@ -31,7 +31,16 @@ struct Report<'a> {
     ignored: &'a BTreeMap<String, usize>,
     errors: usize,
     warnings: usize,
+    /// VpnConnections that are good, and that are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpn: Option<Connections>,
     diagnostics: &'a [Diagnostic],
+}
+
+#[derive(Serialize)]
+struct Connections {
+    good: Vec<String>,
+    refused: Vec<String>,
 }
 
 /// Writes what is wrong. Fails if anything is refused, or with `--strict` at warnings too.
@@ -45,6 +54,10 @@ pub fn run(args: &CheckArgs, out: &mut impl Write) -> Result<ExitCode> {
         ignored: &loaded.delivery.ignored,
         errors: loaded.count(Severity::Error),
         warnings: loaded.count(Severity::Warning),
+        vpn: loaded.vpn.as_ref().map(|plan| Connections {
+            good: plan.connections.keys().map(ToString::to_string).collect(),
+            refused: loaded.refused_connections().iter().map(ToString::to_string).collect(),
+        }),
         diagnostics: &loaded.diagnostics,
     };
     match args.output {
@@ -63,6 +76,10 @@ fn write_table(report: &Report<'_>, out: &mut impl Write) -> Result<()> {
         let kinds: Vec<String> =
             report.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         writeln!(out, "left alone: {}", kinds.join(", "))?;
+    }
+    if let Some(Connections { good, refused }) = &report.vpn {
+        let (well, refusals) = (good.len(), refused.len());
+        writeln!(out, "vpn connections: {well} good, {refusals} refused")?;
     }
     let Report { objects, errors, warnings, .. } = report;
     writeln!(out, "objects: {objects}, errors: {errors}, warnings: {warnings}")?;

@@ -50,14 +50,14 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
         writeln!(io::stderr(), "{hint}")?;
     }
     let nftables = l4::nftables(&loaded);
-    let vpn = loaded.vpn.as_ref();
+    let (vpn, refused) = (loaded.vpn.as_ref(), loaded.refused_connections());
     match args.output {
         Output::Json => {
             let document = Document {
                 l7: &loaded.plan,
                 l4: loaded.l4.as_ref().map(|l4| &l4.plan),
                 nftables,
-                vpn: vpn.map(vpn::Document::from),
+                vpn: vpn.map(|plan| vpn::Document::new(plan, &refused)),
             };
             write_json(out, &document)?;
         }
@@ -70,7 +70,7 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
                 writeln!(out, "\nNFTABLES\n{}", text.trim_end())?;
             }
             if let Some(plan) = vpn {
-                vpn::write_tables(plan, out)?;
+                vpn::write_tables(plan, &refused, out)?;
             }
         }
     }

@@ -301,3 +301,49 @@ fn plan_hints_at_findings_in_one_line() {
         "errors: 1, warnings: 0; `gateway check` prints them"
     );
 }
+
+const TUNNELS: &str = "\
+apiVersion: tidegate.io/v1alpha1
+kind: VpnConnection
+metadata: {name: hq}
+spec:
+  auth: {psk: {secretName: psk}}
+  local: {subnets: [172.30.0.0/16]}
+  remote: {gateway: 203.0.113.7, subnets: [10.20.0.0/16]}
+  localSubnetNAT: [\"172.30.0.0/16=10.130.0.0/16\"]
+---
+apiVersion: tidegate.io/v1alpha1
+kind: VpnConnection
+metadata: {name: old}
+spec:
+  ikeVersion: 1
+  auth: {psk: {secretName: psk}}
+  local: {subnets: [172.30.0.0/16]}
+  remote: {gateway: 203.0.113.8, subnets: [10.30.0.0/16]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: psk}
+stringData: {psk: 3f0a9c7be1d24685aa70}
+";
+
+#[test]
+fn tunnels_are_shown_with_what_is_refused_and_no_key() {
+    let world = World::new(&[("a.yaml", TUNNELS)]);
+    let (text, well) = world.run(&["check"]).unwrap();
+    assert!(!well && text.contains("vpn connections: 1 good, 1 refused"), "{text}");
+    assert!(text.contains("error: VpnConnection default/old: spec.ikeVersion"), "{text}");
+    let (text, _) = world.run(&["plan"]).unwrap();
+    let row = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    assert!(row("default/hq ").contains("good"), "{text}");
+    assert!(row("default/old ").contains("refused"), "{text}");
+    assert!(row("default/hq hq").contains("local 172.30.0.0/16=10.130.0.0/16"), "{text}");
+    assert!(text.contains("GUARDED: 10.20.0.0/16 10.30.0.0/16"), "{text}");
+    assert!(text.contains("counter name guard_out drop"), "{text}");
+    let plan = world.json(&["plan"]);
+    let child = &plan["vpn"]["connections"]["default/hq"]["children"][0];
+    assert_eq!(child["localSelectors"][0], "10.130.0.0/16");
+    assert_eq!(plan["vpn"]["refused"][0], "default/old");
+    assert_eq!(world.json(&["check"])["vpn"]["good"][0], "default/hq");
+    assert!(!text.contains("3f0a9c7be1d24685aa70") && !plan.to_string().contains("3f0a9c7b"));
+}

@@ -32,6 +32,8 @@ struct Made {
     plan: ConnectionPlan,
     place: Place,
     connection: Arc<Connection>,
+    /// The other end has other addresses by now.
+    is_late: bool,
 }
 
 /// Between which addresses a connection is.
@@ -61,24 +63,26 @@ pub(super) fn object(key: &ObjectKey) -> ObjectRef {
 }
 
 impl Connections {
-    /// Makes them anew where they have changed. Returns which addresses of this end have changed
-    /// under connections that may follow them.
+    /// Makes them anew where they have changed. Returns which addresses of this end are gone from
+    /// under connections that may go on from another one. `is_up` says which connections are:
+    /// those stay where they are if a name has other addresses now.
     pub(super) fn update(
         &mut self,
         plan: &VpnPlan,
         settings: &VpnSettings,
         names: &Names,
         kernel: &mut impl Kernel,
+        is_up: impl Fn(&ConnectionName) -> bool,
     ) -> Vec<Moved> {
         let mut moved = Vec::new();
         let mut before = std::mem::take(&mut self.made);
         self.diagnostics.clear();
         for (key, plan) in &plan.connections {
             let old = before.remove(key);
-            let place = match place(key, plan, settings, names, kernel) {
+            let mut place = match place(key, plan, settings, names, kernel) {
                 Ok(place) => place,
                 Err(finding) => {
-                    self.diagnostics.push(finding);
+                    self.diagnostics.push(*finding);
                     // Where it was, it may still be.
                     if let Some(old) = old.filter(|old| old.plan == *plan) {
                         self.made.insert(key.clone(), old);
@@ -86,24 +90,23 @@ impl Connections {
                     continue;
                 }
             };
-            if let Some(old) = &old
-                && old.plan == *plan
-                && plan.connection.mobike
-                && let (Some(from), Some(to)) = (old.place.local, place.local)
-                && from != to
-            {
-                moved.push(Moved { from, to });
+            let mut is_late = false;
+            if let Some(old) = &old {
+                is_late = old.plan == *plan
+                    && old.place.remote != place.remote
+                    && is_up(&old.connection.name);
+                if is_late {
+                    place.remote.clone_from(&old.place.remote);
+                }
+                if plan.connection.mobike
+                    && let (Some(from), Some(to)) = (old.place.local, place.local)
+                    && from != to
+                {
+                    moved.push(Moved { from, to });
+                }
             }
-            let made = match old.filter(|old| old.plan == *plan && old.place == place) {
-                Some(same) => Ok(same),
-                None => connection(key, plan, &place).map(|connection| Made {
-                    plan: plan.clone(),
-                    place,
-                    connection: Arc::new(connection),
-                }),
-            };
-            match made {
-                Ok(made) => _ = self.made.insert(key.clone(), made),
+            match make(key, plan, place, old) {
+                Ok(made) => _ = self.made.insert(key.clone(), Made { is_late, ..made }),
                 Err(finding) => {
                     let location = plan.connection.location.clone();
                     self.diagnostics.push(finding.at(location));
@@ -112,7 +115,16 @@ impl Connections {
         }
         moved.sort_unstable();
         moved.dedup();
+        if !moved.is_empty() {
+            let own = kernel.addresses().unwrap_or_default();
+            moved.retain(|moved| !own.iter().any(|network| network.addr() == moved.from));
+        }
         moved
+    }
+
+    /// Whether a connection is to go to other addresses once it is down.
+    pub(super) fn is_late(&self) -> bool {
+        self.made.values().any(|made| made.is_late)
     }
 
     /// For the engine.
@@ -145,10 +157,12 @@ fn place(
     settings: &VpnSettings,
     names: &Names,
     kernel: &mut impl Kernel,
-) -> Result<Place, Diagnostic> {
+) -> Result<Place, Box<Diagnostic>> {
     let written = &plan.connection;
-    let finding = |field: &str, reason: String| {
-        Diagnostic::error(object(key), field, reason).at(written.location.clone())
+    let finding = |field: &str, value: &str, reason: String, remedy: &str| {
+        let finding = Diagnostic::error(object(key), field, reason).remedy(remedy);
+        let finding = finding.at(written.location.clone());
+        Box::new(if value.is_empty() { finding } else { finding.value(value) })
     };
     let socket = |address| SocketAddr::new(address, settings.port);
     let remote: Vec<SocketAddr> = match &written.remote.gateway {
@@ -158,9 +172,8 @@ fn place(
             let known = names.get(name).map(Vec::as_slice).unwrap_or_default();
             if known.is_empty() {
                 let reason = "is a name that could not be resolved yet".to_owned();
-                return Err(finding("spec.remote.gateway", reason)
-                    .value(name.as_str())
-                    .remedy("see that this machine's DNS knows the name, or write an address"));
+                let remedy = "see that this machine's DNS knows the name, or write an address";
+                return Err(finding("spec.remote.gateway", name, reason, remedy));
             }
             known.iter().copied().map(socket).collect()
         }
@@ -171,9 +184,8 @@ fn place(
             Some(vip) => Some(vip),
             None => {
                 let reason = "has given it no address yet".to_owned();
-                return Err(finding("spec.local.addressPool", reason)
-                    .value(pool.as_str())
-                    .remedy("see that the pool is there and has an address left"));
+                let remedy = "see that the pool is there and has an address left";
+                return Err(finding("spec.local.addressPool", pool, reason, remedy));
             }
         },
         LocalAddress::Route => match remote.first() {
@@ -182,8 +194,8 @@ fn place(
                 Ok(source) => Some(source),
                 Err(fault) => {
                     let reason = format!("there is no way to {}: {fault}", remote.ip());
-                    return Err(finding("spec.remote.gateway", reason)
-                        .remedy("add a route to it on this machine, or correct the address"));
+                    let remedy = "add a route to it on this machine, or correct the address";
+                    return Err(finding("spec.remote.gateway", "", reason, remedy));
                 }
             },
         },
@@ -197,19 +209,38 @@ fn place(
     };
     if remote.is_empty() && written.remote.gateway != RemoteGateway::Any {
         let reason = "is not of the same family as the other end's".to_owned();
-        return Err(finding("spec.local.address", reason)
-            .remedy("write an IPv4 address for an IPv4 peer, an IPv6 one for an IPv6 peer"));
+        let remedy = "write an IPv4 address for an IPv4 peer, an IPv6 one for an IPv6 peer";
+        return Err(finding("spec.local.address", "", reason, remedy));
     }
     Ok(Place { local, remote })
+}
+
+/// The same as before, if that is what is wanted.
+fn make(
+    key: &ObjectKey,
+    plan: &ConnectionPlan,
+    place: Place,
+    old: Option<Made>,
+) -> Result<Made, Box<Diagnostic>> {
+    let auth = match old {
+        Some(same) if same.plan == *plan && same.place == place => return Ok(same),
+        // The engine takes keys and certificates for the same only if they are in memory.
+        Some(old) if old.plan.connection.auth == plan.connection.auth => {
+            old.connection.auth.clone()
+        }
+        _ => auth(key, &plan.connection.auth)?,
+    };
+    let connection = Arc::new(connection(key, plan, &place, auth)?);
+    Ok(Made { plan: plan.clone(), place, connection, is_late: false })
 }
 
 fn connection(
     key: &ObjectKey,
     plan: &ConnectionPlan,
     place: &Place,
-) -> Result<Connection, Diagnostic> {
+    auth: Auth,
+) -> Result<Connection, Box<Diagnostic>> {
     let written = &plan.connection;
-    let auth = auth(key, &written.auth)?;
     let waits = place.remote.is_empty();
     Ok(Connection {
         name: name(key),
@@ -271,12 +302,13 @@ fn children(plan: &ConnectionPlan) -> Vec<Child> {
     written.children.iter().filter_map(child).collect()
 }
 
-fn identity(key: &ObjectKey, field: &str, text: &str) -> Result<Identity, Diagnostic> {
+fn identity(key: &ObjectKey, field: &str, text: &str) -> Result<Identity, Box<Diagnostic>> {
     Identity::parse(text).map_err(|reason| {
-        Diagnostic::error(object(key), field, reason).value(text).remedy(
+        let finding = Diagnostic::error(object(key), field, reason).value(text);
+        Box::new(finding.remedy(
             "write a name such as edge.example.net, an address, user@host, or a distinguished \
              name such as \"CN=edge, O=Example\"",
-        )
+        ))
     })
 }
 
@@ -285,7 +317,7 @@ fn local_id(
     written: &VpnConnection,
     place: &Place,
     auth: &Auth,
-) -> Result<Identity, Diagnostic> {
+) -> Result<Identity, Box<Diagnostic>> {
     match (&written.local.id, auth, place.local) {
         (Some(id), Auth::Certificate { signer, .. }, _) => {
             let id = identity(key, "spec.local.id", id)?;
@@ -295,9 +327,9 @@ fn local_id(
                      certificate is of {}",
                     signer.subject()
                 );
-                return Err(Diagnostic::error(object(key), "spec.local.id", reason)
-                    .value(id.to_string())
-                    .remedy("write a name of the certificate, or leave it out for its subject"));
+                let finding = Diagnostic::error(object(key), "spec.local.id", reason);
+                let remedy = "write a name of the certificate, or leave it out for its subject";
+                return Err(Box::new(finding.value(id.to_string()).remedy(remedy)));
             }
             Ok(id)
         }
@@ -306,16 +338,19 @@ fn local_id(
         (None, Auth::Psk(_), Some(address)) => {
             identity(key, "spec.local.address", &address.to_string())
         }
-        (None, Auth::Psk(_), None) => Err(Diagnostic::error(
-            object(key),
-            "spec.local.id",
-            "is missing, and without an address of this end there is nothing in its place",
-        )
-        .remedy("write spec.local.id or spec.local.address")),
+        (None, Auth::Psk(_), None) => {
+            let reason =
+                "is missing, and without an address of this end there is nothing in its place";
+            let finding = Diagnostic::error(object(key), "spec.local.id", reason);
+            Err(Box::new(finding.remedy("write spec.local.id or spec.local.address")))
+        }
     }
 }
 
-fn remote_id(key: &ObjectKey, written: &VpnConnection) -> Result<Option<Identity>, Diagnostic> {
+fn remote_id(
+    key: &ObjectKey,
+    written: &VpnConnection,
+) -> Result<Option<Identity>, Box<Diagnostic>> {
     let text = match (&written.remote.id, &written.remote.gateway) {
         (Some(id), _) => return identity(key, "spec.remote.id", id).map(Some),
         (None, RemoteGateway::Address(address)) => address.to_string(),
@@ -325,23 +360,21 @@ fn remote_id(key: &ObjectKey, written: &VpnConnection) -> Result<Option<Identity
             VpnAuth::Certificate { .. } => name.clone(),
         },
         (None, RemoteGateway::Any) => {
-            return Err(Diagnostic::error(
-                object(key),
-                "spec.remote.id",
-                "is missing, and with remote.gateway \"%any\" nothing else says who may come",
-            )
-            .remedy("write the other end's ID"));
+            let reason =
+                "is missing, and with remote.gateway \"%any\" nothing else says who may come";
+            let finding = Diagnostic::error(object(key), "spec.remote.id", reason);
+            return Err(Box::new(finding.remedy("write the other end's ID")));
         }
     };
     identity(key, "spec.remote.gateway", &text).map(Some)
 }
 
-fn auth(key: &ObjectKey, auth: &VpnAuth) -> Result<Auth, Diagnostic> {
+fn auth(key: &ObjectKey, auth: &VpnAuth) -> Result<Auth, Box<Diagnostic>> {
     match auth {
         VpnAuth::Psk(secret) => Ok(Auth::Psk(Arc::new(Zeroizing::new(secret.0.clone())))),
         VpnAuth::Certificate { chain, key: private, authorities, revoked } => {
             let wrong = |field: &str, error: String, remedy: &str| {
-                Diagnostic::error(object(key), field, error).remedy(remedy)
+                Box::new(Diagnostic::error(object(key), field, error).remedy(remedy))
             };
             let signer = Signer::from_pem(chain, &private.0).map_err(|error| {
                 wrong(

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
-use ipsec::ike::event::{Command, ConnectionStatus, Event};
+use ipsec::ike::event::{Command, ConnectionStatus, Event, State};
 use ipsec::sa::ConnectionName;
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
-use plan::vpn::table::{self, TABLE};
+use plan::vpn::table::TABLE;
 use tokio::sync::watch;
 
 use super::captures::Captures;
@@ -58,7 +58,7 @@ pub(super) struct Parts<K> {
     pub(super) counts: Option<Arc<Counts>>,
     /// Ports and interface.
     pub(super) settings: VpnSettings,
-    /// What becomes of guard and blackholes at the end.
+    /// What becomes of the routes at the end.
     pub(super) on_stop: OnStop,
     /// What is counted.
     pub(super) metrics: Arc<Metrics>,
@@ -85,6 +85,8 @@ pub(super) struct Driver<K> {
     stop: Option<Instant>,
     published: Arc<View>,
     is_stale: bool,
+    /// A connection is down that is to go to other addresses.
+    is_late: bool,
 }
 
 impl<K: Kernel> Driver<K> {
@@ -108,6 +110,7 @@ impl<K: Kernel> Driver<K> {
             stop: None,
             published,
             is_stale: false,
+            is_late: false,
         };
         (driver, receiver)
     }
@@ -156,6 +159,7 @@ impl<K: Kernel> Driver<K> {
             self.forwarding.next(),
             self.captures.next(),
             place,
+            self.is_late.then(|| self.parts.kernel.now()),
             self.stop,
         ];
         all.into_iter().flatten().min()
@@ -193,7 +197,7 @@ impl<K: Kernel> Driver<K> {
             self.parts.metrics.vpn.desired.set(desired.generation);
             self.desired = Some(desired);
         }
-        let due = self.next_pass().is_some_and(|at| at <= now);
+        let due = self.next_pass().is_some_and(|at| at <= now) || std::mem::take(&mut self.is_late);
         if let Some(desired) = self.desired.clone().filter(|_| changed || due) {
             self.pass(now, &desired, mail.links);
         }
@@ -250,12 +254,13 @@ impl<K: Kernel> Driver<K> {
             self.parts.dataplane.set_limits(limits.collect());
             self.in_force = Some(Arc::clone(plan));
         }
-        let moved = self.connections.update(
-            plan,
-            &self.parts.settings,
-            &self.names,
-            &mut self.parts.kernel,
-        );
+        let engine = &self.parts.engine;
+        let is_up = |name: &ConnectionName| {
+            let status = engine.status(now).into_iter().find(|status| status.name == *name);
+            status.is_some_and(|status| matches!(status.state, State::Up | State::Partial))
+        };
+        let (settings, kernel) = (&self.parts.settings, &mut self.parts.kernel);
+        let moved = self.connections.update(plan, settings, &self.names, kernel, is_up);
         for moved in moved {
             tracing::info!(from = %moved.from, to = %moved.to, "this end's address has changed");
             let command = Command::AddressChanged { from: moved.from, to: moved.to };
@@ -310,7 +315,8 @@ impl<K: Kernel> Driver<K> {
                 dataplane.remove(sa, linger);
             }
             Event::PathChanged { children, path, udp } => dataplane.set_path(&children, path, udp),
-            Event::IkeUp { .. } | Event::IkeDown { .. } | Event::Failed { .. } => {}
+            Event::IkeDown { .. } => self.is_late = self.connections.is_late(),
+            Event::IkeUp { .. } | Event::Failed { .. } => {}
         }
     }
 
@@ -485,18 +491,18 @@ impl<K: Kernel> Driver<K> {
         found
     }
 
-    /// The end: the data path stops, and what keeps packets back stays or goes.
+    /// The end: the data path stops, and the routes stay or go. The guard table stays in any case:
+    /// without it, what is for the other end would leave in the clear.
     fn finish(self) {
         let Parts { mut kernel, dataplane, on_stop, .. } = self.parts;
         drop(dataplane);
-        if on_stop == OnStop::Keep {
-            return;
-        }
-        if let Err(fault) = Routes::remove(&mut kernel) {
+        if on_stop == OnStop::Remove
+            && let Err(fault) = Routes::remove(&mut kernel)
+        {
             tracing::error!(%fault, "routes of the VPN can't be removed");
-        }
-        if let Err(fault) = kernel.transaction(&table::removal()) {
-            tracing::error!(%fault, "the nftables table {} can't be removed", TABLE);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 use gateway::vpn::dataplane::{Dataplane, Settings};
 use model::suite::{Encryption, Integrity};
 
-use crate::lab::{Lab, Options};
+use crate::lab::{Lab, Namespace, Options};
 
 const MEGABYTES: usize = 8;
 
@@ -92,4 +92,30 @@ fn a_rekeying_loses_nothing() {
     assert!(left.sent_bytes > 64 << 20);
     assert_eq!(left.sent_packets, right.received_packets);
     assert_eq!(left.sent_bytes, right.received_bytes);
+}
+
+#[test]
+fn for_hosts_behind_an_end() {
+    let lab = Lab::up(Options::default());
+    let (edge, host) = (&lab.left.namespace, Namespace::new("h"));
+    edge.sh(&format!("ip link add in0 type veth peer name eth0 netns {}", host.name()));
+    edge.sh("ip addr add 10.1.5.1/24 dev in0");
+    edge.sh("ip addr add fd00:1:5::1/64 dev in0 nodad");
+    host.sh("ip addr add 10.1.5.2/24 dev eth0");
+    host.sh("ip addr add fd00:1:5::2/64 dev eth0 nodad");
+    edge.sh("ip link set in0 up");
+    host.sh("ip link set eth0 up");
+    edge.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    host.sh("ip route add default via 10.1.5.1");
+    host.sh("ip route add default via fd00:1:5::1");
+    for to in ["10.2.0.1", "fd00:2::1"] {
+        crate::lab::eventually("the host is there", || {
+            host.try_sh(&format!("ping -n -c 1 -W 1 {to}")).0
+        });
+        let (_, seen) = lab.bulk_of(&host, None, to, MEGABYTES << 20);
+        let host = if to.contains(':') { "fd00:1:5::2" } else { "10.1.5.2" };
+        assert_eq!(seen, host.parse::<std::net::IpAddr>().unwrap());
+    }
+    let (_, text) = host.try_sh("ping -n -c 1 -W 2 -M do -s 1472 10.2.0.1");
+    assert!(text.contains("mtu = 1438"), "{text}");
 }

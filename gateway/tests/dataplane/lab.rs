@@ -94,6 +94,7 @@ pub(crate) fn pair(inside: &str, outside: &str) -> NatPair {
 pub(crate) struct Namespace(String);
 
 impl Namespace {
+    /// One with its loopback up.
     pub(crate) fn new(role: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -117,6 +118,11 @@ impl Namespace {
 
     fn file(&self) -> File {
         File::open(format!("/run/netns/{}", self.0)).unwrap()
+    }
+
+    /// Its name, as `ip netns` has it.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
     }
 
     /// Runs a command that succeeds; its output.
@@ -314,6 +320,17 @@ impl Lab {
         to: &str,
         octets: usize,
     ) -> (Duration, IpAddr) {
+        self.bulk_of(&self.left.namespace, from, to, octets)
+    }
+
+    /// The same of a host somewhere.
+    pub(crate) fn bulk_of(
+        &self,
+        host: &Namespace,
+        from: Option<&str>,
+        to: &str,
+        octets: usize,
+    ) -> (Duration, IpAddr) {
         let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
         let listener = self.right.namespace.run(move || TcpListener::bind(any).unwrap());
         let port = listener.local_addr().unwrap().port();
@@ -334,7 +351,7 @@ impl Lab {
         });
         let to = SocketAddr::new(to.parse().unwrap(), port);
         let from: Option<IpAddr> = from.map(|from| from.parse().unwrap());
-        let took = self.left.namespace.run(move || {
+        let took = host.run(move || {
             let socket =
                 socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)
                     .unwrap();

@@ -288,8 +288,8 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     sa.half_open_until = None;
     sa.since = Some(now);
     sa.last_heard = now;
-    // A tenth before its end, and up to a tenth earlier by chance, so that many don't coincide.
-    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(engine.random_between(0.8, 0.9)));
+    let share = install::rekey_share(engine, sa.initiator);
+    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(share));
     if let (Some(suite), Some(remote_id)) = (sa.suite.clone(), sa.remote_id.clone()) {
         engine.tell(Event::IkeUp {
             connection: config.name.clone(),
@@ -313,7 +313,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     if is_rekeyed {
         return;
     }
-    sa.is_original = true;
+    sa.root_spi = sa.spi_i;
     reauth::go_on(engine, now, sa);
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
@@ -376,12 +376,14 @@ fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         .iter()
         .filter_map(|id| engine.sas.get(id))
         .map(AsRef::as_ref)
-        .filter(|sa| sa.is_established() && sa.is_original && sa.upkeep.replaces.is_none())
+        .filter(|sa| sa.is_established() && sa.root_spi != 0 && sa.upkeep.replaces.is_none())
         .collect();
     let mut doubles = Vec::new();
-    for ours in sas.iter().filter(|sa| sa.initiator) {
+    for ours in sas.iter().filter(|sa| sa.is_first_initiator) {
         let stays = sas.iter().find(|theirs| {
-            !theirs.initiator && theirs.remote_id == ours.remote_id && theirs.spi_i < ours.spi_i
+            !theirs.is_first_initiator
+                && theirs.remote_id == ours.remote_id
+                && theirs.root_spi < ours.root_spi
         });
         let Some(stays) = stays else { continue };
         let missing: Vec<_> = ours

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connection;
 use super::engine::Engine;
 use super::event::DownReason;
 use super::init;
@@ -19,11 +20,12 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, sa: &mut IkeSa) -> bool {
     }
     sa.rekey_at = Some(now + AGAIN);
     let Some(state) = engine.connections.get(&config.name) else { return false };
-    let is_under_way =
-        state.ikes.iter().filter_map(|id| engine.sas.get(id)).any(|one| {
-            one.upkeep.replaces == Some(sa.id) && !matches!(one.phase, Phase::Ending(_))
-        });
-    if is_under_way {
+    let under_way = state.ikes.iter().filter_map(|id| engine.sas.get(id)).find(|one| {
+        let is_younger = one.is_established() && one.since > sa.since;
+        is_younger || one.upkeep.replaces == Some(sa.id) && !matches!(one.phase, Phase::Ending(_))
+    });
+    if let Some(id) = under_way.map(|one| one.id) {
+        engine.with_sa(now, id, |engine, one| go_on(engine, now, one));
         return true;
     }
     let known = state.ikes.clone();
@@ -41,6 +43,11 @@ pub(super) fn go_on(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     let Some(old) = sa.upkeep.replaces else { return };
     let Some(known) = engine.sas.get(&old) else {
         sa.upkeep.replaces = None;
+        let in_use = sa.connection().and_then(|name| connection::in_use(engine, name));
+        if in_use.is_some() && sa.since == Some(now) {
+            // The other end has been faster, and what came of that is there.
+            sa.end_politely(DownReason::Replaced);
+        }
         return;
     };
     let missing: Vec<_> = known

@@ -24,8 +24,8 @@ pub(super) struct Collision {
     pub(super) nonces: (Vec<u8>, Vec<u8>),
 }
 
-/// How long the other end may take to delete what it should.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the other end may take to delete its own child SA that gives way.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Whether the exchange with these nonces is the one that gives way: it has the lowest of four.
 pub(super) fn loses(ours: &(Vec<u8>, Vec<u8>), theirs: &(Vec<u8>, Vec<u8>)) -> bool {
@@ -43,14 +43,13 @@ pub(super) fn settle(
 ) {
     let other = collision.map(|collision| collision.sa);
     if loses {
-        // The other end deletes the old one.
+        // The other end deletes the old one, however long it takes for its answer to come.
         if let Some(child) = sa.child_mut(new) {
             child.replaced_by = other;
             child.rekey_at = None;
         }
         if let Some(old) = old {
             replace(sa, old, other);
-            sa.enqueue_later(now + PATIENCE, Task::DeleteChild(old));
         }
         sa.enqueue_first(Task::DeleteChild(new));
         return;

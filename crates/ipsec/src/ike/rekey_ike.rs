@@ -236,8 +236,7 @@ fn agree(ours: &[Proposal], waiting: Waiting, received: &Received) -> Result<Agr
 fn refused(engine: &mut Engine, now: Instant, sa: &mut IkeSa, waiting: Waiting, error: &Notify) {
     if let Some(collision) = waiting.collision {
         // It was first.
-        engine.with_sa(now, collision.ike, |engine, heir| adopt(engine, now, sa, heir));
-        sa.await_delete(now);
+        give_way(engine, now, sa, &collision);
         return;
     }
     let wish = match *error.data.as_slice() {
@@ -288,6 +287,7 @@ pub(super) fn complete(engine: &mut Engine, now: Instant, sa: &mut IkeSa, agreed
     heir.keepalive = sa.keepalive;
     heir.round_trip = sa.round_trip;
     heir.is_first_initiator = sa.is_first_initiator;
+    heir.root_spi = sa.root_spi;
     heir.upkeep.heir_of = Some(sa.id);
     engine.by_spi.insert(heir.own_spi(), id);
     if began {
@@ -306,7 +306,8 @@ fn settle(
     collision: Option<Collision>,
     nonces: &(Vec<u8>, Vec<u8>),
 ) {
-    let other = collision.filter(|other| engine.sas.contains_key(&other.ike));
+    let other = collision
+        .filter(|other| engine.sas.get(&other.ike).is_some_and(|other| other.is_established()));
     let gives_way =
         !sa.is_established() || other.as_ref().is_some_and(|other| loses(nonces, &other.nonces));
     if gives_way {
@@ -345,7 +346,7 @@ fn follow(
     if let Some(slot) = slot {
         // Which one stays is clear when this end's request is answered.
         *slot = Some(Collision { ike: heir.id, nonces });
-        heir.upkeep.drop_at = Some(now + 4 * DELETE_PATIENCE);
+        heir.upkeep.drop_at = Some(now + 2 * DELETE_PATIENCE);
     } else {
         adopt(engine, now, sa, &mut heir);
         sa.await_delete(now);
@@ -421,9 +422,24 @@ pub(super) fn failed(
     collision: Option<Collision>,
 ) {
     if let Some(collision) = collision {
-        engine.with_sa(now, collision.ike, |engine, heir| adopt(engine, now, sa, heir));
-        sa.await_delete(now);
+        give_way(engine, now, sa, &collision);
     } else {
         again(engine, now, sa, None);
+    }
+}
+
+/// The IKE SA that the other end has made stays, unless it has ended it meanwhile.
+fn give_way(engine: &mut Engine, now: Instant, sa: &mut IkeSa, collision: &Collision) {
+    let heir = engine.with_sa(now, collision.ike, |engine, heir| {
+        let is_there = heir.is_established();
+        if is_there {
+            adopt(engine, now, sa, heir);
+        }
+        is_there
+    });
+    if heir == Some(true) {
+        sa.await_delete(now);
+    } else {
+        again(engine, now, sa, Some(Duration::from_secs(1)));
     }
 }

@@ -74,8 +74,9 @@ pub(super) struct IkeSa {
     pub(super) round_trip: Option<Duration>,
     /// The source under which it counts in the limits for half-open ones, and the initiator's SPI.
     pub(super) counted: Option<(IpAddr, u64)>,
-    /// It was made by IKE_AUTH.
-    pub(super) is_original: bool,
+    /// The initiator's SPI of the IKE SA that authentication made, from which this one came by
+    /// rekeying; 0 until then.
+    pub(super) root_spi: u64,
     /// Under which it counts among what this end begins.
     pub(super) paced: Option<IpAddr>,
     pub(super) upkeep: Upkeep,
@@ -246,7 +247,7 @@ impl IkeSa {
             keepalive: None,
             round_trip: None,
             counted: None,
-            is_original: false,
+            root_spi: 0,
             paced: None,
             upkeep: Upkeep::default(),
             gone: None,

@@ -10,8 +10,9 @@ use super::followup::HalfDone;
 use super::sa::{IkeSa, Ongoing, Phase, Task};
 use crate::sa::IkeSaId;
 
-/// How long an IKE SA waits for the DELETE that the other end owes it.
-pub(super) const DELETE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an IKE SA waits for the DELETE that the other end owes it: as long as a request may
+/// be under way.
+pub(super) const DELETE_PATIENCE: Duration = Duration::from_secs(180);
 
 /// See the module.
 #[derive(Default)]

@@ -13,6 +13,10 @@ pub(crate) struct Weather {
     pub(crate) loss: f64,
     /// Share that comes twice.
     pub(crate) duplication: f64,
+    /// Share that comes again much later.
+    pub(crate) replay: f64,
+    /// Share of copies that come besides with an octet changed.
+    pub(crate) corruption: f64,
     /// How long they take, at least and at most.
     pub(crate) delay: (Duration, Duration),
 }
@@ -21,6 +25,8 @@ impl Weather {
     pub(crate) const FAIR: Self = Self {
         loss: 0.0,
         duplication: 0.0,
+        replay: 0.0,
+        corruption: 0.0,
         delay: (Duration::from_millis(5), Duration::from_millis(10)),
     };
 
@@ -29,6 +35,8 @@ impl Weather {
         Self {
             loss,
             duplication: loss,
+            replay: loss / 2.0,
+            corruption: loss / 2.0,
             delay: (Duration::from_millis(1), Duration::from_millis(250)),
         }
     }

@@ -72,7 +72,7 @@ impl Drop for World {
     /// What has happened, if it went wrong.
     fn drop(&mut self) {
         if let (true, Some(log)) = (std::thread::panicking(), &self.log) {
-            let from = log.len().saturating_sub(400);
+            let from = log.len().saturating_sub(1000);
             let text: String = log.iter().skip(from).map(|line| format!("{line}\n")).collect();
             eprintln!("{text}{}", self.describe());
         }

@@ -232,8 +232,8 @@ impl World {
             self.note(|| format!("end {end}: {event:?}"));
             let now = self.now;
             self.ends[end].plane.apply(now, &event);
-            let lost = &self.ends[end].plane.lost;
-            let is_bad = lost.iter().any(|reason| *reason != DownReason::Dead);
+            let mut lost = self.ends.iter().flat_map(|end| &end.plane.lost).peekable();
+            let is_bad = lost.peek().is_some() && lost.all(|one| *one != DownReason::Dead);
             assert!(!(self.strict && is_bad), "end {end}: lost for another reason than rekeying");
         }
         while let Some(transmit) = engine.poll_transmit() {
@@ -248,6 +248,20 @@ impl World {
             return;
         }
         let (source, target) = leave(&mut self.nat, path);
+        if self.random.f64() < self.weather.replay {
+            let at = self.now + Duration::from_secs(self.random.u64(1..200));
+            self.push(at, Item::Ike { source, target, octets: octets.clone() });
+        }
+        if self.random.f64() < self.weather.corruption {
+            let mut octets = octets.clone();
+            let place = self.random.usize(0..octets.len());
+            octets[place] ^= 1 << self.random.u8(0..8);
+            if self.random.bool() {
+                octets.truncate(self.random.usize(0..octets.len()));
+            }
+            let at = self.now + self.delay();
+            self.push(at, Item::Ike { source, target, octets });
+        }
         let copies = if self.random.f64() < self.weather.duplication { 2 } else { 1 };
         for _ in 0..copies {
             if self.random.f64() >= self.weather.loss {

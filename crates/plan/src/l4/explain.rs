@@ -114,6 +114,8 @@ pub enum Outcome {
     NotOurs,
     /// An ALB listens there.
     Alb,
+    /// The VPN plane listens there for this VpnConnection.
+    Vpn(model::ObjectKey),
     /// It is dropped: its client is in none of these ranges.
     OutsideRanges(Vec<IpNet>),
     /// It is refused: there is nothing on this port of the VIP.
@@ -219,6 +221,10 @@ fn nowhere(plan: &L4Plan, alb_ports: &AlbPorts, flow: &Flow) -> Outcome {
     if flow.protocol == Protocol::Tcp && listens {
         return Outcome::Alb;
     }
+    let mut vpn = plan.vpn.iter().filter(|one| one.address == to && one.ports.contains(&port));
+    if let (Protocol::Udp, Some(one)) = (flow.protocol, vpn.next()) {
+        return Outcome::Vpn(one.connection.clone());
+    }
     let vip = plan.vips.iter().any(|vip| vip.address == to);
     if vip { Outcome::ClosedPort } else { Outcome::NotOurs }
 }
@@ -300,6 +306,7 @@ impl fmt::Display for Explanation {
             Outcome::Denied => writeln!(f, "  dropped   by a policy")?,
             Outcome::NotOurs => writeln!(f, "  passes    no Service has this destination")?,
             Outcome::Alb => writeln!(f, "  ALB       the ALB takes it")?,
+            Outcome::Vpn(connection) => writeln!(f, "  VPN       VpnConnection {connection}")?,
             Outcome::OutsideRanges(ranges) => {
                 let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 let ranges = ranges.join(", ");

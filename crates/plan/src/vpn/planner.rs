@@ -140,7 +140,7 @@ fn own(
         let connection = &plan.connection;
         connection.children.iter().flat_map(|child| &child.local).chain(&connection.non_cluster)
     });
-    let nodes = snapshot.zones.values().flatten();
+    let nodes = snapshot.zones.values().flatten().chain(&settings.exempt);
     outermost(written.chain(nodes).chain(&settings.cluster_subnets).copied().collect())
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ::plan::vpn::{ConnectionPlan, Policy, VpnPlan};
 use anyhow::Result;
 use ipnet::IpNet;
+use model::ObjectKey;
 use model::snapshot::vpn::{Auto, LocalAddress, NatPair, RemoteGateway, VpnAuth};
 use model::suite::Proposal;
 use serde::Serialize;
@@ -17,6 +18,8 @@ use super::super::table;
 #[derive(Serialize)]
 pub(super) struct Document {
     connections: BTreeMap<String, Connection>,
+    /// What is refused; its remote networks are among the routes.
+    refused: Vec<String>,
     routes: Vec<IpNet>,
     exempt: Vec<IpNet>,
     /// The text that brings the guard table up whole.
@@ -51,13 +54,14 @@ struct Child {
     esp: Vec<String>,
 }
 
-impl From<&VpnPlan> for Document {
-    fn from(plan: &VpnPlan) -> Self {
+impl Document {
+    pub(super) fn new(plan: &VpnPlan, refused: &[&ObjectKey]) -> Self {
         let connections = plan.connections.iter();
         Self {
             connections: connections
                 .map(|(key, plan)| (key.to_string(), Connection::from(plan)))
                 .collect(),
+            refused: refused.iter().map(ToString::to_string).collect(),
             routes: plan.routes.clone(),
             exempt: plan.exempt.clone(),
             nftables: plan.table.clone(),
@@ -95,12 +99,25 @@ impl From<&ConnectionPlan> for Connection {
     }
 }
 
-pub(super) fn write_tables(plan: &VpnPlan, out: &mut impl Write) -> Result<()> {
+pub(super) fn write_tables(
+    plan: &VpnPlan,
+    refused: &[&ObjectKey],
+    out: &mut impl Write,
+) -> Result<()> {
     writeln!(out, "\nVPN CONNECTIONS: {}", plan.connections.len())?;
-    let rows: Vec<[String; 6]> =
-        plan.connections.iter().map(|(key, plan)| connection_row(&key.to_string(), plan)).collect();
+    let good = plan.connections.iter();
+    let mut rows: Vec<[String; 7]> =
+        good.map(|(key, plan)| connection_row(&key.to_string(), plan)).collect();
+    rows.extend(refused.iter().map(|key| {
+        let [a, b, c, d, e] = std::array::from_fn(|_| "-".to_owned());
+        [key.to_string(), "refused".to_owned(), a, b, c, d, e]
+    }));
+    rows.sort();
     if !rows.is_empty() {
-        table::write(out, ["CONNECTION", "GATEWAY", "LOCAL", "AUTO", "AUTH", "ZONE"], &rows)?;
+        let headings = ["CONNECTION", "STATE", "GATEWAY", "LOCAL", "AUTO", "AUTH", "ZONE"];
+        table::write(out, headings, &rows)?;
+    }
+    if !plan.connections.is_empty() {
         writeln!(out)?;
         let rows: Vec<[String; 6]> = plan
             .connections
@@ -123,10 +140,11 @@ pub(super) fn write_tables(plan: &VpnPlan, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn connection_row(name: &str, plan: &ConnectionPlan) -> [String; 6] {
+fn connection_row(name: &str, plan: &ConnectionPlan) -> [String; 7] {
     let connection = &plan.connection;
     [
         name.to_owned(),
+        "good".to_owned(),
         gateway(&connection.remote.gateway),
         local(plan),
         auto(connection.auto).to_owned(),

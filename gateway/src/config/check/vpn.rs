@@ -5,6 +5,7 @@ use model::settings::canonical_network;
 
 use super::Checker;
 use super::l4::is_interface;
+use crate::config::values::Network;
 use crate::config::{ConfigError, Vpn, file};
 
 impl Checker<'_> {
@@ -20,10 +21,18 @@ impl Checker<'_> {
                 .error("vpn.natPort", "is the same port as vpn.port")
                 .remedy("write natPort: 4500, or another port of its own"));
         }
-        if let Some(network) = vpn.cluster_subnets.iter().find(|one| one.0.prefix_len() == 0) {
-            return Err(self
-                .error("vpn.clusterSubnets", format!("{} is everybody's network", network.0))
-                .remedy("write the cluster's pod and service networks"));
+        for (key, networks, remedy) in [
+            (
+                "vpn.clusterSubnets",
+                &vpn.cluster_subnets,
+                "write the cluster's pod and service networks",
+            ),
+            ("vpn.exempt", &vpn.exempt, "write the networks that the edge is on"),
+        ] {
+            if let Some(network) = networks.iter().find(|one| one.0.prefix_len() == 0) {
+                let reason = format!("{} is everybody's network", network.0);
+                return Err(self.error(key, reason).remedy(remedy));
+            }
         }
         let (retransmit, half_open) = (&vpn.retransmit, &vpn.half_open);
         let periods = [
@@ -46,10 +55,13 @@ impl Checker<'_> {
         if !vpn.enabled {
             return Ok(None);
         }
-        let networks = vpn.cluster_subnets.iter().map(|network| canonical_network(network.0));
+        let read = |networks: &[Network]| {
+            networks.iter().map(|network| canonical_network(network.0)).collect()
+        };
         let settings = VpnSettings {
             interface: vpn.interface,
-            cluster_subnets: networks.collect(),
+            cluster_subnets: read(&vpn.cluster_subnets),
+            exempt: read(&vpn.exempt),
             port: vpn.port,
             nat_port: vpn.nat_port,
             force_udp: vpn.force_encapsulation,

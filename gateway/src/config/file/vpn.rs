@@ -37,6 +37,9 @@ pub struct Vpn {
     /// Pod and service networks: local.subnets of connections that write none. By default the pod
     /// networks that Nodes have.
     pub cluster_subnets: Vec<Network>,
+    /// Networks of this side that never lie behind a tunnel, even where a remote network holds
+    /// them, such as those that the edge itself is on.
+    pub exempt: Vec<Network>,
     /// What becomes of tunnel interface and routes when the gateway is told to stop. What keeps
     /// remote networks from leaving in the clear stays in any case.
     pub on_stop: OnStop,
@@ -60,6 +63,7 @@ impl Default for Vpn {
             port: 500,
             nat_port: 4500,
             cluster_subnets: Vec::new(),
+            exempt: Vec::new(),
             on_stop: OnStop::default(),
             force_encapsulation: false,
             half_open: HalfOpen::default(),

@@ -24,7 +24,8 @@ fn the_vpn_plane_is_disabled_unless_enabled_and_needs_no_alb() {
 fn what_is_written_of_the_vpn_plane_is_taken() {
     let config = with_vpn(
         ", dataplane: userspace, interface: t0, workers: 2, offloads: false, mtu: 1400, port: 1500, \
-         natPort: 14500, clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], onStop: remove, forceEncapsulation: true, \
+         natPort: 14500, clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], \
+         exempt: [10.1.1.0/24], onStop: remove, forceEncapsulation: true, \
          halfOpen: {cookieThreshold: 0, limit: 5, perSource: 1, lifetime: 5s}, \
          retransmit: {first: 100ms, base: 2, max: 1s, tries: 3}",
     );
@@ -34,7 +35,7 @@ fn what_is_written_of_the_vpn_plane_is_taken() {
     let settings = vpn.settings;
     assert_eq!((settings.port, settings.nat_port), (1500, 14500));
     assert!(settings.force_udp && settings.interface == "t0");
-    assert_eq!(settings.cluster_subnets.len(), 2);
+    assert_eq!((settings.cluster_subnets.len(), settings.exempt.len()), (2, 1));
     assert_eq!((vpn.half_open.cookie_threshold, vpn.half_open.limit), (0, 5));
     assert_eq!((vpn.retransmit.base, vpn.retransmit.tries), (2.0, 3));
 }
@@ -47,6 +48,7 @@ fn wrong_values_of_the_vpn_plane_are_named() {
         (", port: 0", "vpn.port", "is not from 1 to 65535"),
         (", mtu: 100", "vpn.mtu", "is not from 576"),
         (", clusterSubnets: [0.0.0.0/0]", "vpn.clusterSubnets", "everybody's"),
+        (", exempt: [\"::/0\"]", "vpn.exempt", "everybody's"),
         (", retransmit: {base: 0.5}", "vpn.retransmit.base", "not from 1 to 10"),
         (", retransmit: {first: 0s}", "vpn.retransmit.first", "nothing could be in time"),
         (", retransmit: {first: 30s}", "vpn.retransmit.max", "less than first"),

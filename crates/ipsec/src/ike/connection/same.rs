@@ -8,7 +8,8 @@ use crate::ike::config::{Auth, Connection, Ppk};
 /// their end doesn't matter.
 pub(super) fn is_same(one: &Connection, other: &Connection) -> bool {
     one.name == other.name
-        && one.local == other.local
+        // With MOBIKE they follow this end's address (RFC 4555).
+        && (one.local == other.local || other.mobike)
         && one.remote == other.remote
         && one.local_id == other.local_id
         && one.remote_id == other.remote_id

@@ -14,6 +14,7 @@ use model::{
 use super::super::{Allocations, L4Plan, ServicePlan};
 
 mod allocation;
+mod connections;
 mod pools;
 mod property;
 mod services;
