@@ -244,7 +244,7 @@ fn user_space(
     let defaults = dataplane::Settings::default();
     let settings = dataplane::Settings {
         interface: config.settings.interface.clone(),
-        mtu: config.mtu.unwrap_or(defaults.mtu),
+        path_mtu: config.mtu,
         workers: config.workers.count(),
         port: config.settings.port,
         nat_port: config.settings.nat_port,

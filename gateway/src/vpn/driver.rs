@@ -144,6 +144,11 @@ impl<K: Kernel> Driver<K> {
         self.pump(now);
         self.look_after(now);
         self.publish();
+        if self.parts.dataplane.is_broken() && self.stop.is_none() {
+            // Its SAs can't go on elsewhere: their sequence numbers are with it.
+            tracing::error!("the data path of the VPN has ended: was its interface removed?");
+            return false;
+        }
         let over = |deadline: Instant| self.parts.engine.is_idle() || deadline <= now;
         !self.stop.is_some_and(over)
     }

@@ -54,3 +54,43 @@ fn gateways_themselves_reach_the_other_sites_hosts() {
         gateway.try_command("ping", &["-n", "-c1", "-W0.5", &to], "").ok()
     });
 }
+
+#[test]
+fn hosts_reach_each_other_by_ipv6_too() {
+    let pair = Pair::start_with(|site| {
+        let six = |site| if site == Site::A { "fd01::/64" } else { "fd02::/64" };
+        let both = |of: Site| format!("{}, \"{}\"", of.network(), six(of));
+        Connection::new(site).local(&both(site)).remote(&both(site.other()))
+    });
+    let clear = pair.lab.clear();
+    pair.wait_up();
+    let host = pair.lab.host(Site::A);
+    testkit::eventually("a ping by IPv6 is answered", || {
+        host.try_command("ping", &["-6", "-n", "-c1", "-W0.5", "fd02::2"], "").ok()
+    });
+    pair.wait_ping(Site::B);
+    assert_eq!(clear.lines(), [""; 0]);
+}
+
+#[test]
+fn each_child_has_an_sa_of_its_own() {
+    let pair = Pair::start_with(|site| {
+        let all = [["10.1.0.0/24", "10.2.0.0/25"], ["10.1.0.0/24", "10.2.0.128/25"]];
+        let child = |name: &str, [a, b]: [&str; 2]| {
+            let (own, other) = if site == Site::A { (a, b) } else { (b, a) };
+            format!("- {{name: {name}, local: [{own}], remote: [{other}]}}\n")
+        };
+        let [low, high] = all;
+        let children = format!("children:\n{}{}", child("low", low), child("high", high));
+        Connection::new(site).without_subnets().spec(&children)
+    });
+    pair.wait_up();
+    pair.wait_ping(Site::A);
+    let children = pair.connection(Site::A)["children"].as_array().unwrap().clone();
+    let sas: Vec<usize> =
+        children.iter().map(|child| child["sas"].as_array().unwrap().len()).collect();
+    assert_eq!(sas, [1, 1], "{children:#?}");
+    // 10.2.0.2 is in the first.
+    assert!(pair.number(Site::A, "/children/0/sent_packets") > 0);
+    assert_eq!(pair.number(Site::A, "/children/1/sent_packets"), 0);
+}

@@ -47,7 +47,19 @@ impl Connection {
         self
     }
 
-    /// Another network of the other end.
+    /// Other networks of its own.
+    pub(crate) fn local(mut self, networks: &str) -> Self {
+        self.subnets[0] = networks.to_owned();
+        self
+    }
+
+    /// No networks but those of children.
+    pub(crate) fn without_subnets(mut self) -> Self {
+        self.subnets = [String::new(), String::new()];
+        self
+    }
+
+    /// Other networks of the other end.
     pub(crate) fn remote(mut self, network: &str) -> Self {
         self.subnets[1] = network.to_owned();
         self
@@ -62,7 +74,11 @@ impl Connection {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let Self { site, auto, psk, id, peer_id, subnets: [local, remote], more } = self;
+        let Self { site, auto, psk, id, peer_id, subnets, more } = self;
+        let [local, remote] = subnets.each_ref().map(|networks| match networks.as_str() {
+            "" => String::new(),
+            networks => format!(", subnets: [{networks}]"),
+        });
         format!(
             "apiVersion: tidegate.io/v1alpha1
 kind: VpnConnection
@@ -71,8 +87,8 @@ spec:
   auto: {auto}
   auth:
     psk: {{secretName: site-psk, key: psk}}
-  local: {{address: {}, id: {id}, subnets: [{local}]}}
-  remote: {{gateway: {}, id: {peer_id}, subnets: [{remote}]}}
+  local: {{address: {}, id: {id}{local}}}
+  remote: {{gateway: {}, id: {peer_id}{remote}}}
   dpd: {{delay: 1s, timeout: 3s, action: restart}}
 {more}---
 apiVersion: v1

@@ -157,19 +157,25 @@ impl Engine {
             ongoing,
             sent: now,
             resent: 0,
-            next: now + retransmission_delay(self, 0),
+            next: now + retransmission_delay(self, exchange, 0),
             give_up: (!is_handshake && !timeout.is_zero()).then(|| now + timeout),
         });
         sa.send_id = sa.send_id.wrapping_add(1);
     }
 }
 
+/// IKE_SA_INIT goes at least so often: the other end may be back any moment.
+const INIT_AGAIN: Duration = Duration::from_secs(4);
+
 /// How long to wait after a request was sent again so many times.
-fn retransmission_delay(engine: &mut Engine, resent: u32) -> Duration {
+fn retransmission_delay(engine: &mut Engine, exchange: Exchange, resent: u32) -> Duration {
     let settings = &engine.settings;
     let exponent = i32::try_from(resent.min(32)).unwrap_or(32);
     let factor = settings.retransmit_base.max(1.0).powi(exponent).min(1e6);
-    let most = settings.retransmit_max;
+    let most = match exchange {
+        Exchange::SaInit => settings.retransmit_max.min(INIT_AGAIN),
+        _ => settings.retransmit_max,
+    };
     let delay = settings.retransmit_first.mul_f64(factor).min(most);
     delay.mul_f64(engine.random_between(0.9, 1.1))
 }
@@ -186,7 +192,7 @@ fn resend_if_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
         pending.resent += 1;
         engine.counters.retransmitted_requests += 1;
         transmit::send(engine, now, sa, &pending.datagrams);
-        pending.next = now + retransmission_delay(engine, pending.resent);
+        pending.next = now + retransmission_delay(engine, pending.exchange, pending.resent);
         sa.pending = Some(pending);
         mobike::try_another(engine, sa);
         return;

@@ -36,6 +36,8 @@ pub(super) struct Control {
     sockets: Arc<Sockets>,
     workers: usize,
     mark: u32,
+    /// Of outer packets.
+    largest: Option<usize>,
     rng: Box<dyn Rng>,
     children: BTreeMap<(ConnectionName, ChildName), Kept>,
     limits: BTreeMap<ConnectionName, Limits>,
@@ -76,6 +78,7 @@ impl Control {
             sockets,
             workers,
             mark,
+            largest: None,
             rng,
             children: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -295,10 +298,16 @@ impl Control {
         });
     }
 
+    /// Holds outer packets this small, whatever the kernel knows of their paths.
+    pub(super) fn limit_packets(&mut self, largest: Option<u16>) {
+        self.largest = largest.map(usize::from);
+    }
+
     /// The largest packet on a path, as far as the kernel knows.
     fn mtu(&self, path: &Path) -> usize {
         let from: Option<IpAddr> = Some(path.local.ip()).filter(|ip| !ip.is_unspecified());
-        path_mtu(from, path.remote.ip(), self.mark).unwrap_or(USUAL_MTU)
+        let known = path_mtu(from, path.remote.ip(), self.mark).unwrap_or(USUAL_MTU);
+        self.largest.map_or(known, |largest| known.min(largest))
     }
 
     /// Lets go of all SAs.

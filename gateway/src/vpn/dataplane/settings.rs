@@ -14,6 +14,8 @@ pub struct Settings {
     /// Its MTU. Packets that are too big for a tunnel are answered by the data path, so that it is
     /// not below the tunnels' own.
     pub mtu: u16,
+    /// The largest outer packet; none for the one that its path has.
+    pub path_mtu: Option<u16>,
     /// Threads; one at least.
     pub workers: usize,
     /// The port for IKE, 500.
@@ -40,6 +42,7 @@ impl Default for Settings {
         Self {
             interface: "tidegate-vpn".to_owned(),
             mtu: 1500,
+            path_mtu: None,
             workers: 1,
             port: 500,
             nat_port: 4500,

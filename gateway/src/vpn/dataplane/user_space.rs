@@ -68,13 +68,14 @@ impl UserSpace {
             sender,
             began: Instant::now(),
         });
-        let control = Control::new(
+        let mut control = Control::new(
             Arc::clone(&shared),
             Arc::clone(&sockets[0]),
             workers,
             settings.mark,
             Box::new(SystemRng),
         );
+        control.limit_packets(settings.path_mtu);
         let mut running = Self {
             control: Arc::new(Mutex::new(control)),
             shared,

@@ -338,13 +338,17 @@ fn what_cant_be_done_is_refused_with_the_reason() {
 #[test]
 fn connections_that_stay_the_same_are_left_alone() {
     let mut bench = Bench::new(OnStop::Keep);
-    bench.apply(1, plan(true, "192.0.2.2"));
+    let first = plan(true, "192.0.2.2");
+    bench.apply(1, first.clone());
     let connection = || ConnectionName::from("default/site");
     let before = Arc::clone(bench.driver.connections.by_name(&connection()).unwrap());
     bench.notes.take();
-    bench.apply(2, plan(true, "192.0.2.2"));
+    bench.apply(2, first);
     let after = Arc::clone(bench.driver.connections.by_name(&connection()).unwrap());
     assert!(Arc::ptr_eq(&before, &after));
     assert_eq!(bench.notes.take(), ["policies"]);
     assert_eq!(bench.view.borrow().applied, 2);
+    // Read from another file, and otherwise the same.
+    bench.apply(3, plan(true, "192.0.2.2"));
+    assert_eq!(bench.notes.take(), ["policies"]);
 }
