@@ -112,7 +112,7 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
     for product in &products {
         targets.push((product.name().to_owned(), product.version()?));
     }
-    if scenarios.iter().any(|scenario| scenario.suite == cli::Suite::Vpn) {
+    if scenarios.iter().any(|scenario| vpn::takes_peers(scenario)) {
         targets.extend(crate::lab::vpn::peers()?);
     }
     let machine = system::machine();

@@ -22,7 +22,7 @@ use super::Settings;
 use super::l4::kernel_threads;
 use super::passes::{Passes, there_and_back};
 use super::report::ScenarioReport;
-use super::scenario::{Goal, Scenario, Vpn};
+use super::scenario::{Goal, Measure, Scenario, Vpn};
 use super::summary::{self, Figure, Ratio, Summary, Verdict};
 use super::trial::{Detail, Trial, TunnelDetail};
 use crate::lab::vpn::{Kind, Offloads, Party, Site, Workshop};
@@ -91,6 +91,11 @@ pub(super) fn kinds(what: Vpn, products: &[Box<dyn Product>]) -> Vec<Kind> {
     }
     all.extend([Kind::Libipsec, Kind::Boringtun, Kind::Routing]);
     all
+}
+
+/// Whether strongSwan and boringtun take part.
+pub(super) fn takes_peers(scenario: &Scenario) -> bool {
+    matches!(scenario.measure, Measure::Vpn(what) if kinds(what, &[]).contains(&Kind::Libipsec))
 }
 
 /// What a window of one party showed.

@@ -24,8 +24,8 @@ fn the_vpn_plane_is_disabled_unless_enabled_and_needs_no_alb() {
 fn what_is_written_of_the_vpn_plane_is_taken() {
     let config = with_vpn(
         ", dataplane: userspace, interface: t0, workers: 2, offloads: false, mtu: 1400, port: 1500, \
-         natPort: 14500, clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], exempt: [10.1.1.0/24], \
-         onStop: remove, forceEncapsulation: true, \
+         natPort: 14500, clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], \
+         exempt: [10.1.1.0/24], onStop: remove, forceEncapsulation: true, \
          halfOpen: {cookieThreshold: 0, limit: 5, perSource: 1, lifetime: 5s}, \
          retransmit: {first: 100ms, base: 2, max: 1s, tries: 3}",
     );

@@ -19,6 +19,8 @@ use crate::system::child::{Program, Supervised};
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 9901);
 /// Time for an answer of the admin side.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How often it is looked how many connections are up: a look costs CPU time that they need.
+const LOOK: Duration = Duration::from_millis(250);
 /// The connections' namespace.
 const NAMESPACE: &str = "bench";
 
@@ -188,10 +190,8 @@ pub(crate) fn tunnels_up(
         process.wait_until("200 from /readyz", START, || {
             answers(SocketAddr::from(ADMIN), "admin", "/healthz")
         })?;
-        // A look costs CPU time that the connections need: not too often.
-        let look = within / 100;
         let mut seen = 0;
-        let all = process.wait_until_every(look, "tunnels", within, || {
+        let all = process.wait_until_every(LOOK, "tunnels", within, || {
             seen = up().unwrap_or(0);
             seen == usize::from(connections)
         });
