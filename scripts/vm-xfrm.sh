@@ -69,6 +69,6 @@ timeout "${SECONDS_MOST:-400}" qemu-system-x86_64 -accel "${ACCELERATOR:-tcg}" -
     -nodefaults -no-reboot -display none -serial stdio \
     -kernel "$vm/$kernel/boot/vmlinuz-$version" -initrd "$vm/initramfs.cpio" \
     -append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init" </dev/null |
-    tr -d '\r' | tee "$vm/log"
+    sed -u 's/\r$//' | tee "$vm/log"
 [ -n "${KEEP:-}" ] || rm -rf "$root" "$vm/initramfs.cpio"
 grep -q '^PASSED$' "$vm/log"

@@ -8,7 +8,10 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 ln -s /proc/self/fd /dev/fd
-for module in tun veth nf_tables; do modprobe $module; done
+# What is loaded now isn't waited for by two at once.
+for module in tun veth nf_tables xfrm_user xfrm_interface esp4 esp6 gcm seqiv ghash-generic; do
+    modprobe $module
+done
 ip link set lo up
 
 say() { echo "== $* ($(cut -d' ' -f1 /proc/uptime) s)"; }

@@ -31,6 +31,9 @@ pub use settings::{Settings, StartError};
 pub use user_space::UserSpace;
 pub use xfrm::Xfrm;
 
+/// The name of the kernel's data path.
+pub const XFRM: &str = "xfrm";
+
 /// What carries packets: the user-space workers, or the kernel's XFRM.
 pub trait Dataplane: Send {
     /// Its name: `userspace` or `xfrm`.

@@ -247,7 +247,7 @@ fn path(bound: SocketAddr, received: &Received) -> Path {
 
 impl Dataplane for Xfrm {
     fn name(&self) -> &'static str {
-        "xfrm"
+        super::XFRM
     }
 
     fn set_policies(&mut self, policies: BTreeMap<ConnectionName, Vec<Policy>>) {
