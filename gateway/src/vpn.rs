@@ -32,7 +32,7 @@ pub mod report;
 mod routes;
 mod watch_kernel;
 
-use dataplane::{Dataplane, FromNetwork, UserSpace};
+use dataplane::{Auto, Dataplane, FromNetwork, UserSpace, Xfrm};
 use driver::{Driver, Parts};
 use guard::Counts;
 use kernel::Linux;
@@ -86,29 +86,19 @@ impl Plane {
     /// # Errors
     /// [`StartError`]
     pub fn start(config: &Vpn, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
-        let name = match config.dataplane {
-            // XFRM is not in this version, so that the choice is easy.
-            config::Dataplane::Auto | config::Dataplane::Userspace => "userspace",
-            config::Dataplane::Xfrm => {
-                return Err(StartError::Dataplane(
-                    "xfrm is not in this version; write auto or userspace".to_owned(),
-                ));
-            }
-        };
         let sole = Sole::claim("vpn")?;
         let kernel = Linux::open()?;
         let (sender, network) = mpsc::sync_channel(QUEUE);
         let mailbox = Arc::new(Mailbox::new(sender.clone()));
         let counts = Arc::new(Counts::new(kernel.nft().clone()));
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
-        let dataplane = user_space(config, sender)?;
+        let dataplane = data_path(config, sender)?;
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let engine = Engine::new(settings(config), Box::new(SystemRng), (Instant::now(), unix));
         let (driver, view) = Driver::new(Parts {
             kernel,
             engine,
             dataplane,
-            dataplane_name: name,
             network,
             mailbox: Arc::clone(&mailbox),
             counts: Some(Arc::clone(&counts)),
@@ -236,11 +226,11 @@ fn forwards() -> [Option<bool>; 2] {
         .map(|key| sysctl::read(&key).ok().map(|value| value == "1"))
 }
 
-/// The data path in user space.
-fn user_space(
+/// The data path that is configured, or the better one of those that work here.
+fn data_path(
     config: &Vpn,
     sender: mpsc::SyncSender<FromNetwork>,
-) -> Result<Box<dyn Dataplane>, Fault> {
+) -> Result<Box<dyn Dataplane>, StartError> {
     let defaults = dataplane::Settings::default();
     let settings = dataplane::Settings {
         interface: config.settings.interface.clone(),
@@ -249,10 +239,35 @@ fn user_space(
         port: config.settings.port,
         nat_port: config.settings.nat_port,
         mark: MARK,
+        offloads: config.offloads,
         ..defaults
     };
-    let started = UserSpace::start(&settings, sender).map_err(Fault::of)?;
-    let offloads = started.offloads();
-    tracing::info!(dataplane = "userspace", workers = settings.workers, ?offloads, "VPN data path");
-    Ok(Box::new(started))
+    let able = match config.dataplane {
+        config::Dataplane::Userspace => None,
+        config::Dataplane::Auto | config::Dataplane::Xfrm => Some(netdev::xfrm::probe()),
+    };
+    let started: Box<dyn Dataplane> = match (able, config.dataplane) {
+        (Some(Ok(())), config::Dataplane::Xfrm) => {
+            Box::new(Xfrm::start(&settings, sender).map_err(Fault::of)?)
+        }
+        (Some(Ok(())), _) => Box::new(Auto::start(settings, sender).map_err(Fault::of)?),
+        (Some(Err(unable)), config::Dataplane::Xfrm) => {
+            return Err(StartError::Dataplane(format!(
+                "xfrm is not possible here: {unable}; or write auto or userspace"
+            )));
+        }
+        (unable, _) => {
+            let started = UserSpace::start(&settings, sender).map_err(Fault::of)?;
+            let offloads = started.offloads();
+            let why = match unable {
+                Some(Err(unable)) => unable.to_string(),
+                _ => "as configured".to_owned(),
+            };
+            let workers = settings.workers;
+            tracing::info!(dataplane = "userspace", why, workers, ?offloads, "VPN data path");
+            return Ok(Box::new(started));
+        }
+    };
+    tracing::info!(dataplane = started.name(), "VPN data path");
+    Ok(started)
 }

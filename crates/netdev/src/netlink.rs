@@ -11,6 +11,7 @@ use nix::sys::socket::{
 };
 use nix::{libc, setsockopt_impl, sockopt_impl};
 use thiserror::Error;
+use zeroize::Zeroize;
 
 use crate::wait;
 
@@ -94,6 +95,26 @@ impl Socket {
         Ok(Self { fd, sequence: 0 })
     }
 
+    /// The same for a protocol that has a number alone.
+    pub(crate) fn open_numbered(
+        protocol: i32,
+        groups: u32,
+        step: &'static str,
+    ) -> Result<Self, NetlinkError> {
+        let failed = |error: io::Error| {
+            NetlinkError::new(step, Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+        };
+        let protocol = socket2::Protocol::from(protocol);
+        let domain = socket2::Domain::from(libc::AF_NETLINK);
+        let socket = socket2::Socket::new(domain, socket2::Type::RAW, Some(protocol));
+        let socket = socket.map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let fd = OwnedFd::from(socket);
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))
+            .map_err(|errno| NetlinkError::new(step, errno))?;
+        Ok(Self { fd, sequence: 0 })
+    }
+
     /// Sets the limit on what may wait to be read; without the right to, as far as it goes.
     pub(crate) fn receive_buffer(&self, bytes: usize) {
         if setsockopt(&self.fd, sockopt::RcvBufForce, &bytes).is_err() {
@@ -159,13 +180,17 @@ impl Socket {
         requests: &[(u16, u16, &[u8])],
     ) -> Result<Vec<Result<(), Errno>>, Errno> {
         let first = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::new();
+        let length = requests.iter().map(|(_, _, payload)| payload.len() + message::ROOM).sum();
+        let mut bytes = Vec::with_capacity(length);
         for (kind, flags, payload) in requests {
             let sequence = self.next();
             let flags = flags | NLM_F_REQUEST | NLM_F_ACK;
             message::push(&mut bytes, *kind, flags, sequence, payload);
         }
-        self.send(&bytes)?;
+        let sent = self.send(&bytes);
+        // There may be keys in it.
+        bytes.zeroize();
+        sent?;
         let mut answers = vec![Err(Errno::ETIMEDOUT); requests.len()];
         let mut missing = requests.len();
         let mut buffer = Vec::new();

@@ -164,7 +164,8 @@ fn until_free(name: &str) -> Result<(), TunError> {
     Ok(())
 }
 
-fn configure(name: &str) -> Result<(), TunError> {
+/// What holds for interfaces that tunnels begin at.
+pub(crate) fn configure(name: &str) -> Result<(), SysctlError> {
     // What comes out of a tunnel has sources that are routed into it only for unmarked packets.
     sysctl::set(&Key::of_interface(Family::V4, name, "rp_filter"), "0")?;
     // Without IPv6 there is nothing to switch off.

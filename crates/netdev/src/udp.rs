@@ -26,6 +26,18 @@ pub(crate) use send::one_by_one;
 const PMTUDISC_DONT: libc::c_int = 0;
 const PMTUDISC_DO: libc::c_int = 2;
 
+/// `linux/udp.h`: ESP in UDP (RFC 3948).
+const ENCAP_ESP_IN_UDP: libc::c_int = 2;
+const UDP_ENCAP: libc::c_int = 100;
+
+sockopt_impl!(
+    /// What of the datagrams the kernel itself takes.
+    UdpEncap,
+    SetOnly,
+    libc::IPPROTO_UDP,
+    UDP_ENCAP,
+    libc::c_int
+);
 sockopt_impl!(
     /// Whether datagrams may be fragmented.
     IpMtuDiscover,
@@ -116,6 +128,16 @@ impl UdpSocket {
         let bound = socket.local_addr().ok().and_then(|bound| bound.as_socket());
         let address = bound.unwrap_or(address);
         Ok(Self { socket, state, address, segments: AtomicBool::new(segments) })
+    }
+
+    /// Has the kernel take ESP out of it (RFC 3948). What is left is IKE, behind its marker.
+    ///
+    /// # Errors
+    /// [`UdpError`]: the kernel has no IPsec.
+    pub fn leave_esp_to_kernel(&self) -> Result<(), UdpError> {
+        let set = setsockopt(&self.socket, UdpEncap, &ENCAP_ESP_IN_UDP);
+        let (address, step) = (self.address, "UDP_ENCAP");
+        set.map_err(|errno| UdpError { address, step, source: errno.into() })
     }
 
     /// What it is bound to.

@@ -23,3 +23,5 @@ mod route;
 mod rule;
 #[path = "kernel/tun.rs"]
 mod tun;
+#[path = "kernel/xfrm.rs"]
+mod xfrm;

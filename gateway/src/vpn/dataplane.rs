@@ -8,6 +8,7 @@ use ipsec::ike::event::Transmit;
 use ipsec::sa::{ChildName, ChildSa, ChildSaId, ConnectionName, Path, Spi};
 use plan::vpn::Policy;
 
+mod auto;
 mod child;
 mod control;
 mod inbound;
@@ -23,12 +24,21 @@ mod shared;
 mod tally;
 mod user_space;
 mod worker;
+mod xfrm;
 
+pub use auto::Auto;
 pub use settings::{Settings, StartError};
 pub use user_space::UserSpace;
+pub use xfrm::Xfrm;
+
+/// The name of the kernel's data path.
+pub const XFRM: &str = "xfrm";
 
 /// What carries packets: the user-space workers, or the kernel's XFRM.
 pub trait Dataplane: Send {
+    /// Its name: `userspace` or `xfrm`.
+    fn name(&self) -> &'static str;
+
     /// Which packets go where; in place of what was said before. Connections whose SAs aren't
     /// there hold their packets back: they are dropped and counted, and asked for by
     /// [`FromNetwork::Acquire`].

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::captures::Captures;
 use super::connections::{self, Connections};
-use super::dataplane::{Dataplane, FromNetwork, Limits};
+use super::dataplane::{self, Dataplane, FromNetwork, Limits};
 use super::failure::cause;
 use super::forwarding::Forwarding;
 use super::guard::{Applied, Counts, Guard};
@@ -48,8 +48,6 @@ pub(super) struct Parts<K> {
     pub(super) engine: Engine,
     /// What carries packets.
     pub(super) dataplane: Box<dyn Dataplane>,
-    /// Its name.
-    pub(super) dataplane_name: &'static str,
     /// What comes from it.
     pub(super) network: Receiver<FromNetwork>,
     /// What comes from the rest of the gateway.
@@ -229,7 +227,12 @@ impl<K: Kernel> Driver<K> {
         let kernel = &mut self.parts.kernel;
         let counts = self.parts.counts.as_ref();
         let counted = || counts.map(|counts| counts.carried()).unwrap_or_default();
-        match self.guard.apply(now, &plan.table, counted, kernel) {
+        let sealed_by_kernel = self.parts.dataplane.name() == dataplane::XFRM;
+        let text = match sealed_by_kernel {
+            true => &plan::vpn::table::with_kernel_ipsec(&plan.table),
+            false => &plan.table,
+        };
+        match self.guard.apply(now, text, counted, kernel) {
             Applied::Yes => {}
             Applied::Mended => self.parts.metrics.vpn.drift_repairs.increment(),
             // Nothing goes on without it: what isn't led into tunnels yet could leave in the clear.
@@ -417,7 +420,7 @@ impl<K: Kernel> Driver<K> {
         Report {
             now,
             view: Arc::clone(&self.published),
-            dataplane: self.parts.dataplane_name,
+            dataplane: self.parts.dataplane.name(),
             ike: self.parts.engine.counters(),
             data: self.parts.dataplane.counters(),
             guard: Default::default(),

@@ -130,7 +130,9 @@ fn source<'a>(
         .filter(|local| local.addr().is_ipv4() == v4);
     usable.find_map(|local| {
         let own = own.iter().map(IpNet::addr);
-        own.filter(|address| !address.is_loopback()).find(|address| local.contains(address))
+        own.filter(|address| address.is_ipv4() == network.addr().is_ipv4())
+            .filter(|address| !address.is_loopback())
+            .find(|address| local.contains(address))
     })
 }
 

@@ -1,6 +1,8 @@
 //! Netlink messages and their attributes, as bytes (`linux/netlink.h`).
 
 const HEADER: usize = 16;
+/// What a message takes beside its payload, at most.
+pub(crate) const ROOM: usize = HEADER + 4;
 const ATTRIBUTE_HEADER: usize = 4;
 const NLA_F_NESTED: u16 = 0x8000;
 /// Without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.

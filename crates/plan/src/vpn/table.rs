@@ -33,6 +33,9 @@ pub const GUARD_SINGLE: &str = "guard_single";
 /// All counters of the table.
 pub const COUNTERS: [&str; 4] = [GUARD_OUT, GUARD_IN, GUARD_LOCAL, GUARD_SINGLE];
 
+/// Where the guard looks at what leaves.
+const OUTBOUND: &str = "type filter hook postrouting priority -300; policy accept;";
+
 /// The text that takes the table away, whether or not it is there.
 pub fn removal() -> String {
     format!("add table {TABLE}\ndelete table {TABLE}\n")
@@ -46,6 +49,13 @@ pub fn with_counters(text: &str, counted: &BTreeMap<String, (u64, u64)>) -> Stri
         text = text.replace(&counter(name), &format!("\tcounter {name} {{\n{counted}\t}}\n"));
     }
     text
+}
+
+/// A plan's table for tunnels that the kernel itself is the data path of: there packets pass the
+/// guard once more on their way from the tunnel interface to the SA that seals them, when they are
+/// bound to be sealed already.
+pub fn with_kernel_ipsec(text: &str) -> String {
+    text.replace(OUTBOUND, &format!("{OUTBOUND}\n\t\trt ipsec exists return"))
 }
 
 /// The text that brings the table up whole, in the place of one that may be there already; empty
@@ -73,7 +83,7 @@ pub(super) fn text(
     chain(
         &mut text,
         "outbound",
-        "type filter hook postrouting priority -300; policy accept;",
+        OUTBOUND,
         &[
             format!("oifname {{ \"lo\", {tunnel} }} return"),
             format!(

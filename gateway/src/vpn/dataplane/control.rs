@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipsec::crypto::rng::Rng;
 use ipsec::ike::event::Transmit;
 use ipsec::sa::{ChildName, ChildSa, ChildSaId, ConnectionName, Path};
-use netdev::udp::{Outgoing, path_mtu};
+use netdev::udp::path_mtu;
 use plan::vpn::Policy;
 
 use super::child::Child;
@@ -26,8 +26,6 @@ const USUAL_MTU: usize = 1500;
 const LOOK: Duration = Duration::from_secs(60);
 /// How often about one that was too small.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A NAT keepalive (RFC 3948, 2.3).
-const KEEPALIVE: u8 = 0xff;
 
 /// Which policies and SAs there are.
 pub(super) struct Control {
@@ -187,32 +185,7 @@ impl Control {
     }
 
     pub(super) fn transmit(&self, message: &Transmit) {
-        let Some(socket) = self.sockets.udp(message.path.local) else {
-            tracing::debug!(local = %message.path.local, "no socket for an IKE message");
-            return;
-        };
-        let local = message.path.local;
-        let is_marked = local.port() == self.shared.nat_port && message.payload != [KEEPALIVE];
-        let marked: Vec<u8>;
-        let contents = if is_marked {
-            marked = [&[0; 4], message.payload.as_slice()].concat();
-            &marked
-        } else {
-            &message.payload
-        };
-        let outgoing = Outgoing {
-            from: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
-            to: message.path.remote,
-            tos: 0,
-            contents,
-            segment: contents.len(),
-        };
-        if let Err(unsent) = socket.send(&outgoing)
-            && unsent.datagrams > 0
-        {
-            let path = message.path;
-            tracing::debug!(local = %path.local, remote = %path.remote, %unsent, "IKE message");
-        }
+        self.sockets.transmit(message, self.shared.nat_port);
     }
 
     pub(super) fn counters(&self) -> Counters {

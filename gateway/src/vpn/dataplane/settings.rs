@@ -1,15 +1,16 @@
-//! What the user-space data path is told at its start, and why there may be none.
+//! What a data path is told at its start, and why there may be none.
 
 use std::net::IpAddr;
 
 use netdev::esp_socket::EspSocketError;
 use netdev::tun::TunError;
 use netdev::udp::UdpError;
+use netdev::xfrm::XfrmError;
 
-/// What the user-space data path is told at its start.
+/// What a data path is told at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The name of the TUN interface.
+    /// The name of the interface that packets for tunnels are routed into.
     pub interface: String,
     /// Its MTU. Packets that are too big for a tunnel are answered by the data path, so that it is
     /// not below the tunnels' own.
@@ -56,7 +57,7 @@ impl Default for Settings {
     }
 }
 
-/// Why there is no user-space data path.
+/// Why there is no data path.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The TUN interface.
@@ -65,6 +66,9 @@ pub enum StartError {
     /// A socket for IKE and ESP in UDP.
     #[error("vpn: {0}")]
     Udp(#[from] UdpError),
+    /// The kernel's SAs, policies and interface.
+    #[error("vpn: {0}")]
+    Xfrm(#[from] XfrmError),
     /// A raw socket for ESP.
     #[error("vpn: {0}")]
     Esp(#[from] EspSocketError),

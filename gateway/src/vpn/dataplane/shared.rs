@@ -8,6 +8,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use ipsec::ike::event::Transmit;
 use netdev::esp_socket::EspSocket;
 use netdev::tun::Offloads;
 use netdev::udp::{Outgoing, UdpSocket, Unsent};
@@ -16,6 +17,9 @@ use super::FromNetwork;
 use super::policies::Policies;
 use super::sa::{Sa, Way};
 use super::tally::{Drops, Reason};
+
+/// A NAT keepalive (RFC 3948, 2.3).
+const KEEPALIVE: u8 = 0xff;
 
 /// SAs by what stands in the packets that come.
 pub(super) type BySpi = HashMap<u32, Arc<Sa>, foldhash::fast::RandomState>;
@@ -68,6 +72,37 @@ impl Sockets {
             bound.port() == from.port() && is_for(bound.ip(), from.ip())
         };
         self.nat.iter().chain(&self.ike).find(fits)
+    }
+
+    /// Sends an IKE message, with the non-ESP marker on the port that IKE shares with ESP, or a NAT
+    /// keepalive.
+    pub(super) fn transmit(&self, message: &Transmit, nat_port: u16) {
+        let Some(socket) = self.udp(message.path.local) else {
+            tracing::debug!(local = %message.path.local, "no socket for an IKE message");
+            return;
+        };
+        let local = message.path.local;
+        let is_marked = local.port() == nat_port && message.payload != [KEEPALIVE];
+        let marked: Vec<u8>;
+        let contents = if is_marked {
+            marked = [&[0; 4], message.payload.as_slice()].concat();
+            &marked
+        } else {
+            &message.payload
+        };
+        let outgoing = Outgoing {
+            from: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
+            to: message.path.remote,
+            tos: 0,
+            contents,
+            segment: contents.len(),
+        };
+        if let Err(unsent) = socket.send(&outgoing)
+            && unsent.datagrams > 0
+        {
+            let path = message.path;
+            tracing::debug!(local = %path.local, remote = %path.remote, %unsent, "IKE message");
+        }
     }
 
     fn raw(&self, from: IpAddr) -> Option<&EspSocket> {

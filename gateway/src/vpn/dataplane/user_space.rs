@@ -166,17 +166,8 @@ fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
 
 /// The sockets of each worker.
 fn sockets(settings: &Settings, workers: usize) -> Result<Vec<Arc<Sockets>>, StartError> {
-    let options = udp::Settings {
-        mark: settings.mark,
-        dont_fragment: settings.dont_fragment,
-        offloads: settings.offloads,
-        buffer: settings.socket_buffer,
-    };
-    let wildcards = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-    let mut addresses = settings.addresses.clone();
-    if addresses.is_empty() {
-        addresses.extend(wildcards.into_iter().filter(|ip| has_family(*ip, &options)));
-    }
+    let options = options(settings);
+    let addresses = addresses(settings, &options);
     let bind = |port| {
         let all = addresses.iter().map(move |ip| SocketAddr::new(*ip, port));
         all.map(|address| UdpSocket::bind(address, &options)).collect::<Result<Vec<_>, _>>()
@@ -192,12 +183,36 @@ fn sockets(settings: &Settings, workers: usize) -> Result<Vec<Arc<Sockets>>, Sta
     Ok(all)
 }
 
+/// How sockets are made.
+pub(super) fn options(settings: &Settings) -> udp::Settings {
+    udp::Settings {
+        mark: settings.mark,
+        dont_fragment: settings.dont_fragment,
+        offloads: settings.offloads,
+        buffer: settings.socket_buffer,
+    }
+}
+
+/// What sockets are bound to.
+pub(super) fn addresses(settings: &Settings, options: &udp::Settings) -> Vec<IpAddr> {
+    let wildcards = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let mut addresses = settings.addresses.clone();
+    if addresses.is_empty() {
+        addresses.extend(wildcards.into_iter().filter(|ip| has_family(*ip, options)));
+    }
+    addresses
+}
+
 /// Whether the kernel has a family: IPv6 may be off.
 fn has_family(wildcard: IpAddr, options: &udp::Settings) -> bool {
     wildcard.is_ipv4() || UdpSocket::bind(SocketAddr::new(wildcard, 0), options).is_ok()
 }
 
 impl Dataplane for UserSpace {
+    fn name(&self) -> &'static str {
+        "userspace"
+    }
+
     fn set_policies(&mut self, policies: BTreeMap<ConnectionName, Vec<Policy>>) {
         lock(&self.control).set_policies(&policies);
     }

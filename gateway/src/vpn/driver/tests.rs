@@ -110,6 +110,10 @@ struct FakeDataplane {
 }
 
 impl Dataplane for FakeDataplane {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
     fn set_policies(&mut self, _: BTreeMap<ConnectionName, Vec<Policy>>) {
         self.notes.write("policies");
     }
@@ -172,7 +176,6 @@ impl Bench {
             kernel,
             engine: Engine::new(IkeSettings::default(), rng, epoch),
             dataplane: Box::new(dataplane),
-            dataplane_name: "fake",
             network: receiver,
             mailbox: Arc::clone(&mailbox),
             counts: None,
