@@ -76,6 +76,9 @@ figures=$(mktemp -d)
     --gateway "$built/gateway" --json "$figures/compare.json" --html "$figures/compare.html"
 "$built/loadtest" compare l4 --quick --gateway "$built/gateway" --json "$figures/l4.json"
 "$built/loadtest" diff "$figures/l4.json" "$figures/l4.json"
+"$built/loadtest" compare vpn --quick --gateway "$built/gateway" --json "$figures/vpn.json" \
+    --html "$figures/vpn.html"
+"$built/loadtest" diff "$figures/vpn.json" "$figures/vpn.json"
 "$built/loadtest" report "$figures/compare.json" --html "$figures/again.html"
 cmp "$figures/compare.html" "$figures/again.html"
 "$built/loadtest" diff "$figures/compare.json" "$figures/compare.json"

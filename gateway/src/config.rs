@@ -66,6 +66,8 @@ pub struct Vpn {
     pub dataplane: Dataplane,
     /// How many threads carry packets.
     pub workers: Workers,
+    /// Whether many packets go through one system call where the kernel can do that.
+    pub offloads: bool,
     /// The largest packet on the way to the other end; none for the one that its route has.
     pub mtu: Option<u16>,
     /// What becomes of the tunnel interface and routes when the gateway stops as told to; the

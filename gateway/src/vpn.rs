@@ -239,6 +239,7 @@ fn data_path(
         port: config.settings.port,
         nat_port: config.settings.nat_port,
         mark: MARK,
+        offloads: config.offloads,
         ..defaults
     };
     let able = match config.dataplane {

@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Serve as the origin behind the targets: /bytes/N, /delay/MS, /status/N, /echo, /ws, /count,
     /// /count.json, anything else 1 KiB
     Backend(Backend),
+    /// One end of a WireGuard tunnel by boringtun, in the foreground
+    #[command(hide = true)]
+    Wireguard(Wireguard),
     /// Become another program, on one core and bound to a parent's life
     #[command(hide = true)]
     Exec(Exec),
@@ -46,7 +49,8 @@ pub(crate) enum Suite {
     Control,
     /// TCP services through VIPs, in network namespaces: takes root; only if named
     L4,
-    /// IPsec and WireGuard tunnels: comes with the gateway's VPN part
+    /// IPsec tunnels between two gateways, beside strongSwan and boringtun, in network namespaces:
+    /// takes root; only if named
     Vpn,
     /// The nodes' overlay: comes with that part
     Overlay,
@@ -68,8 +72,7 @@ impl Suite {
     /// What is missing for it, if anything is.
     pub(crate) fn missing(self) -> Option<&'static str> {
         match self {
-            Self::L7 | Self::Tls | Self::Control | Self::L4 => None,
-            Self::Vpn => Some("the gateway has no VPN yet"),
+            Self::L7 | Self::Tls | Self::Control | Self::L4 | Self::Vpn => None,
             Self::Overlay => Some("the gateway has no overlay yet"),
         }
     }
@@ -263,6 +266,29 @@ pub(crate) struct Backend {
     /// further lines
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
+}
+
+/// `loadtest wireguard`
+#[derive(Debug, Args)]
+pub(crate) struct Wireguard {
+    /// The interface to make
+    #[arg(long)]
+    pub(crate) interface: String,
+    /// This end's private key, in hexadecimal digits
+    #[arg(long)]
+    pub(crate) key: String,
+    /// The other end's public key
+    #[arg(long)]
+    pub(crate) peer: String,
+    /// The UDP port to listen on
+    #[arg(long)]
+    pub(crate) listen: u16,
+    /// Where the other end is
+    #[arg(long)]
+    pub(crate) endpoint: SocketAddr,
+    /// The network behind the other end
+    #[arg(long)]
+    pub(crate) allowed: String,
 }
 
 /// `loadtest exec`

@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod scenario;
 pub(crate) mod summary;
 pub(crate) mod trial;
+mod vpn;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -107,6 +108,13 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
         eprintln!("loadtest: going on without {id}: {reason}");
     }
     let products = choice::products(arguments)?;
+    let mut targets = Vec::new();
+    for product in &products {
+        targets.push((product.name().to_owned(), product.version()?));
+    }
+    if scenarios.iter().any(|scenario| vpn::takes_peers(scenario)) {
+        targets.extend(crate::lab::vpn::peers()?);
+    }
     let machine = system::machine();
     system::pin(settings.cores.load)?;
 
@@ -125,10 +133,7 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
         format: crate::report::FORMAT,
         kind: report::KIND,
         machine,
-        targets: products
-            .iter()
-            .map(|product| Ok((product.name().to_owned(), product.version()?)))
-            .collect::<anyhow::Result<_>>()?,
+        targets,
         settings,
         scenarios: Vec::new(),
         left_out,
@@ -183,6 +188,9 @@ fn measure(
     if let Measure::L4(what) = scenario.measure {
         return l4::measure(lab, scenario, what, products, settings, passes);
     }
+    if let Measure::Vpn(what) = scenario.measure {
+        return vpn::measure(lab, scenario, what, products, settings, passes);
+    }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {
         return Ok(Default::default());
@@ -226,7 +234,7 @@ fn measure_requests(
             }
             measure_idle(lab, entrants, tls, held, settings, passes)?
         }
-        Measure::Control { .. } | Measure::L4(_) => {
+        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) => {
             bail!("{}: is not made of requests", scenario.id)
         }
     };

@@ -15,6 +15,7 @@ mod nginx;
 pub(crate) mod peers;
 pub(crate) mod site;
 mod traefik;
+pub(crate) mod vpn;
 
 use std::fs;
 use std::io::{Read, Write};

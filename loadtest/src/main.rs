@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             lab::peers::fetch_named(&arguments.folder, &arguments.only).map(|()| true)
         }
         cli::Command::Backend(arguments) => backend::serve(&arguments).map(|()| true),
+        cli::Command::Wireguard(arguments) => lab::vpn::wireguard::run(&arguments).map(|()| true),
         cli::Command::Exec(arguments) => {
             let cli::Exec { core, parent, program, arguments } = arguments;
             system::child::exec(core, parent, &program, &arguments).map(|()| true)

@@ -46,6 +46,11 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
+    /// Its own certificate, PEM.
+    pub fn certificate(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// A leaf for these names, with a new ECDSA P-256 key.
     pub fn issue(&self, names: &[&str]) -> Pair {
         let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();

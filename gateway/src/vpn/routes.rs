@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use netdev::route::table::{Route, Target};
 use netdev::rule::Rule;
 use netdev::sysctl::Family;
-use plan::vpn::VpnPlan;
 use plan::vpn::table::{MARK, MARK_MASK};
+use plan::vpn::{Policy, VpnPlan};
 
 use super::kernel::Kernel;
 use crate::l4::kernel::Fault;
@@ -102,7 +102,8 @@ fn wanted(plan: &VpnPlan, interface: &str, kernel: &mut impl Kernel) -> BTreeSet
         let blackhole = Route { network: *network, metric: LAST, target: Target::Blackhole };
         routes.insert(blackhole);
         if let Some(index) = index {
-            let source = source(plan, network, &own);
+            let policies = plan.connections.values().flat_map(|connection| &connection.policies);
+            let source = source(policies, network, &own);
             let target = Target::Interface { index, mtu: None, source };
             routes.insert(Route { network: *network, metric: METRIC, target });
         }
@@ -117,11 +118,16 @@ fn wanted(plan: &VpnPlan, interface: &str, kernel: &mut impl Kernel) -> BTreeSet
 }
 
 /// An address of the machine's own that may speak to a remote network.
-fn source(plan: &VpnPlan, network: &IpNet, own: &[IpNet]) -> Option<IpAddr> {
-    let policies = plan.connections.values().flat_map(|connection| &connection.policies);
+fn source<'a>(
+    policies: impl Iterator<Item = &'a Policy>,
+    network: &IpNet,
+    own: &[IpNet],
+) -> Option<IpAddr> {
+    let v4 = network.addr().is_ipv4();
     let mut usable = policies
         .filter(|policy| policy.remote.iter().any(|remote| network.contains(remote)))
-        .flat_map(|policy| &policy.local);
+        .flat_map(|policy| &policy.local)
+        .filter(|local| local.addr().is_ipv4() == v4);
     usable.find_map(|local| {
         let own = own.iter().map(IpNet::addr);
         own.filter(|address| address.is_ipv4() == network.addr().is_ipv4())
@@ -175,4 +181,31 @@ fn rules(wanted: &BTreeSet<Route>) -> Vec<Rule> {
     };
     let families = [(Family::V4, has(true)), (Family::V6, has(false))];
     families.into_iter().filter(|(_, has)| *has).map(|(family, _)| rule(family)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_packets_leave_from_an_address_of_the_same_family_that_may_speak() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let policy = Policy {
+            child: "site".to_owned(),
+            local: vec![net("10.1.0.0/24"), net("fd01::/64")],
+            remote: vec![net("10.2.0.0/24"), net("fd02::/64")],
+            local_nat: Vec::new(),
+            remote_nat: Vec::new(),
+            sources: None,
+            local_selectors: Vec::new(),
+            remote_selectors: Vec::new(),
+        };
+        let own = [net("192.0.2.1/24"), net("10.1.0.1/24"), net("fd01::1/64")];
+        let of = |network: &str| {
+            source(std::iter::once(&policy), &net(network), &own).map(|ip| ip.to_string())
+        };
+        assert_eq!(of("10.2.0.0/24").unwrap(), "10.1.0.1");
+        assert_eq!(of("fd02::/64").unwrap(), "fd01::1");
+        assert_eq!(of("10.9.0.0/24"), None);
+    }
 }

@@ -155,3 +155,19 @@ fn capture_holds_decrypted_messages() {
     // The payloads inside: a rekeying names its proposal and nonce.
     assert!(text.contains("child_sa") && text.contains("nonce"), "{text}");
 }
+
+#[test]
+fn metrics_pass_promtool() {
+    let pair = Pair::up();
+    pair.wait_ping(Site::A);
+    let page = pair.gateway(Site::A).admin_get("/metrics").text();
+    let host = pair.lab.host(Site::A);
+    let said = host.command_with("promtool", &["check", "metrics"], &page);
+    assert_eq!(said, "");
+    for name in ["vpn_sent_bytes_total", "vpn_received_packets_total", "vpn_child_sas"] {
+        let labels = [("connection", "default/site"), ("child", "site")];
+        assert!(pair.gateway(Site::A).metric(&format!("tidegate_{name}"), &labels) > 0.0, "{name}");
+    }
+    let sas = [("state", "established")];
+    assert_eq!(pair.gateway(Site::A).metric("tidegate_vpn_ike_sas", &sas), 1.0);
+}

@@ -62,3 +62,17 @@ fn second_gateway_in_the_same_network_is_refused() {
     assert!(log.contains("another gateway has the VPN plane"), "{log}");
     pair.wait_ping(Site::A);
 }
+
+#[test]
+fn without_its_interface_the_gateway_ends_and_nothing_leaves() {
+    let mut pair = Pair::up();
+    pair.wait_ping(Site::A);
+    let clear = pair.lab.clear();
+    pair.lab.gateway(Site::A).ip("link del tidegate-vpn\n");
+    assert!(!pair.gateway_mut(Site::A).wait().success());
+    assert!(!pair.lab.pings(Site::A));
+    assert_eq!(clear.lines(), [""; 0]);
+    // Whoever looks after it starts it again.
+    pair.gateway_mut(Site::A).start_again();
+    pair.wait_ping(Site::A);
+}

@@ -1,13 +1,15 @@
 //! The manifests of one site's connection.
 
 use testkit::vpn_lab::Site;
+use testkit::{Authority, Pair};
 
 /// The connection `default/site` of one site.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     site: Site,
     auto: &'static str,
-    psk: String,
+    auth: String,
+    secrets: String,
     id: String,
     peer_id: String,
     subnets: [String; 2],
@@ -21,7 +23,8 @@ impl Connection {
         Self {
             site,
             auto: if site == Site::A { "start" } else { "add" },
-            psk: "a key for tests, long enough".to_owned(),
+            auth: "psk: {secretName: site-psk, key: psk}".to_owned(),
+            secrets: secret("site-psk", &[("psk", "a key for tests, long enough")]),
             id: id(site),
             peer_id: id(site.other()),
             subnets: [site.network(), site.other().network()],
@@ -37,7 +40,16 @@ impl Connection {
 
     /// Another preshared key.
     pub(crate) fn psk(mut self, psk: &str) -> Self {
-        self.psk = psk.to_owned();
+        self.secrets = secret("site-psk", &[("psk", psk)]);
+        self
+    }
+
+    /// By certificate, with the other end's from the same authority.
+    pub(crate) fn certificate(mut self, authority: &Authority) -> Self {
+        let Pair { certificate, key, .. } = authority.issue(&[&self.id]);
+        self.auth = "certificate: {secretName: own, caSecretName: ca}".to_owned();
+        self.secrets = secret("own", &[("tls.crt", &certificate), ("tls.key", &key)]);
+        self.secrets.push_str(&secret("ca", &[("ca.crt", &authority.certificate())]));
         self
     }
 
@@ -47,7 +59,19 @@ impl Connection {
         self
     }
 
-    /// Another network of the other end.
+    /// Other networks of its own.
+    pub(crate) fn local(mut self, networks: &str) -> Self {
+        self.subnets[0] = networks.to_owned();
+        self
+    }
+
+    /// No networks but those of children.
+    pub(crate) fn without_subnets(mut self) -> Self {
+        self.subnets = [String::new(), String::new()];
+        self
+    }
+
+    /// Other networks of the other end.
     pub(crate) fn remote(mut self, network: &str) -> Self {
         self.subnets[1] = network.to_owned();
         self
@@ -62,7 +86,11 @@ impl Connection {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let Self { site, auto, psk, id, peer_id, subnets: [local, remote], more } = self;
+        let Self { site, auto, auth, secrets, id, peer_id, subnets, more } = self;
+        let [local, remote] = subnets.each_ref().map(|networks| match networks.as_str() {
+            "" => String::new(),
+            networks => format!(", subnets: [{networks}]"),
+        });
         format!(
             "apiVersion: tidegate.io/v1alpha1
 kind: VpnConnection
@@ -70,18 +98,26 @@ metadata: {{name: site, namespace: default}}
 spec:
   auto: {auto}
   auth:
-    psk: {{secretName: site-psk, key: psk}}
-  local: {{address: {}, id: {id}, subnets: [{local}]}}
-  remote: {{gateway: {}, id: {peer_id}, subnets: [{remote}]}}
+    {auth}
+  local: {{address: {}, id: {id}{local}}}
+  remote: {{gateway: {}, id: {peer_id}{remote}}}
   dpd: {{delay: 1s, timeout: 3s, action: restart}}
-{more}---
-apiVersion: v1
-kind: Secret
-metadata: {{name: site-psk, namespace: default}}
-stringData: {{psk: \"{psk}\"}}
-",
+{more}{secrets}",
             site.gateway_address(),
             site.other().gateway_address(),
         )
     }
+}
+
+/// The manifest of a Secret.
+fn secret(name: &str, data: &[(&str, &str)]) -> String {
+    let mut text = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\n\
+         stringData:\n"
+    );
+    for (key, value) in data {
+        // JSON is YAML.
+        text.push_str(&format!("  {key}: {}\n", serde_json::Value::from(*value)));
+    }
+    text
 }

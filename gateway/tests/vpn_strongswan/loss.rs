@@ -14,7 +14,9 @@ fn rekeyings_of_both_ends_lose_no_packet() {
     for round in 0..20 {
         let (ours, theirs) = match round % 2 {
             0 => (["vpn", "rekey", "site"].as_slice(), ["--rekey", "--child", "net"]),
-            _ => (["vpn", "rekey", "site", "--ike"].as_slice(), ["--rekey", "--ike", "edge"]),
+            _ => {
+                (["vpn", "rekey", "site", "--what", "ike"].as_slice(), ["--rekey", "--ike", "edge"])
+            }
         };
         if round % 3 != 0 {
             let (code, _, error) = mixed.gateway.run(ours);
@@ -41,8 +43,8 @@ fn a_lossy_wire_keeps_no_rekeying_stuck() {
     let clear = mixed.lab.clear();
     mixed.lab.lose(5);
     for round in 0..10 {
-        let arguments = ["vpn", "rekey", "site", "--ike"];
-        let (code, _, error) = mixed.gateway.run(&arguments[..3 + round % 2]);
+        let arguments = ["vpn", "rekey", "site", "--what", "ike"];
+        let (code, _, error) = mixed.gateway.run(&arguments[..3 + round % 2 * 2]);
         assert_eq!(code, Some(0), "{error}");
         wait_ping(mixed.lab.host(Site::A), "10.2.0.2");
     }

@@ -24,7 +24,19 @@ fn ike_scan_gets_an_answer_and_nothing_breaks() {
 
 #[test]
 fn a_flood_of_half_open_handshakes_makes_cookies_and_harms_no_tunnel() {
-    let mixed = Ends::default().up();
+    // A second connection that anybody may begin.
+    let objects = "---
+apiVersion: tidegate.io/v1alpha1
+kind: VpnConnection
+metadata: {name: visitors, namespace: default}
+spec:
+  auto: add
+  auth:
+    psk: {secretName: site-psk, key: psk}
+  local: {address: 192.0.2.1, id: a.test, subnets: [10.1.0.0/24]}
+  remote: {gateway: \"%any\", id: c.test, subnets: [10.3.0.0/24]}
+";
+    let mixed = Ends { objects: objects.into(), ..Ends::default() }.up();
     wait_ping(mixed.lab.host(Site::A), "10.2.0.2");
     let pings = mixed.lab.ping_on(Site::A, "0.02");
     let from = mixed.lab.gateway(Site::B);
@@ -50,7 +62,8 @@ fn a_flood_of_half_open_handshakes_makes_cookies_and_harms_no_tunnel() {
         sent
     });
     assert!(sent >= 5_000, "{sent}");
-    let cookies = mixed.gateway.metric("tidegate_vpn_ike_cookies_sent_total", &[]);
+    let cookies =
+        mixed.gateway.metric("tidegate_vpn_ike_events_total", &[("event", "cookies_sent")]);
     assert!(cookies > 0.0, "no cookie was asked for");
     let (sent, answered) = pings.stop();
     assert!(answered + 2 >= sent, "{answered} of {sent}");
@@ -110,7 +123,8 @@ fn garbage_is_counted_and_changes_nothing() {
             _ = socket.send_to(&datagram, ("192.0.2.1", port));
         }
     });
-    let malformed = mixed.gateway.metric("tidegate_vpn_ike_malformed_total", &[]);
+    let malformed =
+        mixed.gateway.metric("tidegate_vpn_ike_events_total", &[("event", "malformed")]);
     assert!(malformed > 0.0);
     wait_ping(mixed.lab.host(Site::A), "10.2.0.2");
     assert_eq!(mixed.connection().get("state").unwrap(), "up");

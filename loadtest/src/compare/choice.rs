@@ -37,7 +37,7 @@ pub(crate) fn scenarios(
         if let Some(missing) = suite.missing() {
             bail!(
                 "suite {}: {missing}; the suite comes with that part. There are l7, tls, \
-                 l4 and control",
+                 l4, vpn and control",
                 suite.name()
             );
         }
@@ -51,7 +51,7 @@ pub(crate) fn scenarios(
     let is_named = |scenario: &Scenario| arguments.only.iter().any(|id| id == scenario.id);
     let suites = match arguments.suites.as_slice() {
         [] if arguments.only.is_empty() => &[Suite::L7, Suite::Tls][..],
-        [] => &[Suite::L7, Suite::Tls, Suite::L4, Suite::Control],
+        [] => &[Suite::L7, Suite::Tls, Suite::L4, Suite::Vpn, Suite::Control],
         suites => suites,
     };
     for scenario in SCENARIOS.iter().filter(|scenario| is_named(scenario)) {
@@ -91,7 +91,7 @@ fn lacking(scenario: &Scenario, settings: &Settings, limit: u64) -> Option<Strin
         Measure::Idle { connections, .. } => settings.idle_connections(connections),
         Measure::Traffic(traffic) | Measure::Latency { traffic, .. } => traffic.connections,
         Measure::Routes { .. } => super::ROUTES_CONNECTIONS,
-        Measure::Control { .. } | Measure::L4(_) => 0,
+        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) => 0,
     };
     let needed = connections + HEADROOM + DESCRIPTORS;
     if limit < needed as u64 {

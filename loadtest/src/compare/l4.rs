@@ -260,7 +260,7 @@ fn one_window(
 }
 
 /// The kernel's threads that handle packets when there are too many.
-fn kernel_threads() -> anyhow::Result<Vec<Pid>> {
+pub(super) fn kernel_threads() -> anyhow::Result<Vec<Pid>> {
     let mut threads = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
         let entry = entry.context("/proc")?;

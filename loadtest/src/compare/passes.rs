@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::scenario::{L4, Measure, Scenario};
-use super::{Settings, entrants};
+use super::scenario::{L4, Measure, Scenario, Vpn};
+use super::{Settings, entrants, vpn};
 use crate::lab::Product;
 use crate::lab::estate::steered;
 use crate::report::progress::Progress;
@@ -85,13 +85,15 @@ fn measurements(
             }
         }
         Measure::L4(_) => 0,
+        Measure::Vpn(what) => vpn::kinds(what, products).len(),
         _ => entrants(scenario, products).len(),
     };
     let passes = match scenario.measure {
         Measure::Traffic(_) | Measure::Routes { .. } => settings.passes,
         Measure::Latency { .. } => settings.few_passes() + settings.passes,
         Measure::L4(L4::Changes { .. }) => settings.few_passes(),
-        Measure::L4(_) => settings.passes,
+        Measure::Vpn(Vpn::Tunnels { .. }) => settings.few_passes(),
+        Measure::L4(_) | Measure::Vpn(_) => settings.passes,
         Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
     };
     passes * u32::try_from(targets).unwrap_or(u32::MAX)

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::Settings;
 use super::choice::LeftOut;
-use super::scenario::{Goal, L4, Measure, Scenario};
-use super::summary::{Figure, Ratio, Spread, Summary, Verdict};
+use super::scenario::{L4, Measure, Scenario};
+use super::summary::{Figure, Ratio, Spread, Summary, TunnelSummary, Verdict};
 use super::trial::Trial;
 use crate::report::table::{aligned, beside, figure};
 
@@ -65,14 +65,65 @@ pub(crate) fn unit(scenario: &Scenario) -> &'static str {
         Measure::L4(L4::Services { .. }) => "µs/connect",
         Measure::L4(L4::Changes { .. }) => "ms",
         Measure::L4(L4::Bulk) => "CPU ms/GB",
-        // Each of its figures has its own.
-        Measure::Control { .. } => "",
+        // Each of their figures has its own.
+        Measure::Vpn(_) | Measure::Control { .. } => "",
     }
 }
 
 impl ScenarioReport {
     /// The block on the terminal.
     pub(crate) fn table(&self) -> String {
+        let rows = match self.summaries.iter().any(|summary| summary.tunnel.is_some()) {
+            true => self.tunnel_rows(),
+            false => self.request_rows(),
+        };
+        let mut text = format!("{} [{}]\n{}", self.title, self.id, aligned(&rows));
+        for ratio in &self.ratios {
+            let Ratio { subject, against, cost, p50, p99, throughput } = ratio;
+            let median = figure(cost.median);
+            let _ = write!(text, "  {subject} / {against}: {median} {}", range(*cost));
+            let more = [("p50", p50), ("p99", p99), ("Gb a CPU second", throughput)];
+            for (name, ratio) in more {
+                if let Some(ratio) = ratio {
+                    let _ = write!(text, ", {name} {} {}", figure(ratio.median), range(*ratio));
+                }
+            }
+            text.push('\n');
+        }
+        for verdict in &self.verdicts {
+            let _ = writeln!(text, "  goal: {}", in_words(verdict));
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "  note: {note}");
+        }
+        text
+    }
+
+    /// What packets through tunnels showed.
+    fn tunnel_rows(&self) -> Vec<Vec<String>> {
+        let head =
+            ["", self.unit, "(range)", "packets/s", "Gb/s", "Gb/CPU s", "A µs", "B µs", "hosts µs"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        for summary in &self.summaries {
+            let mut row =
+                vec![summary.target.clone(), figure(summary.cost.median), range(summary.cost)];
+            if let Some(tunnel) = &summary.tunnel {
+                let TunnelSummary { packets_per_second, gigabits_per_second, .. } = tunnel;
+                let for_cpu = tunnel.gigabits_per_cpu_second;
+                row.extend([
+                    format!("{:.0}", packets_per_second.median),
+                    figure(gigabits_per_second.median),
+                    for_cpu.map_or_else(|| "–".to_owned(), |spread| figure(spread.median)),
+                ]);
+                row.extend(tunnel.parts_us.iter().map(|part| figure(part.median)));
+            }
+            rows.push(row);
+        }
+        rows
+    }
+
+    /// What requests and all else showed.
+    fn request_rows(&self) -> Vec<Vec<String>> {
         let mut rows = vec![vec![
             String::new(),
             self.unit.to_owned(),
@@ -102,41 +153,39 @@ impl ScenarioReport {
         if self.summaries.iter().all(|summary| summary.traffic.is_none()) {
             rows.iter_mut().for_each(|row| row.truncate(3));
         }
-        let mut text = format!("{} [{}]\n{}", self.title, self.id, aligned(&rows));
-        for ratio in &self.ratios {
-            let Ratio { subject, against, cost, p50, p99 } = ratio;
-            let median = figure(cost.median);
-            let _ = write!(text, "  {subject} / {against}: {median} {}", range(*cost));
-            if let Some(p50) = p50 {
-                let _ = write!(text, ", p50 {} {}", figure(p50.median), range(*p50));
-            }
-            if let Some(p99) = p99 {
-                let _ = write!(text, ", p99 {} {}", figure(p99.median), range(*p99));
-            }
-            text.push('\n');
-        }
-        for Verdict { of, goal, figure: reached, met } in &self.verdicts {
-            let of = match of {
-                Figure::Cost => "",
-                Figure::P50 => "p50 ",
-                Figure::P99 => "p99 ",
-            };
-            let limit = match goal {
-                Goal::Ratio(limit) | Goal::Kibibytes(limit) | Goal::Milliseconds(limit) => *limit,
-            };
-            let goal = match goal {
-                Goal::Ratio(limit) => format!("at most {limit:.2} times the better"),
-                Goal::Kibibytes(limit) => format!("at most {limit} KiB"),
-                Goal::Milliseconds(limit) => format!("at most {limit} ms"),
-            };
-            let met = if *met { "met" } else { "missed" };
-            let _ = writeln!(text, "  goal: {of}{goal}: {met} ({})", beside(*reached, limit));
-        }
-        for note in &self.notes {
-            let _ = writeln!(text, "  note: {note}");
-        }
-        text
+        rows
     }
+}
+
+/// A goal, and whether it was reached: once for text and page.
+fn in_words(verdict: &Verdict) -> String {
+    let Verdict { of, against, goal, figure, met } = verdict;
+    let of = match of {
+        Figure::Cost => "cost",
+        Figure::P50 => "p50",
+        Figure::P99 => "p99",
+        Figure::Throughput => "throughput",
+    };
+    let (kind, limit) = goal.parts();
+    let words = goal_text(of, kind, limit, against.as_deref());
+    let met = if *met { "met" } else { "missed" };
+    format!("{words}: {met} ({})", beside(*figure, limit))
+}
+
+/// A goal in words, by the names that it has in JSON.
+pub(crate) fn goal_text(of: &str, kind: &str, limit: f64, against: Option<&str>) -> String {
+    let of = if ["cost", "throughput"].contains(&of) { String::new() } else { format!("{of} ") };
+    let better = against.unwrap_or("the better");
+    let goal = match kind {
+        "ratio" => format!("at most {limit:.2} times {better}"),
+        "kibibytes" => format!("at most {limit} KiB"),
+        "microseconds" => format!("at most {limit} µs"),
+        "milliseconds" => format!("at most {limit} ms"),
+        "seconds" => format!("at most {limit} s"),
+        "times" => format!("at least {limit} times {better}'s throughput for a CPU second"),
+        kind => format!("{kind} at most {limit}"),
+    };
+    format!("{of}{goal}")
 }
 
 fn range(spread: Spread) -> String {

@@ -48,6 +48,8 @@ pub(crate) enum Measure {
     },
     /// The L4 plane, in network namespaces.
     L4(L4),
+    /// Tunnels between two gateways, in network namespaces.
+    Vpn(Vpn),
     /// Many objects, and changes to them.
     Control {
         /// Apps: a Service, an EndpointSlice and an Ingress each.
@@ -81,6 +83,22 @@ pub(crate) enum L4 {
     },
     /// Large answers through user space, beside HAProxy in TCP mode.
     Bulk,
+}
+
+/// What is measured of tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vpn {
+    /// One TCP stream, by CPU time of the gateways for a packet.
+    Bulk,
+    /// Small datagrams there and back, many under way.
+    Small,
+    /// One octet there and back.
+    Latency,
+    /// How soon many connections are up, and what they hold.
+    Tunnels {
+        /// How many.
+        connections: u16,
+    },
 }
 
 /// A kind of request traffic.
@@ -133,6 +151,26 @@ pub(crate) enum Goal {
     Kibibytes(f64),
     /// At most so many milliseconds.
     Milliseconds(f64),
+    /// At most so many microseconds.
+    Microseconds(f64),
+    /// At most so many seconds.
+    Seconds(f64),
+    /// At least so many times the other's throughput for a CPU second.
+    Times(f64),
+}
+
+impl Goal {
+    /// Its name in JSON, and its limit.
+    pub(crate) fn parts(self) -> (&'static str, f64) {
+        match self {
+            Self::Ratio(limit) => ("ratio", limit),
+            Self::Kibibytes(limit) => ("kibibytes", limit),
+            Self::Milliseconds(limit) => ("milliseconds", limit),
+            Self::Microseconds(limit) => ("microseconds", limit),
+            Self::Seconds(limit) => ("seconds", limit),
+            Self::Times(limit) => ("times", limit),
+        }
+    }
 }
 
 const fn traffic(tls: Tls, connections: usize, reuse: Reuse, body: u64) -> Measure {
@@ -329,6 +367,36 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "TCP through user space, answers of 1 MiB, 16 connections",
         measure: Measure::L4(L4::Bulk),
         goal: Some(Goal::Ratio(1.0)),
+    },
+    Scenario {
+        id: "vpn-bulk",
+        suite: Suite::Vpn,
+        title: "One TCP stream through a tunnel, packets of 1,400 octets",
+        measure: Measure::Vpn(Vpn::Bulk),
+        // Each of its tables has its own.
+        goal: None,
+    },
+    Scenario {
+        id: "vpn-small",
+        suite: Suite::Vpn,
+        title: "Datagrams of 64 octets there and back, 64 under way",
+        measure: Measure::Vpn(Vpn::Small),
+        goal: None,
+    },
+    Scenario {
+        id: "vpn-latency",
+        suite: Suite::Vpn,
+        title: "One octet there and back over TCP, the median",
+        measure: Measure::Vpn(Vpn::Latency),
+        goal: None,
+    },
+    Scenario {
+        id: "vpn-tunnels",
+        suite: Suite::Vpn,
+        title: "1,000 connections between two gateways",
+        measure: Measure::Vpn(Vpn::Tunnels { connections: 1_000 }),
+        // Each of its figures has its own.
+        goal: None,
     },
     Scenario {
         id: "control-1000",

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::scenario::Goal;
-use super::trial::{TrafficDetail, Trial};
+use super::trial::{TrafficDetail, Trial, TunnelDetail};
 
 /// Median and range of some figures.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -38,6 +38,23 @@ pub(crate) struct Summary {
     /// What traffic showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<TrafficSummary>,
+    /// What packets through a tunnel showed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tunnel: Option<TunnelSummary>,
+}
+
+/// What packets through a tunnel showed, over all passes.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TunnelSummary {
+    /// Packets a second.
+    pub(crate) packets_per_second: Spread,
+    /// Gb a second.
+    pub(crate) gigabits_per_second: Spread,
+    /// Gb for a CPU second of both gateways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gigabits_per_cpu_second: Option<Spread>,
+    /// CPU µs a packet: A's gateway, B's, both hosts.
+    pub(crate) parts_us: [Spread; 3],
 }
 
 /// What traffic showed, over all passes.
@@ -70,18 +87,24 @@ pub(crate) struct Ratio {
     /// 99th percentiles of latency, for traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p99: Option<Spread>,
+    /// Throughput for a CPU second, for tunnels: more is better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) throughput: Option<Spread>,
 }
 
 /// Whether a goal was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Verdict {
     /// What the goal is about.
     pub(crate) of: Figure,
+    /// Who it is held against, where that is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) against: Option<String>,
     /// The goal.
     pub(crate) goal: Goal,
-    /// What it is compared with: a ratio, KiB, or milliseconds.
+    /// What it is compared with: a ratio, KiB, or a time.
     pub(crate) figure: f64,
-    /// Whether the figure is at most the goal.
+    /// Whether the figure is at most the goal, or at least where that is what it says.
     pub(crate) met: bool,
 }
 
@@ -95,6 +118,8 @@ pub(crate) enum Figure {
     P50,
     /// The 99th percentile of latency.
     P99,
+    /// Throughput for a CPU second.
+    Throughput,
 }
 
 /// One summary a target, in the order of the targets.
@@ -107,6 +132,7 @@ pub(crate) fn summaries(targets: &[String], trials: &[Trial]) -> Vec<Summary> {
                 target: target.clone(),
                 cost: Spread::of(own().map(|trial| trial.cost))?,
                 traffic: traffic_summary(own().filter_map(Trial::traffic)),
+                tunnel: tunnel_summary(own().filter_map(Trial::tunnel)),
             })
         })
         .collect()
@@ -121,12 +147,14 @@ pub(crate) fn ratios(targets: &[String], trials: &[Trial]) -> Vec<Ratio> {
             let cost = |trial: &Trial| Some(trial.cost);
             let p50 = |trial: &Trial| Some(trial.traffic()?.p50_us);
             let p99 = |trial: &Trial| Some(trial.traffic()?.p99_us);
+            let throughput = |trial: &Trial| trial.tunnel()?.gigabits_per_cpu_second;
             Some(Ratio {
                 subject: subject.clone(),
                 against: against.clone(),
                 cost: pair_by_pair(trials, subject, against, cost)?,
                 p50: pair_by_pair(trials, subject, against, p50),
                 p99: pair_by_pair(trials, subject, against, p99),
+                throughput: pair_by_pair(trials, subject, against, throughput),
             })
         })
         .collect()
@@ -136,11 +164,14 @@ pub(crate) fn ratios(targets: &[String], trials: &[Trial]) -> Vec<Ratio> {
 pub(crate) fn cost_verdict(goal: Goal, summaries: &[Summary], ratios: &[Ratio]) -> Option<Verdict> {
     let (figure, limit) = match goal {
         Goal::Ratio(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
-        Goal::Kibibytes(limit) | Goal::Milliseconds(limit) => {
-            (summaries.first()?.cost.median, limit)
-        }
+        Goal::Kibibytes(limit)
+        | Goal::Milliseconds(limit)
+        | Goal::Microseconds(limit)
+        | Goal::Seconds(limit) => (summaries.first()?.cost.median, limit),
+        // About throughput.
+        Goal::Times(_) => return None,
     };
-    Some(Verdict { of: Figure::Cost, goal, figure, met: figure <= limit })
+    Some(Verdict { of: Figure::Cost, against: None, goal, figure, met: figure <= limit })
 }
 
 /// Whether median and 99th percentile of latency are not above the best of the others'. Says
@@ -152,7 +183,7 @@ pub(crate) fn latency_verdicts(summaries: &[Summary], ratios: &[Ratio]) -> Vec<V
     }
     let verdict = |of, figure: fn(&Ratio) -> Option<Spread>| {
         let figure = worst(ratios.iter().filter_map(figure))?;
-        Some(Verdict { of, goal: Goal::Ratio(1.0), figure, met: figure <= 1.0 })
+        Some(Verdict { of, against: None, goal: Goal::Ratio(1.0), figure, met: figure <= 1.0 })
     };
     let both = [verdict(Figure::P50, |ratio| ratio.p50), verdict(Figure::P99, |ratio| ratio.p99)];
     both.into_iter().flatten().collect()
@@ -189,6 +220,24 @@ fn traffic_summary<'a>(
         p99_us: spread(|detail| detail.p99_us)?,
         target_busy: spread(|detail| detail.target_busy)?,
         limited_by_load: details.clone().any(|detail| detail.limited_by_load),
+    })
+}
+
+fn tunnel_summary<'a>(
+    details: impl Iterator<Item = &'a TunnelDetail> + Clone,
+) -> Option<TunnelSummary> {
+    let spread = |figure: fn(&TunnelDetail) -> f64| Spread::of(details.clone().map(figure));
+    Some(TunnelSummary {
+        packets_per_second: spread(|detail| detail.requests_per_second)?,
+        gigabits_per_second: spread(|detail| detail.gigabits_per_second)?,
+        gigabits_per_cpu_second: Spread::of(
+            details.clone().filter_map(|detail| detail.gigabits_per_cpu_second),
+        ),
+        parts_us: [
+            spread(|detail| detail.sides_us[0])?,
+            spread(|detail| detail.sides_us[1])?,
+            spread(|detail| detail.hosts_us)?,
+        ],
     })
 }
 

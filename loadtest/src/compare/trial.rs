@@ -67,6 +67,8 @@ pub(crate) enum Detail {
         /// With all of them idle.
         after: Memory,
     },
+    /// Packets through a tunnel.
+    Tunnel(TunnelDetail),
     /// Control: the figure is the median of some changes.
     Control {
         /// Each of them; none for what is measured once.
@@ -113,6 +115,28 @@ pub(crate) struct TrafficDetail {
     pub(crate) tls: Vec<String>,
 }
 
+/// What packets through a tunnel showed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TunnelDetail {
+    /// Packets a second.
+    pub(crate) requests_per_second: f64,
+    /// What hosts received in them, Gb a second.
+    pub(crate) gigabits_per_second: f64,
+    /// The same for a CPU second of both gateways; none where nothing has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gigabits_per_cpu_second: Option<f64>,
+    /// Octets of a packet.
+    pub(crate) packet: u32,
+    /// CPU µs a packet of A's gateway, and of B's.
+    pub(crate) sides_us: [f64; 2],
+    /// CPU µs a packet of both hosts.
+    pub(crate) hosts_us: f64,
+    /// CPU µs a packet of the kernel's own threads.
+    pub(crate) kernel_us: f64,
+    /// CPU time of both gateways, as a share of one core.
+    pub(crate) target_busy: f64,
+}
+
 /// How an open loop went.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct OpenLoop {
@@ -130,7 +154,15 @@ impl Trial {
     pub(crate) fn traffic(&self) -> Option<&TrafficDetail> {
         match &self.detail {
             Detail::Traffic(detail) => Some(detail),
-            Detail::Idle { .. } | Detail::Control { .. } => None,
+            Detail::Idle { .. } | Detail::Tunnel(_) | Detail::Control { .. } => None,
+        }
+    }
+
+    /// What packets showed, if it was a tunnel.
+    pub(crate) fn tunnel(&self) -> Option<&TunnelDetail> {
+        match &self.detail {
+            Detail::Tunnel(detail) => Some(detail),
+            _ => None,
         }
     }
 }

@@ -19,10 +19,11 @@ use nix::sched::{CloneFlags, setns};
 /// Addresses that connections begin at: ports of one would soon be used up.
 const SOURCES: u8 = 40;
 /// What all namespaces are told. Connections come faster than ports are given back otherwise.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("ipv4/ip_local_port_range", "1024 65535"),
     ("ipv4/tcp_tw_reuse", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
 ];
 
 /// A network namespace; deleted when dropped.
@@ -39,7 +40,13 @@ pub(crate) struct Inside {
 }
 
 impl Namespace {
-    fn create(role: &str) -> anyhow::Result<Self> {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A new one of this role, unique to this process.
+    pub(crate) fn create(role: &str) -> anyhow::Result<Self> {
         let name = format!("loadtest-{}-{role}", std::process::id());
         let output = Command::new("ip").args(["netns", "add", &name]).output().context("ip")?;
         if !output.status.success() {
@@ -73,7 +80,7 @@ impl Namespace {
     }
 
     /// Runs commands of `ip`, a line each.
-    fn ip(&self, lines: &str) -> anyhow::Result<()> {
+    pub(crate) fn ip(&self, lines: &str) -> anyhow::Result<()> {
         let mut child = Command::new("ip")
             .args(["-n", &self.name, "-batch", "-"])
             .stdin(Stdio::piped())

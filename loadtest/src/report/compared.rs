@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::table::{beside, figure};
+use crate::compare::report::goal_text;
 use crate::compare::summary::Spread;
 use crate::load::outcome::Distribution;
 
@@ -86,7 +87,11 @@ pub(crate) struct Scenario {
 pub(crate) struct Verdict {
     /// The figure: `cost`, `p99`.
     pub(crate) of: String,
-    /// `ratio`, `kibibytes` or `milliseconds`, with the most that is allowed.
+    /// Who it is held against, where that is one of several.
+    #[serde(default)]
+    pub(crate) against: Option<String>,
+    /// `ratio`, `kibibytes`, `milliseconds`, …, with the most that is allowed; `times` with the
+    /// least.
     pub(crate) goal: BTreeMap<String, f64>,
     /// What was reached.
     pub(crate) figure: f64,
@@ -97,14 +102,10 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// The goal in words.
     pub(crate) fn goal_text(&self) -> String {
-        let of = if self.of == "cost" { String::new() } else { format!("{} ", self.of) };
-        let goals = self.goal.iter().map(|(kind, limit)| match kind.as_str() {
-            "ratio" => format!("at most {limit:.2} times the better"),
-            "kibibytes" => format!("at most {limit} KiB"),
-            "milliseconds" => format!("at most {limit} ms"),
-            kind => format!("{kind} at most {limit}"),
-        });
-        format!("{of}{}", goals.collect::<Vec<_>>().join(", "))
+        let goals = self.goal.iter();
+        let words =
+            goals.map(|(kind, limit)| goal_text(&self.of, kind, *limit, self.against.as_deref()));
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// What was reached, so that it is told from the goal.

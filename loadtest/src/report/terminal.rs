@@ -81,6 +81,7 @@ fn scenario(scenario: &Scenario) -> String {
     let kinds: Vec<Kind> = Kind::OF_TRIALS.into_iter().filter(there).collect();
     let head = std::iter::once(String::new()).chain(kinds.iter().map(|kind| match kind {
         Kind::Cost => scenario.unit.clone(),
+        Kind::Rate if scenario.unit.contains("/packet") => "packets/s".to_owned(),
         Kind::Rate => "requests/s".to_owned(),
         kind => kind.name().to_owned(),
     }));

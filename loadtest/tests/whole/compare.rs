@@ -69,3 +69,33 @@ fn every_kind_of_scenario_is_measured_on_the_peers() {
         assert!(trial["clients"]["requests"].as_u64().expect("clients") > 0);
     }
 }
+
+#[test]
+fn tunnels_of_the_peers_are_measured_beside_plain_routing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("result.json");
+    let json_text = json.to_str().expect("a path of text");
+    let only = "vpn-bulk,vpn-small,vpn-latency";
+    let what = ["compare", "vpn", "--quick", "--without-gateway", "--only", only];
+    let output = loadtest(&[&what[..], &["--json", json_text]].concat());
+    assert!(output.status.success(), "{}", said(&output.stderr));
+    let text = std::fs::read_to_string(&json).expect("JSON");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let scenarios = report["scenarios"].as_array().expect("scenarios");
+    let ids: Vec<_> = scenarios.iter().map(|one| one["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids, ["vpn-bulk", "vpn-bulk-all", "vpn-small", "vpn-small-all", "vpn-latency"]);
+    for scenario in scenarios {
+        let trials = scenario["trials"].as_array().expect("trials");
+        let has = |target: &str| trials.iter().any(|trial| trial["target"] == target);
+        let is_of_all =
+            scenario["id"].as_str().is_some_and(|id| !["vpn-bulk", "vpn-small"].contains(&id));
+        assert!(has("libipsec") && has("boringtun"), "{scenario:#}");
+        assert_eq!(has("routing"), is_of_all, "{scenario:#}");
+        for trial in trials {
+            assert!(trial["cost"].as_f64().is_some_and(|cost| cost > 0.0), "{trial:#}");
+        }
+        // All send packets of the same size.
+        let sizes: Vec<_> = trials.iter().map(|trial| &trial["packet"]).collect();
+        assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
+    }
+}

@@ -14,6 +14,7 @@ use super::first_child::{self, Offer};
 use super::identity::Identity;
 use super::init::{Handshake, status};
 use super::message::{self, Exchange, Notify, Payload, notify};
+use super::mobike;
 use super::sa::{IkeSa, Ongoing, Phase, Received, Task};
 use crate::crypto::CryptoError;
 use crate::crypto::auth::{METHOD_SHARED_KEY, psk_auth, psk_verify};
@@ -24,6 +25,13 @@ pub(super) struct Waiting {
     offer: Option<Offer>,
     /// The keys with the PPK in them, should the other end use it.
     with_ppk: Option<IkeKeys>,
+}
+
+impl Waiting {
+    /// The SPI of the child SA that was offered.
+    pub(super) fn offered_spi(&self) -> Option<crate::sa::Spi> {
+        self.offer.as_ref().map(|offer| offer.spi)
+    }
 }
 
 /// X.509 certificate, signature.
@@ -284,6 +292,7 @@ pub(super) fn response(
         }
     }
     sa.peer.mobike = config.mobike && received.notify(notify::MOBIKE_SUPPORTED).is_some();
+    mobike::note_addresses(sa, &received.payloads);
     let nonces = nonces(sa);
     connection::established(engine, now, sa, false);
     if let (Some(offer), Some((ni, nr))) = (offer, nonces) {
@@ -414,6 +423,7 @@ pub(super) fn answer(
     sa.keys = Some(keys);
     sa.remote_id = Some(remote_id);
     sa.peer.mobike = config.mobike && request.notify(notify::MOBIKE_SUPPORTED).is_some();
+    mobike::note_addresses(sa, &request.payloads);
     sa.peer.fragmentation &= config.fragmentation;
     sa.config = Some(Arc::clone(&config));
     if request.notify(notify::INITIAL_CONTACT).is_some() {

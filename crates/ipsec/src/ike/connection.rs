@@ -119,7 +119,13 @@ pub(super) fn configure(
             fresh.push(name);
             continue;
         };
-        if same::is_same(&state.config, &config) {
+        // MOBIKE may have taken the IKE SAs to the new address already.
+        let is_local = state.config.local == config.local
+            || config.local.is_some_and(|local| {
+                let mut sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
+                !state.ikes.is_empty() && sas.all(|sa| sa.path.local.ip() == local)
+            });
+        if is_local && same::is_same(&state.config, &config) {
             let is_new_start = state.config.start != config.start;
             state.config = Arc::clone(&config);
             if is_new_start {
@@ -222,6 +228,7 @@ pub(super) fn begin(engine: &mut Engine, now: Instant, name: &ConnectionName) {
         IpAddr::V6(_) => IpAddr::from([0_u8; 16]),
     };
     if !engine.pace.begins(remote.ip(), name) {
+        // Its turn comes when another one is done.
         return;
     }
     let port = engine.settings.port;
@@ -288,8 +295,7 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     sa.half_open_until = None;
     sa.since = Some(now);
     sa.last_heard = now;
-    let share = install::rekey_share(engine, sa.initiator);
-    sa.rekey_at = Some(now + config.ike_lifetime.mul_f64(share));
+    sa.rekey_at = install::rekey_time(engine, now, config.ike_lifetime, sa.initiator);
     if let (Some(suite), Some(remote_id)) = (sa.suite.clone(), sa.remote_id.clone()) {
         engine.tell(Event::IkeUp {
             connection: config.name.clone(),
@@ -318,12 +324,12 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     // What this end began meanwhile and has not proven itself in yet is not needed any more.
     let others = engine.connections.get(&config.name).map(|state| state.ikes.clone());
     for id in others.into_iter().flatten().filter(|id| *id != sa.id) {
-        engine.with_sa(now, id, |_, other| {
-            let is_early = matches!(&other.phase, Phase::Handshake(one) if !one.sent_auth);
-            if other.initiator && is_early {
-                other.end(DownReason::Replaced);
-            }
+        let is_early = engine.sas.get(&id).is_some_and(|other| {
+            other.initiator && matches!(&other.phase, Phase::Handshake(one) if !one.sent_auth)
         });
+        if is_early {
+            engine.with_sa(now, id, |_, other| other.end(DownReason::Replaced));
+        }
     }
 }
 
@@ -407,13 +413,34 @@ fn end_double(engine: &mut Engine, now: Instant, name: &ConnectionName) {
     }
 }
 
+/// One that this end began with an address is there or has failed: the next one may begin.
+pub(super) fn next_in_line(engine: &mut Engine, now: Instant, remote: IpAddr) {
+    engine.pace.ended(remote);
+    loop {
+        let next = engine.pace.next(remote);
+        if next.is_empty() {
+            return;
+        }
+        let mut is_any_wanted = false;
+        for name in next {
+            let is_there = in_use(engine, &name).is_some();
+            let state = engine.connections.get_mut(&name);
+            if let Some(state) = state.filter(|state| state.mode != Mode::Down && !is_there) {
+                state.is_waiting = true;
+                engine.set_timer(now, Timer::Connection(name));
+                is_any_wanted = true;
+            }
+        }
+        if is_any_wanted {
+            return;
+        }
+    }
+}
+
 /// It no longer counts as half open, or as being begun.
 pub(super) fn forget_half_open(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
-    if let Some(next) = sa.paced.take().and_then(|remote| engine.pace.ended(remote))
-        && let Some(state) = engine.connections.get_mut(&next)
-    {
-        state.is_waiting = true;
-        engine.set_timer(now, Timer::Connection(next));
+    if let Some(remote) = sa.paced.take() {
+        next_in_line(engine, now, remote);
     }
     if let Some((source, spi)) = sa.counted.take() {
         engine.limits.remove(source);

@@ -226,7 +226,7 @@ fn refused(engine: &mut Engine, now: Instant, sa: &mut IkeSa, waiting: Waiting, 
             }
             return;
         }
-        notify::NO_ADDITIONAL_SAS if reauth::begin(engine, now, sa) => return,
+        notify::NO_ADDITIONAL_SAS if old.is_some() && reauth::begin(engine, now, sa) => return,
         _ => {}
     }
     let failure = match error.kind {

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::sa::{IkeSaId, Path};
 
+#[cfg(test)]
+mod tests;
+
 /// Begins what waits, if nothing is under way.
 pub(super) fn begin_tasks(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     while sa.gone.is_none() && sa.pending.is_none() {
@@ -43,9 +46,11 @@ fn begin_task(engine: &mut Engine, now: Instant, sa: &mut IkeSa, task: Task) {
 
 fn answer(engine: &mut Engine, now: Instant, sa: &mut IkeSa, request: &Received) -> Vec<Payload> {
     let is_handshake = matches!(sa.phase, Phase::Handshake(_));
+    // Only the initiator asks for these.
+    let is_responding = is_handshake && !sa.initiator;
     match request.header.exchange {
-        Exchange::Intermediate if is_handshake => intermediate::answer(engine, now, sa, request),
-        Exchange::Auth if is_handshake => auth::answer(engine, now, sa, request),
+        Exchange::Intermediate if is_responding => intermediate::answer(engine, now, sa, request),
+        Exchange::Auth if is_responding => auth::answer(engine, now, sa, request),
         Exchange::Informational => informational::answer(engine, now, sa, request),
         Exchange::CreateChildSa if !is_handshake => {
             rekey_ike::chosen_by_peer(engine, now, sa);
@@ -157,19 +162,25 @@ impl Engine {
             ongoing,
             sent: now,
             resent: 0,
-            next: now + retransmission_delay(self, 0),
+            next: now + retransmission_delay(self, exchange, 0),
             give_up: (!is_handshake && !timeout.is_zero()).then(|| now + timeout),
         });
         sa.send_id = sa.send_id.wrapping_add(1);
     }
 }
 
+/// IKE_SA_INIT goes at least so often: the other end may be back any moment.
+const INIT_AGAIN: Duration = Duration::from_secs(4);
+
 /// How long to wait after a request was sent again so many times.
-fn retransmission_delay(engine: &mut Engine, resent: u32) -> Duration {
+fn retransmission_delay(engine: &mut Engine, exchange: Exchange, resent: u32) -> Duration {
     let settings = &engine.settings;
     let exponent = i32::try_from(resent.min(32)).unwrap_or(32);
     let factor = settings.retransmit_base.max(1.0).powi(exponent).min(1e6);
-    let most = settings.retransmit_max;
+    let most = match exchange {
+        Exchange::SaInit => settings.retransmit_max.min(INIT_AGAIN),
+        _ => settings.retransmit_max,
+    };
     let delay = settings.retransmit_first.mul_f64(factor).min(most);
     delay.mul_f64(engine.random_between(0.9, 1.1))
 }
@@ -180,13 +191,14 @@ fn resend_if_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
         || (pending.next <= now && pending.resent >= engine.settings.retransmit_tries);
     if is_over {
         unanswered(engine, now, sa, &pending.ongoing);
+        upkeep::release_spi(engine, &pending.ongoing);
         return;
     }
     if pending.next <= now {
         pending.resent += 1;
         engine.counters.retransmitted_requests += 1;
         transmit::send(engine, now, sa, &pending.datagrams);
-        pending.next = now + retransmission_delay(engine, pending.resent);
+        pending.next = now + retransmission_delay(engine, pending.exchange, pending.resent);
         sa.pending = Some(pending);
         mobike::try_another(engine, sa);
         return;

@@ -85,8 +85,8 @@ pub(super) fn begin(
     let Some(group) = hint.filter(|hint| offered().any(|one| one == *hint)).or(offered().next())
     else {
         let what = "no key exchange is configured".to_owned();
-        if let Some(next) = paced.and_then(|remote| engine.pace.ended(remote)) {
-            connection::check_later(engine, &next, now);
+        if let Some(remote) = paced {
+            connection::next_in_line(engine, now, remote);
         }
         engine.fail(Some(&config.name), path, protocol(what));
         return;

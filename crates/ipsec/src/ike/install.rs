@@ -75,6 +75,9 @@ impl ChildState {
 /// After so long the other end has got the answer that made a child SA.
 const CONFIRMED: Duration = Duration::from_secs(60);
 
+/// How long an SA lives whose lifetime is zero: no limit.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Makes a child SA and tells the data path.
 pub(super) fn install(
     engine: &mut Engine,
@@ -118,7 +121,7 @@ pub(super) fn install(
         send: new.send,
         replaces: new.replaces,
     });
-    let rekey_at = now + lifetime.mul_f64(rekey_share(engine, new.began));
+    let rekey_at = rekey_time(engine, now, lifetime, new.began);
     if new.send {
         stop_others(engine, sa, id, &new.config.name);
     }
@@ -127,8 +130,8 @@ pub(super) fn install(
         config: new.config,
         suite: new.suite,
         since: now,
-        rekey_at: Some(rekey_at),
-        expires: now + lifetime,
+        rekey_at,
+        expires: if lifetime.is_zero() { now + FOREVER } else { now + lifetime },
         sending: new.send,
         replaced_by: None,
         unconfirmed: (!new.began).then_some(sa.receive_id),
@@ -170,8 +173,15 @@ pub(super) fn remove_all(
 
 /// When in its lifetime something is rekeyed: earlier by the end that has made it, and by chance,
 /// so that both ends rarely do it at once, nor one end all at once.
-pub(super) fn rekey_share(engine: &mut Engine, began: bool) -> f64 {
-    if began { engine.random_between(0.8, 0.87) } else { engine.random_between(0.89, 0.95) }
+pub(super) fn rekey_time(
+    engine: &mut Engine,
+    now: Instant,
+    lifetime: Duration,
+    began: bool,
+) -> Option<Instant> {
+    let (least, most) = if began { (0.8, 0.87) } else { (0.89, 0.95) };
+    let share = engine.random_between(least, most);
+    (!lifetime.is_zero()).then(|| now + lifetime.mul_f64(share))
 }
 
 /// The IKE SAs of the same connection, but for this one.

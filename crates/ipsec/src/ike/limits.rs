@@ -1,6 +1,6 @@
 //! Limits against floods (RFC 8019): half-open IKE SAs in all and by source, rates.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::sa::ConnectionName;
 #[derive(Default)]
 pub(super) struct Limits {
     half_open: usize,
-    by_source: Map<IpAddr, usize>,
+    by_source: BTreeMap<IpAddr, usize>,
 }
 
 /// What becomes of a request to begin another one.
@@ -90,12 +90,19 @@ impl Pace {
         false
     }
 
-    /// One is there or has failed: the next one may begin.
-    pub(super) fn ended(&mut self, remote: IpAddr) -> Option<ConnectionName> {
-        let under = self.by_remote.get_mut(&remote)?;
-        under.way = under.way.saturating_sub(1);
-        let next = under.waiting.pop_front();
-        if under.way == 0 && next.is_none() {
+    /// One is there or has failed.
+    pub(super) fn ended(&mut self, remote: IpAddr) {
+        if let Some(under) = self.by_remote.get_mut(&remote) {
+            under.way = under.way.saturating_sub(1);
+        }
+    }
+
+    /// Those for which there is room now: they ask again.
+    pub(super) fn next(&mut self, remote: IpAddr) -> Vec<ConnectionName> {
+        let Some(under) = self.by_remote.get_mut(&remote) else { return Vec::new() };
+        let room = AT_ONCE.saturating_sub(under.way);
+        let next = under.waiting.drain(..room.min(under.waiting.len())).collect();
+        if under.way == 0 && under.waiting.is_empty() {
             self.by_remote.remove(&remote);
         }
         next
@@ -184,10 +191,12 @@ mod tests {
         let name = |number: usize| ConnectionName::from(number.to_string());
         let begun = (0..7).filter(|number| pace.begins(remote, &name(*number))).count();
         assert_eq!(begun, AT_ONCE);
-        assert_eq!(pace.ended(remote), Some(name(5)));
+        assert!(pace.next(remote).is_empty());
+        pace.ended(remote);
+        assert_eq!(pace.next(remote), [name(5)]);
         assert!(pace.begins(remote, &name(5)));
-        assert_eq!(pace.ended(remote), Some(name(6)));
-        (0..5).for_each(|_| assert_eq!(pace.ended(remote), None));
+        (0..5).for_each(|_| pace.ended(remote));
+        assert_eq!(pace.next(remote), [name(6)]);
         assert!(pace.by_remote.is_empty());
     }
 }

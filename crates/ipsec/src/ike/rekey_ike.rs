@@ -360,6 +360,7 @@ fn adopt(engine: &mut Engine, now: Instant, old: &mut IkeSa, heir: &mut IkeSa) {
         return;
     }
     heir.upkeep.drop_at = None;
+    heir.config.clone_from(&old.config);
     heir.set_path(engine, old.path, old.udp);
     heir.nat = old.nat;
     heir.last_heard = now;

@@ -133,6 +133,19 @@ fn another_configuration_begins_anew_and_the_same_one_does_not() {
     assert_eq!(pair.ends[1].sas.len(), 1);
 }
 
+#[test]
+fn another_address_is_tried_at_once() {
+    let mut left = connection(0);
+    left.local = Some("192.0.2.9".parse().unwrap());
+    let mut pair = Pair::new(left, connection(1));
+    pair.filter = Box::new(|by, one| by == 1 || one.path.local.ip().to_string() != "192.0.2.9");
+    pair.pass(Duration::from_secs(25));
+    assert_eq!(pair.state(0), State::Connecting);
+    pair.configure(0, connection(0));
+    pair.settle();
+    pair.assert_up();
+}
+
 /// The end is killed and comes back knowing nothing.
 fn restart(pair: &mut Pair, end: usize, seed: u64) {
     let mut fresh = Pair::idle(Settings::default());
@@ -288,6 +301,38 @@ fn a_thousand_tunnels_between_the_same_two_come_up() {
         assert_eq!((counters.limited, counters.retransmitted_requests), (0, 0));
         assert_eq!(pair.ends[end].sas.len(), 1000);
     }
+}
+
+#[test]
+fn those_that_wait_for_their_turn_are_not_forgotten() {
+    let mut pair = Pair::idle(Settings::default());
+    let all: BTreeMap<ConnectionName, _> = (0..40)
+        .map(|number| {
+            let mut one = connection(0);
+            one.name = format!("test/{number:02}").into();
+            one.local_id = crate::pair::id(&format!("left{number}.example"));
+            (one.name.clone(), Arc::new(one))
+        })
+        .collect();
+    pair.filter = Box::new(|_, _| false);
+    pair.ends[0].engine.configure(pair.now, all);
+    pair.pass(SECOND);
+    assert_eq!(
+        pair.ends[0].engine.status(pair.now).iter().filter(|one| !one.ike.is_empty()).count(),
+        5
+    );
+    // Most of them are not wanted any more before their turn has come.
+    for number in 5..38 {
+        let connection = format!("test/{number:02}").into();
+        pair.ends[0].engine.command(pair.now, Command::Terminate { connection });
+    }
+    let mut right = connection(1);
+    right.remote_id = Some(crate::pair::id("left39.example"));
+    pair.configure(1, right);
+    pair.filter = Box::new(|_, _| true);
+    pair.pass(Duration::from_secs(90));
+    let status = pair.ends[0].engine.status(pair.now);
+    assert_eq!(status.last().unwrap().state, State::Up, "{:?}", status.last());
 }
 
 #[test]

@@ -464,3 +464,38 @@ fn silence_is_broken_by_signs_of_life_and_these_measure_the_way() {
         assert!(!world.has_lost(), "{}", world.describe());
     });
 }
+
+#[test]
+fn a_changed_configuration_with_the_address_that_mobike_went_to_keeps_everything() {
+    each_seed("mobike_configured", 2, |_, world_of| {
+        let mut configs = configs(1, &[]);
+        configs.iter_mut().for_each(|config| config.mobike = true);
+        let mut world = world_of(configs);
+        world.ends[0].addresses.push(ip("10.0.0.77"));
+        bring_up(&mut world);
+        let (from, to) = (ip("10.0.0.1"), ip("10.0.0.77"));
+        world.command(0, Command::AddressChanged { from, to });
+        world.ends[0].config.local = Some(to);
+        world.configure(0);
+        world.run(MINUTE);
+        assert!(!world.has_lost(), "{}", world.describe());
+        assert_eq!(world.ends[0].plane.ike_up, 1);
+        world.check_rest();
+    });
+}
+
+#[test]
+fn lifetimes_of_zero_have_no_end() {
+    each_seed("endless", 1, |_, world_of| {
+        let mut configs = configs(1, &[]);
+        for config in &mut configs {
+            config.ike_lifetime = Duration::ZERO;
+            config.children[0].lifetime = Duration::ZERO;
+        }
+        let mut world = world_of(configs);
+        bring_up(&mut world);
+        world.run(60 * MINUTE);
+        world.check_rest();
+        assert_eq!((world.ends[0].plane.ike_up, world.ends[0].plane.rekeyed), (1, 0));
+    });
+}

@@ -14,14 +14,14 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs a scenario with `share` seeds of every 100 that `SIM_SEEDS` asks for (of 100 by default).
+/// Runs a scenario with `share` seeds of every 100 that `SIM_SEEDS` asks for (300 by default).
 ///
 /// The world that the scenario has made is taken back by its log when it fails.
 pub(crate) fn each_seed(name: &str, share: u64, scenario: impl Fn(u64, WorldOf<'_>) + Sync) {
     if let Some(seed) = number("SIM_SEED") {
         return tell(name, seed, &scenario);
     }
-    let count = (number("SIM_SEEDS").unwrap_or(100) * share).div_ceil(100).max(1);
+    let count = (number("SIM_SEEDS").unwrap_or(300) * share).div_ceil(100).max(1);
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failed = std::thread::scope(|scope| {

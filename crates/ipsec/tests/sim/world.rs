@@ -182,6 +182,16 @@ impl World {
         }
     }
 
+    /// Gives an end its configuration anew.
+    pub(crate) fn configure(&mut self, end: usize) {
+        let now = self.now;
+        let config = Arc::new(self.ends[end].config.clone());
+        if let Some(engine) = &mut self.ends[end].engine {
+            engine.configure(now, [(config.name.clone(), config)].into());
+        }
+        self.drain(end);
+    }
+
     pub(crate) fn start_both(&mut self) {
         self.start(1);
         self.start(0);

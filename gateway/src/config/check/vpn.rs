@@ -70,6 +70,7 @@ impl Checker<'_> {
             settings,
             dataplane: vpn.dataplane,
             workers: vpn.workers,
+            offloads: vpn.offloads,
             mtu: vpn.mtu,
             on_stop: vpn.on_stop,
             half_open: vpn.half_open,

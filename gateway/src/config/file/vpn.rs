@@ -19,6 +19,9 @@ pub struct Vpn {
     pub interface: String,
     /// How many threads carry packets.
     pub workers: Workers,
+    /// Whether many packets go through one system call where the kernel can do that (TSO, GSO and
+    /// GRO). Off for measurements, or where the kernel's are broken.
+    pub offloads: bool,
     /// The largest packet on the way to the other end; none for the one that its route has.
     #[serde(deserialize_with = "within_if_any::<_, _, 576, 65535>")]
     #[schemars(range(min = 576, max = 65535))]
@@ -55,6 +58,7 @@ impl Default for Vpn {
             dataplane: Dataplane::default(),
             interface: "tidegate-vpn".to_owned(),
             workers: Workers::default(),
+            offloads: true,
             mtu: None,
             port: 500,
             nat_port: 4500,

@@ -12,6 +12,7 @@ fn the_vpn_plane_is_disabled_unless_enabled_and_needs_no_alb() {
     let vpn = config.vpn.as_ref().unwrap();
     assert_eq!(config.settings().vpn, Some(VpnSettings::default()));
     assert_eq!((vpn.dataplane, vpn.on_stop, vpn.mtu), (Dataplane::Auto, OnStop::Keep, None));
+    assert!(vpn.offloads);
     let with_alb = with("vpn: {enabled: true}\n").unwrap();
     assert!(with_alb.alb.public.enabled && with_alb.vpn.is_some());
     let asked_for =
@@ -22,13 +23,14 @@ fn the_vpn_plane_is_disabled_unless_enabled_and_needs_no_alb() {
 #[test]
 fn what_is_written_of_the_vpn_plane_is_taken() {
     let config = with_vpn(
-        ", dataplane: userspace, interface: t0, workers: 2, mtu: 1400, port: 1500, natPort: 14500, \
-         clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], exempt: [10.1.1.0/24], onStop: remove, forceEncapsulation: true, \
+        ", dataplane: userspace, interface: t0, workers: 2, offloads: false, mtu: 1400, port: 1500, \
+         natPort: 14500, clusterSubnets: [172.30.0.0/16, \"fd00::/48\"], \
+         exempt: [10.1.1.0/24], onStop: remove, forceEncapsulation: true, \
          halfOpen: {cookieThreshold: 0, limit: 5, perSource: 1, lifetime: 5s}, \
          retransmit: {first: 100ms, base: 2, max: 1s, tries: 3}",
     );
     let vpn = config.unwrap().vpn.unwrap();
-    assert_eq!(vpn.dataplane, Dataplane::Userspace);
+    assert_eq!((vpn.dataplane, vpn.offloads), (Dataplane::Userspace, false));
     assert_eq!((vpn.mtu, vpn.workers.count(), vpn.on_stop), (Some(1400), 2, OnStop::Remove));
     let settings = vpn.settings;
     assert_eq!((settings.port, settings.nat_port), (1500, 14500));

@@ -271,7 +271,8 @@ fn a_child_sa_takes_packets_before_its_answer_is_sent() {
     let [mut a, mut b] = [(); 2].map(|()| Bench::new(OnStop::Keep));
     b.apply(1, plan(false, "192.0.2.1"));
     a.apply(1, plan(true, "192.0.2.2"));
-    (a.notes.take(), b.notes.take());
+    a.notes.take();
+    b.notes.take();
     while a.deliver(&mut b) | b.deliver(&mut a) {}
     assert_eq!(b.notes.take(), ["transmit", "install", "transmit"]);
     assert_eq!(a.notes.take(), ["transmit", "install"]);
@@ -291,7 +292,8 @@ fn at_the_end_the_other_end_is_told_and_the_guard_stays() {
         b.apply(1, plan(false, "192.0.2.1"));
         a.apply(1, plan(true, "192.0.2.2"));
         while a.deliver(&mut b) | b.deliver(&mut a) {}
-        (a.notes.take(), b.notes.take());
+        a.notes.take();
+        b.notes.take();
         a.mailbox.post(|mail| mail.stop = true);
         assert!(a.driver.turn());
         assert!(a.deliver(&mut b));

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use crate::ike::config::{Auth, Connection, Ppk};
 
-/// Whether the IKE SAs of one can go on under the other: how long they live and what follows
-/// their end doesn't matter.
+/// Whether the IKE SAs of one can go on under the other, from the same address: how long they
+/// live and what follows their end doesn't matter.
 pub(super) fn is_same(one: &Connection, other: &Connection) -> bool {
     one.name == other.name
-        // With MOBIKE they follow this end's address (RFC 4555).
-        && (one.local == other.local || other.mobike)
         && one.remote == other.remote
         && one.local_id == other.local_id
         && one.remote_id == other.remote_id
