@@ -27,6 +27,13 @@ pub(super) struct Waiting {
     with_ppk: Option<IkeKeys>,
 }
 
+impl Waiting {
+    /// The SPI of the child SA that was offered.
+    pub(super) fn offered_spi(&self) -> Option<crate::sa::Spi> {
+        self.offer.as_ref().map(|offer| offer.spi)
+    }
+}
+
 /// X.509 certificate, signature.
 const X509: u8 = 4;
 /// PPK_ID_FIXED (RFC 8784, 5.1).

@@ -123,7 +123,7 @@ pub(super) fn configure(
         let is_local = state.config.local == config.local
             || config.local.is_some_and(|local| {
                 let mut sas = state.ikes.iter().filter_map(|id| engine.sas.get(id));
-                sas.all(|sa| sa.path.local.ip() == local)
+                !state.ikes.is_empty() && sas.all(|sa| sa.path.local.ip() == local)
             });
         if is_local && same::is_same(&state.config, &config) {
             let is_new_start = state.config.start != config.start;

@@ -35,8 +35,9 @@ use super::{connection, exchange, init};
 use crate::crypto::rng::Rng;
 use crate::sa::{ChildSaId, ConnectionName, IkeSaId, Path, Spi};
 
-pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-pub(super) type Set<K> = HashSet<K, foldhash::fast::RandomState>;
+/// Only for keys that this end chooses or is configured with; those of others are in B-trees.
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
+pub(super) type Set<K> = HashSet<K, foldhash::fast::FixedState>;
 
 /// Holds connections up. It is told what comes and what time it is, and asked what is to be done.
 pub struct Engine {
@@ -51,7 +52,7 @@ pub struct Engine {
     /// By this end's SPI.
     pub(super) by_spi: Map<u64, IkeSaId>,
     /// By IKE_SA_INIT requests that were answered: the other end's address and SPI.
-    pub(super) by_request: Map<(IpAddr, u64), IkeSaId>,
+    pub(super) by_request: BTreeMap<(IpAddr, u64), IkeSaId>,
     pub(super) by_child: Map<ChildSaId, IkeSaId>,
     /// ESP SPIs of this end that are taken.
     pub(super) inbound_spis: Set<Spi>,
@@ -62,7 +63,7 @@ pub struct Engine {
     pub(super) clear_answers: RateLimit,
     pub(super) strangers: RateLimit,
     /// Who has spoken IKEv1 and was told of.
-    pub(super) old_peers: Set<IpAddr>,
+    pub(super) old_peers: BTreeSet<IpAddr>,
     /// Last answers of IKE SAs that are gone: by this end's SPI, and in the order of their end.
     ghosts: Map<u64, Answered>,
     ghost_order: VecDeque<(Instant, u64)>,
@@ -121,11 +122,11 @@ impl Engine {
             of_any: Vec::new(),
             sas: Map::default(),
             by_spi: Map::default(),
-            by_request: Map::default(),
+            by_request: BTreeMap::new(),
             by_child: Map::default(),
             inbound_spis: Set::default(),
             timers: BTreeSet::new(),
-            old_peers: Set::default(),
+            old_peers: BTreeSet::new(),
             ghosts: Map::default(),
             ghost_order: VecDeque::new(),
             counters: Counters::default(),

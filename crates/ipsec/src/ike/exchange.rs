@@ -15,6 +15,9 @@ use super::{
 };
 use crate::sa::{IkeSaId, Path};
 
+#[cfg(test)]
+mod tests;
+
 /// Begins what waits, if nothing is under way.
 pub(super) fn begin_tasks(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
     while sa.gone.is_none() && sa.pending.is_none() {
@@ -43,9 +46,11 @@ fn begin_task(engine: &mut Engine, now: Instant, sa: &mut IkeSa, task: Task) {
 
 fn answer(engine: &mut Engine, now: Instant, sa: &mut IkeSa, request: &Received) -> Vec<Payload> {
     let is_handshake = matches!(sa.phase, Phase::Handshake(_));
+    // Only the initiator asks for these.
+    let is_responding = is_handshake && !sa.initiator;
     match request.header.exchange {
-        Exchange::Intermediate if is_handshake => intermediate::answer(engine, now, sa, request),
-        Exchange::Auth if is_handshake => auth::answer(engine, now, sa, request),
+        Exchange::Intermediate if is_responding => intermediate::answer(engine, now, sa, request),
+        Exchange::Auth if is_responding => auth::answer(engine, now, sa, request),
         Exchange::Informational => informational::answer(engine, now, sa, request),
         Exchange::CreateChildSa if !is_handshake => {
             rekey_ike::chosen_by_peer(engine, now, sa);
@@ -186,6 +191,7 @@ fn resend_if_due(engine: &mut Engine, now: Instant, sa: &mut IkeSa) {
         || (pending.next <= now && pending.resent >= engine.settings.retransmit_tries);
     if is_over {
         unanswered(engine, now, sa, &pending.ongoing);
+        upkeep::release_spi(engine, &pending.ongoing);
         return;
     }
     if pending.next <= now {

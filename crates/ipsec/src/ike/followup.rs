@@ -169,8 +169,10 @@ pub(super) fn answer(
     request: &Received,
 ) -> Vec<Payload> {
     let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|link| link.data.as_slice());
-    let half = sa.upkeep.half_done.take_if(|half| Some(half.link.as_slice()) == link);
-    let Some(mut half) = half.filter(|_| sa.is_established()) else {
+    let is_established = sa.is_established();
+    let half =
+        sa.upkeep.half_done.take_if(|half| is_established && Some(half.link.as_slice()) == link);
+    let Some(mut half) = half else {
         return refusal(notify::STATE_NOT_FOUND, Vec::new());
     };
     let shared = (!half.rest.is_empty()).then(|| half.rest.remove(0)).and_then(|group| {

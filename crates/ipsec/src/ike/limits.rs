@@ -1,6 +1,6 @@
 //! Limits against floods (RFC 8019): half-open IKE SAs in all and by source, rates.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::sa::ConnectionName;
 #[derive(Default)]
 pub(super) struct Limits {
     half_open: usize,
-    by_source: Map<IpAddr, usize>,
+    by_source: BTreeMap<IpAddr, usize>,
 }
 
 /// What becomes of a request to begin another one.

@@ -86,13 +86,23 @@ pub(super) fn due(now: Instant, sa: &mut IkeSa) {
 
 /// Gives back what an IKE SA that is gone had taken.
 pub(super) fn release(engine: &mut Engine, sa: &mut IkeSa) {
-    let spi = match sa.pending.take().map(|pending| pending.ongoing) {
-        Some(Ongoing::CreateChild(waiting)) => Some(waiting.spi),
-        Some(Ongoing::FollowupKe(waiting)) => waiting.work.inbound_spi(),
+    if let Some(pending) = sa.pending.take() {
+        release_spi(engine, &pending.ongoing);
+    }
+    if let Some(spi) = sa.upkeep.half_done.take().and_then(|half| half.work.inbound_spi()) {
+        engine.free_esp_spi(spi);
+    }
+}
+
+/// Gives back the SPI of a child SA that a request was to make.
+pub(super) fn release_spi(engine: &mut Engine, ongoing: &Ongoing) {
+    let spi = match ongoing {
+        Ongoing::CreateChild(waiting) => Some(waiting.spi),
+        Ongoing::FollowupKe(waiting) => waiting.work.inbound_spi(),
+        Ongoing::Auth(waiting) => waiting.offered_spi(),
         _ => None,
     };
-    let half_done = sa.upkeep.half_done.take().and_then(|half| half.work.inbound_spi());
-    for spi in spi.into_iter().chain(half_done) {
+    if let Some(spi) = spi {
         engine.free_esp_spi(spi);
     }
 }

@@ -133,6 +133,19 @@ fn another_configuration_begins_anew_and_the_same_one_does_not() {
     assert_eq!(pair.ends[1].sas.len(), 1);
 }
 
+#[test]
+fn another_address_is_tried_at_once() {
+    let mut left = connection(0);
+    left.local = Some("192.0.2.9".parse().unwrap());
+    let mut pair = Pair::new(left, connection(1));
+    pair.filter = Box::new(|by, one| by == 1 || one.path.local.ip().to_string() != "192.0.2.9");
+    pair.pass(Duration::from_secs(25));
+    assert_eq!(pair.state(0), State::Connecting);
+    pair.configure(0, connection(0));
+    pair.settle();
+    pair.assert_up();
+}
+
 /// The end is killed and comes back knowing nothing.
 fn restart(pair: &mut Pair, end: usize, seed: u64) {
     let mut fresh = Pair::idle(Settings::default());
