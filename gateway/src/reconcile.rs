@@ -33,6 +33,8 @@ pub use planner::Planner;
 const WATCH: Duration = Duration::from_secs(1);
 /// How long the first DNS answers may keep the gateway from being ready.
 const FIRST_DNS: Duration = Duration::from_secs(2);
+/// How long the VPN's first guard table may keep the L4 plane from its beginning.
+const FIRST_GUARD: Duration = Duration::from_secs(5);
 
 /// Brings objects into force.
 pub struct Reconciler {
@@ -247,18 +249,23 @@ impl Reconciler {
         });
         let (planner, planned) = planning.await.context("the planner has failed")?;
         self.planner = Some(planner);
-        if let (Some(l4), Some((plan, policy))) = (&mut self.l4, planned.l4) {
-            l4.generation += 1;
-            l4.desired = Arc::clone(&plan);
-            self.state.l4_planned(Arc::clone(&plan), Arc::clone(&policy));
-            l4.plane.apply(Desired { generation: l4.generation, plan, policy });
-        }
         let mut names = BTreeSet::new();
         if let (Some(vpn), Some(plan)) = (&mut self.vpn, planned.vpn) {
             vpn.generation += 1;
             vpn.desired = Arc::clone(&plan);
             names.extend(peers(&plan));
             vpn.plane.apply(vpn::mailbox::Desired { generation: vpn.generation, plan });
+            // The L4 plane has the machine forward: first there has to be the guard.
+            let mut view = vpn.plane.view();
+            if vpn.generation == 1 && self.l4.is_some() {
+                let _ = tokio::time::timeout(FIRST_GUARD, view.wait_for(|view| view.settled)).await;
+            }
+        }
+        if let (Some(l4), Some((plan, policy))) = (&mut self.l4, planned.l4) {
+            l4.generation += 1;
+            l4.desired = Arc::clone(&plan);
+            self.state.l4_planned(Arc::clone(&plan), Arc::clone(&policy));
+            l4.plane.apply(Desired { generation: l4.generation, plan, policy });
         }
         self.findings.planned = planned.diagnostics;
         self.plan = planned.l7;
@@ -435,19 +442,24 @@ pub fn start_vpn(
     metrics: &Arc<crate::metrics::Metrics>,
 ) -> Result<(Option<vpn::Plane>, Vec<Diagnostic>)> {
     let Some(vpn) = &config.vpn else { return Ok((None, Vec::new())) };
-    let error: vpn::StartError = match vpn::Plane::start(vpn, metrics) {
-        Ok(plane) => return Ok((Some(plane), Vec::new())),
-        Err(error) => error,
+    let (plane, reason) = match vpn::Plane::start(vpn, metrics) {
+        Ok(plane) => match plane.lacking().map(ToString::to_string) {
+            None => return Ok((Some(plane), Vec::new())),
+            Some(error) => (Some(plane), error),
+        },
+        Err(error) => (None, error.to_string()),
     };
     if config.enabled_albs().next().is_none() && config.l4.is_none() {
-        return Err(anyhow::Error::new(error)
-            .context("the VPN plane can't be started, and nothing else is enabled"));
+        plane.into_iter().for_each(vpn::Plane::stop);
+        bail!("the VPN plane can't be started, and nothing else is enabled: {reason}");
     }
+    // What else is enabled may forward: nothing for a remote network may leave in the clear.
+    let guarded = if plane.is_some() { "; remote networks are guarded" } else { "" };
     let object = model::ObjectRef::cluster("GatewayConfig", "gateway");
-    let reason = format!("the VPN plane is off: {error}");
+    let reason = format!("the VPN plane is off: {reason}{guarded}");
     let finding = Diagnostic::error(object, "vpn.enabled", reason)
         .remedy("mend that and start the gateway again; the rest serves meanwhile");
-    Ok((None, vec![finding]))
+    Ok((plane, vec![finding]))
 }
 
 /// Starts the L4 plane, if it is configured and the machine allows it. Without, the reason is

@@ -32,7 +32,7 @@ pub mod report;
 mod routes;
 mod watch_kernel;
 
-use dataplane::{Auto, Dataplane, FromNetwork, UserSpace, Xfrm};
+use dataplane::{Auto, Dataplane, FromNetwork, Nothing, UserSpace, Xfrm};
 use driver::{Driver, Parts};
 use guard::Counts;
 use kernel::Linux;
@@ -68,6 +68,7 @@ pub struct Plane {
     handle: Handle,
     view: watch::Receiver<Arc<View>>,
     thread: JoinHandle<()>,
+    lacking: Option<StartError>,
     _watch: Watch,
     _sole: Sole,
 }
@@ -81,7 +82,8 @@ pub struct Handle {
 
 impl Plane {
     /// Looks whether everything that is needed is there, opens sockets and the tunnel interface,
-    /// and starts the threads. Rules and routes are left as they are until the first plan.
+    /// and starts the threads. Rules and routes are left as they are until the first plan. Without
+    /// a data path ([`Self::lacking`]) it only guards the remote networks.
     ///
     /// # Errors
     /// [`StartError`]
@@ -92,7 +94,10 @@ impl Plane {
         let mailbox = Arc::new(Mailbox::new(sender.clone()));
         let counts = Arc::new(Counts::new(kernel.nft().clone()));
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
-        let dataplane = data_path(config, sender)?;
+        let (dataplane, lacking) = match data_path(config, sender) {
+            Ok(dataplane) => (dataplane, None),
+            Err(error) => (Box::new(Nothing) as Box<dyn Dataplane>, Some(error)),
+        };
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let engine = Engine::new(settings(config), Box::new(SystemRng), (Instant::now(), unix));
         let (driver, view) = Driver::new(Parts {
@@ -111,7 +116,12 @@ impl Plane {
             .spawn(move || driver.run())
             .map_err(|error| Fault(format!("no thread can be started: {error}")))?;
         let handle = Handle { mailbox, counts };
-        Ok(Self { handle, view, thread, _watch: watch, _sole: sole })
+        Ok(Self { handle, view, thread, lacking, _watch: watch, _sole: sole })
+    }
+
+    /// Why there is no data path, if there is none.
+    pub fn lacking(&self) -> Option<&StartError> {
+        self.lacking.as_ref()
     }
 
     /// For whoever asks.
@@ -257,6 +267,7 @@ fn data_path(
             )));
         }
         (unable, _) => {
+            Xfrm::clean(&settings.interface).map_err(Fault::of)?;
             let started = UserSpace::start(&settings, sender).map_err(Fault::of)?;
             let offloads = started.offloads();
             let why = match unable {

@@ -23,7 +23,7 @@ mod policy;
 mod probe;
 mod sa;
 
-pub use interface::{create, remove};
+pub use interface::{create, remove, remove_left};
 pub use monitor::{Event, Monitor};
 pub use policy::{Action, Direction, Installed, Policy, Ports, Selector, Template};
 pub use probe::{Unable, probe};

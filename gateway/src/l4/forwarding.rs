@@ -20,7 +20,11 @@ impl Forwarding {
     /// Turns it on for the families that have endpoints to forward to.
     pub(super) fn ensure(&mut self, now: Instant, plan: &L4Plan, kernel: &mut impl Kernel) {
         for (at, ipv6) in [false, true].into_iter().enumerate() {
-            if self.done[at] || !self.retry[at].is_due(now) || !needs(plan, ipv6) {
+            if !needs(plan, ipv6) {
+                self.faults[at] = None;
+                continue;
+            }
+            if self.done[at] || !self.retry[at].is_due(now) {
                 continue;
             }
             match kernel.forward(ipv6) {

@@ -14,6 +14,7 @@ mod control;
 mod inbound;
 mod limit;
 mod mapping;
+mod nothing;
 mod outbound;
 mod pending;
 mod policies;
@@ -27,6 +28,7 @@ mod worker;
 mod xfrm;
 
 pub use auto::Auto;
+pub use nothing::Nothing;
 pub use settings::{Settings, StartError};
 pub use user_space::UserSpace;
 pub use xfrm::Xfrm;
@@ -78,6 +80,11 @@ pub trait Dataplane: Send {
     /// started anew.
     fn is_broken(&self) -> bool {
         false
+    }
+
+    /// Whether there is a data path at all. Without one, remote networks are only guarded.
+    fn carries(&self) -> bool {
+        true
     }
 
     /// What was counted, since the start.

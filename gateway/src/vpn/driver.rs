@@ -153,15 +153,10 @@ impl<K: Kernel> Driver<K> {
 
     /// When something is to be done next, if nothing comes.
     fn next(&self) -> Option<Instant> {
-        let place =
-            if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
         let all = [
             self.parts.engine.poll_timeout(),
-            self.guard.next(),
-            self.routes.next(),
-            self.forwarding.next(),
+            self.next_pass(),
             self.captures.next(),
-            place,
             self.is_late.then(|| self.parts.kernel.now()),
             self.stop,
         ];
@@ -189,10 +184,11 @@ impl<K: Kernel> Driver<K> {
 
     /// What the rest of the gateway tells.
     fn handle(&mut self, mail: Mail, now: Instant) {
+        let mut changed = mail.desired.is_some() || mail.names.is_some() || mail.links;
         if let Some(who) = mail.foreign {
             self.guard.changed_by(now, who);
+            changed = true;
         }
-        let changed = mail.desired.is_some() || mail.names.is_some() || mail.links;
         if let Some(names) = mail.names {
             self.names = names;
         }
@@ -214,9 +210,13 @@ impl<K: Kernel> Driver<K> {
     }
 
     fn next_pass(&self) -> Option<Instant> {
+        // Nothing else is done before the guard is in force.
+        if let Some(at) = self.guard.next() {
+            return Some(at);
+        }
         let place =
             if self.connections.diagnostics().is_empty() { None } else { self.place.next() };
-        let all = [self.guard.next(), self.routes.next(), self.forwarding.next(), place];
+        let all = [self.routes.next(), self.forwarding.next(), place];
         all.into_iter().flatten().min()
     }
 
@@ -242,10 +242,15 @@ impl<K: Kernel> Driver<K> {
             }
             Applied::Waiting => return,
         }
-        let interface = &self.parts.settings.interface;
+        let carries = self.parts.dataplane.carries();
+        // An interface of that name would be somebody else's.
+        let interface = Some(self.parts.settings.interface.as_str()).filter(|_| carries);
         if self.routes.apply(now, plan, interface, links, kernel) {
             tracing::warn!("routes of the VPN were changed by somebody; they are back");
             self.parts.metrics.vpn.drift_repairs.increment();
+        }
+        if !carries {
+            return;
         }
         self.forwarding.ensure(now, plan, kernel);
         if self.in_force.as_ref().is_none_or(|before| !Arc::ptr_eq(before, plan)) {

@@ -22,7 +22,11 @@ impl Forwarding {
     pub(super) fn ensure(&mut self, now: Instant, plan: &VpnPlan, kernel: &mut impl Kernel) {
         for (at, ipv6) in [false, true].into_iter().enumerate() {
             let needed = plan.routes.iter().any(|route| route.addr().is_ipv6() == ipv6);
-            if self.done[at] || !self.retry[at].is_due(now) || !needed {
+            if !needed {
+                self.faults[at] = None;
+                continue;
+            }
+            if self.done[at] || !self.retry[at].is_due(now) {
                 continue;
             }
             match kernel.forward(ipv6) {

@@ -73,6 +73,8 @@ impl Guard {
     ) -> Applied {
         let mending = self.foreign.is_some();
         if !mending && self.in_force.as_deref() == Some(text) {
+            // What could not take its place isn't wanted any more.
+            (self.fault, self.retry) = (None, Retry::default());
             return Applied::Yes;
         }
         if mending && !self.repair.is_due(now) || !self.retry.is_due(now) {

@@ -38,13 +38,13 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Brings the kernel's routes to what a plan says. Returns whether somebody else had changed
+    /// Brings the kernel's routes to what a plan says: without an interface, blackholes. Returns whether somebody else had changed
     /// them.
     pub(super) fn apply(
         &mut self,
         now: Instant,
         plan: &VpnPlan,
-        interface: &str,
+        interface: Option<&str>,
         links: bool,
         kernel: &mut impl Kernel,
     ) -> bool {
@@ -91,12 +91,12 @@ impl Routes {
     }
 }
 
-fn wanted(plan: &VpnPlan, interface: &str, kernel: &mut impl Kernel) -> BTreeSet<Route> {
+fn wanted(plan: &VpnPlan, interface: Option<&str>, kernel: &mut impl Kernel) -> BTreeSet<Route> {
     let mut routes = BTreeSet::new();
     if plan.routes.is_empty() {
         return routes;
     }
-    let index = kernel.interface(interface);
+    let index = interface.and_then(|interface| kernel.interface(interface));
     let own = kernel.addresses().unwrap_or_default();
     for network in &plan.routes {
         let blackhole = Route { network: *network, metric: LAST, target: Target::Blackhole };

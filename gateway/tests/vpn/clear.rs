@@ -1,7 +1,7 @@
 //! Nothing for the other site leaves in the clear, whatever becomes of the tunnel.
 
 use testkit::vpn_lab::Site;
-use testkit::{VpnLab, eventually};
+use testkit::{Gateway, VpnLab, eventually};
 
 use crate::site::Connection;
 use crate::{Pair, builder};
@@ -42,6 +42,30 @@ fn nothing_leaves_before_the_first_tunnel_is_up() {
         assert!(!lab.pings(Site::A));
     }
     assert_eq!(clear.lines().len(), before, "{:?}", clear.lines());
+}
+
+#[test]
+fn nothing_leaves_where_tunnels_cant_be_carried_at_all() {
+    let lab = VpnLab::new();
+    let gateway = lab.gateway(Site::A);
+    gateway.set("ipv4/ip_forward", "1");
+    // Somebody else has the name.
+    gateway.ip("link add tidegate-vpn type dummy\nlink set tidegate-vpn up\n");
+    let site = Connection::new(Site::A).yaml();
+    // The ALB serves all the same.
+    let running = Gateway::builder(env!("CARGO_BIN_EXE_gateway"))
+        .config("vpn: {enabled: true, dataplane: userspace, workers: 1}")
+        .manifest("site.yaml", site)
+        .within(gateway)
+        .start();
+    let clear = lab.clear();
+    for _ in 0..3 {
+        assert!(!lab.pings(Site::A));
+    }
+    assert_eq!(clear.lines(), [""; 0]);
+    let found = running.admin_get("/api/v1/diagnostics").body;
+    let found = String::from_utf8_lossy(&found);
+    assert!(found.contains("remote networks are guarded"), "{found}");
 }
 
 #[test]

@@ -76,6 +76,23 @@ pub fn create(wanted: &str, mtu: u16, if_id: u32) -> Result<u32, XfrmError> {
     made
 }
 
+/// Removes an xfrm interface of that name if it is of that `if_id`, and tells whether there was
+/// one: a former run's that was killed.
+///
+/// # Errors
+/// [`XfrmError::Interface`].
+pub fn remove_left(wanted: &str, if_id: u32) -> Result<bool, XfrmError> {
+    let there = open(wanted)?.collect(RTM_GETLINK, &[0; HEADER], read).map_err(|errno| {
+        let source = NetlinkError::new("looking", errno);
+        XfrmError::Interface { name: wanted.to_owned(), source }
+    })?;
+    let left = there.iter().any(|link| link.name == wanted && link.if_id == Some(if_id));
+    if left {
+        remove(wanted)?;
+    }
+    Ok(left)
+}
+
 /// Removes an interface. That there is none is fine.
 ///
 /// # Errors

@@ -142,6 +142,15 @@ impl Dataplane for Auto {
         }
     }
 
+    fn is_broken(&self) -> bool {
+        match &self.current {
+            Current::Kernel(kernel) => kernel.is_broken(),
+            Current::UserSpace(user_space) => user_space.is_broken(),
+            // To begin anew would end the same way.
+            Current::Nothing(_) => false,
+        }
+    }
+
     fn counters(&self) -> Counters {
         match &self.current {
             Current::Kernel(kernel) => kernel.counters(),

@@ -18,7 +18,7 @@ use super::policies::Policies;
 use super::sa::{Sa, Way};
 use super::shared::{BySpi, Shared, Sockets};
 use super::tally::add;
-use super::{Counters, FromNetwork, Limits, SaCounters};
+use super::{Counters, Limits, SaCounters};
 
 /// What a path's MTU is taken for where the kernel knows no route.
 const USUAL_MTU: usize = 1500;
@@ -216,7 +216,7 @@ impl Control {
             let sum = sa.tally.sum();
             let is_worn = sum.sent_bytes.max(sum.received_bytes) >= limit;
             if is_worn && installed.until.is_none() && !sa.worn.swap(true, Ordering::Relaxed) {
-                self.shared.tell(FromNetwork::Worn { sa: sa.sa.id });
+                self.shared.tell_worn(sa);
             }
         }
         let all = now >= self.looked + LOOK;

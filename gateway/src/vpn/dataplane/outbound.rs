@@ -112,7 +112,7 @@ impl Sealer {
             }
         }
         if sa.wears_out() {
-            self.shared.tell(FromNetwork::Worn { sa: sa.sa.id });
+            self.shared.tell_worn(sa);
         }
     }
 

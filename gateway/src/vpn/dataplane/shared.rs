@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
@@ -45,6 +45,13 @@ impl Shared {
     /// Tells the IKE side; whether there was room.
     pub(super) fn tell(&self, told: FromNetwork) -> bool {
         self.sender.try_send(told).is_ok()
+    }
+
+    /// Tells that an SA is nearly used up; later, if there is no room now.
+    pub(super) fn tell_worn(&self, sa: &Sa) {
+        if !self.tell(FromNetwork::Worn { sa: sa.sa.id }) {
+            sa.worn.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Milliseconds since the start.

@@ -248,6 +248,7 @@ impl Dataplane for UserSpace {
 
     fn is_broken(&self) -> bool {
         self.shared.broken.load(Ordering::Relaxed)
+            || self.threads.iter().any(JoinHandle::is_finished)
     }
 
     fn counters(&self) -> Counters {

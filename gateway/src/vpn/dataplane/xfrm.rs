@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use ipsec::ike::event::Transmit;
 use ipsec::sa::{ChildSa, ChildSaId, ConnectionName, Path};
+use netdev::address;
 use netdev::udp::{Inbox, Received, UdpSocket};
 use netdev::wait::{self, Waker};
 use netdev::xfrm::{self, Monitor};
@@ -39,6 +41,8 @@ use control::Control;
 
 /// How often SAs are looked after.
 const TICK: Duration = Duration::from_millis(200);
+/// How often the interface is.
+const LOOK: Duration = Duration::from_secs(2);
 /// A rest where nothing can be waited for.
 const REST: Duration = Duration::from_millis(100);
 /// Whose SAs and policies these are, and which interface's.
@@ -73,6 +77,8 @@ pub struct Xfrm {
     waker: Waker,
     thread: Option<JoinHandle<()>>,
     interface: String,
+    /// The interface is gone.
+    broken: Arc<AtomicBool>,
     _clamp: Option<Clamp>,
 }
 
@@ -92,8 +98,10 @@ impl Xfrm {
         let mtu = settings.mtu.saturating_sub(OVERHEAD).max(LEAST_MTU);
         xfrm::create(&settings.interface, mtu, IF_ID)?;
         let control = Control::new(kernel, settings, sender.clone(), Arc::clone(&sockets));
+        let broken = Arc::<AtomicBool>::default();
         let mut started = Self {
             control: Arc::new(Mutex::new(control)),
+            broken: Arc::clone(&broken),
             waker: waker.clone(),
             thread: None,
             interface: settings.interface.clone(),
@@ -101,6 +109,8 @@ impl Xfrm {
         };
         let mut work = Work {
             control: Arc::clone(&started.control),
+            interface: settings.interface.clone(),
+            broken,
             sockets,
             monitor: Some(monitor),
             waker,
@@ -111,6 +121,18 @@ impl Xfrm {
         let thread = thread::Builder::new().name("vpn-xfrm".to_owned()).spawn(move || work.run());
         started.thread = Some(thread.map_err(failed("starting a thread"))?);
         Ok(started)
+    }
+
+    /// Removes what a run that was killed has left in the kernel, so that another data path can
+    /// begin.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn clean(interface: &str) -> Result<(), StartError> {
+        if xfrm::remove_left(interface, IF_ID)? {
+            xfrm::Xfrm::open()?.flush(IF_ID)?;
+        }
+        Ok(())
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -157,6 +179,8 @@ fn sockets(settings: &Settings) -> Result<Sockets, StartError> {
 /// The thread between kernel and IKE side.
 struct Work {
     control: Arc<Mutex<Control>>,
+    interface: String,
+    broken: Arc<AtomicBool>,
     sockets: Arc<Sockets>,
     /// None once it has failed.
     monitor: Option<Monitor>,
@@ -169,6 +193,7 @@ struct Work {
 impl Work {
     fn run(&mut self) {
         let mut next = Instant::now() + TICK;
+        let mut look = Instant::now() + LOOK;
         loop {
             let left = next.saturating_duration_since(Instant::now());
             let udp = self.sockets.nat.iter().chain(&self.sockets.ike);
@@ -194,6 +219,18 @@ impl Work {
                 lock(&self.control).tick(now);
                 next = now + TICK;
             }
+            if now >= look {
+                self.look();
+                look = now + LOOK;
+            }
+        }
+    }
+
+    /// Looks whether the interface is still there.
+    fn look(&self) {
+        let there = address::interfaces();
+        if there.is_ok_and(|there| !there.iter().any(|one| one.name == self.interface)) {
+            self.broken.store(true, Ordering::Relaxed);
         }
     }
 
@@ -284,6 +321,11 @@ impl Dataplane for Xfrm {
 
     fn transmit(&mut self, message: &Transmit) {
         self.control().transmit(message);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+            || self.thread.as_ref().is_some_and(JoinHandle::is_finished)
     }
 
     fn counters(&self) -> Counters {

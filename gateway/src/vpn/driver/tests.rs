@@ -106,6 +106,8 @@ impl Kernel for FakeKernel {
 #[derive(Default)]
 struct FakeDataplane {
     notes: Notes,
+    /// It is none at all.
+    lacks: Arc<Mutex<bool>>,
     wire: Arc<Mutex<VecDeque<Transmit>>>,
 }
 
@@ -136,6 +138,10 @@ impl Dataplane for FakeDataplane {
 
     fn set_path(&mut self, _: &[ipsec::sa::ChildSaId], _: Path, _: bool) {}
 
+    fn carries(&self) -> bool {
+        !*self.lacks.lock().unwrap()
+    }
+
     fn transmit(&mut self, message: &Transmit) {
         self.notes.write("transmit");
         self.wire.lock().unwrap().push_back(message.clone());
@@ -155,6 +161,7 @@ struct Bench {
     notes: Notes,
     wire: Arc<Mutex<VecDeque<Transmit>>>,
     refuses: Arc<Mutex<u32>>,
+    lacks: Arc<Mutex<bool>>,
 }
 
 impl Bench {
@@ -164,6 +171,7 @@ impl Bench {
         let dataplane = FakeDataplane::default();
         let (notes, wire) = (dataplane.notes.clone(), Arc::clone(&dataplane.wire));
         let refuses = Arc::<Mutex<u32>>::default();
+        let lacks = Arc::clone(&dataplane.lacks);
         let kernel = FakeKernel {
             notes: notes.clone(),
             refuses: Arc::clone(&refuses),
@@ -183,7 +191,7 @@ impl Bench {
             on_stop,
             metrics: Arc::new(Metrics::new(1)),
         });
-        Self { driver, view, mailbox, network, notes, wire, refuses }
+        Self { driver, view, mailbox, network, notes, wire, refuses, lacks }
     }
 
     fn apply(&mut self, generation: u64, plan: VpnPlan) {
@@ -264,6 +272,54 @@ fn nothing_is_begun_without_the_guard_and_it_is_tried_again() {
     }
     assert_eq!(bench.notes.take().first().unwrap(), "guard");
     assert_eq!(bench.view.borrow().diagnostics, []);
+}
+
+#[test]
+fn plan_that_is_taken_back_leaves_no_failure_of_the_guard() {
+    let mut bench = Bench::new(OnStop::Keep);
+    let first = plan(true, "192.0.2.2");
+    bench.apply(1, first.clone());
+    *bench.refuses.lock().unwrap() = 1;
+    bench.apply(2, VpnPlan::default());
+    assert!(!bench.view.borrow().diagnostics.is_empty());
+    bench.apply(3, first);
+    assert_eq!((bench.view.borrow().applied, bench.view.borrow().diagnostics.len()), (3, 0));
+    // Nothing is to be tried again: there would be no end of it.
+    assert_eq!(bench.driver.guard.next(), None);
+}
+
+#[test]
+fn driver_rests_while_the_guard_waits() {
+    let mut bench = Bench::new(OnStop::Keep);
+    bench.apply(1, plan(true, "hq.example.net"));
+    // Both the name and the guard are to be tried again; the name not before the guard is there.
+    *bench.refuses.lock().unwrap() = u32::MAX;
+    bench.apply(2, VpnPlan::default());
+    let (driver, guard) = (&bench.driver, bench.driver.guard.next().unwrap());
+    assert!(driver.place.next().is_some() && driver.routes.next().is_some());
+    assert_eq!(driver.next_pass(), Some(guard));
+}
+
+#[test]
+fn changed_guard_is_mended_at_once() {
+    let mut bench = Bench::new(OnStop::Keep);
+    bench.apply(1, plan(true, "192.0.2.2"));
+    bench.notes.take();
+    bench.mailbox.post(|mail| mail.foreign = Some("nft".to_owned()));
+    assert!(bench.driver.turn());
+    assert_eq!(bench.notes.take(), ["guard"]);
+}
+
+#[test]
+fn without_a_data_path_remote_networks_are_guarded_all_the_same() {
+    let mut bench = Bench::new(OnStop::Keep);
+    *bench.lacks.lock().unwrap() = true;
+    bench.apply(1, plan(true, "192.0.2.2"));
+    assert_eq!(bench.notes.take(), ["guard", "routes", "rule"]);
+    let routes = &bench.driver.parts.kernel.routes;
+    assert!(!routes.is_empty());
+    assert!(routes.iter().all(|route| route.target == netdev::route::table::Target::Blackhole));
+    assert!(bench.view.borrow().settled);
 }
 
 #[test]
