@@ -237,7 +237,8 @@ mod tests {
         let mut plain = String::new();
         chain(&mut plain, "outbound", OUTBOUND, &["ip daddr @remote4 drop".to_owned()]);
         let text = with_kernel_ipsec(&plain);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let expected =
             ["chain outbound {", OUTBOUND, "rt ipsec exists return", "ip daddr @remote4 drop", "}"];
         assert_eq!(lines, expected);
