@@ -227,3 +227,20 @@ fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
     }
     text.push_str("\t}\n");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_will_seal_passes_before_anything_is_dropped() {
+        let mut plain = String::new();
+        chain(&mut plain, "outbound", OUTBOUND, &["ip daddr @remote4 drop".to_owned()]);
+        let text = with_kernel_ipsec(&plain);
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let expected =
+            ["chain outbound {", OUTBOUND, "rt ipsec exists return", "ip daddr @remote4 drop", "}"];
+        assert_eq!(lines, expected);
+    }
+}
