@@ -128,7 +128,6 @@ pub(crate) fn child(name: &str, local: &str, remote: &str, esp: &str) -> Child {
 
 /// Our end, in site A's gateway; strongSwan is in site B's.
 pub(crate) struct Ends {
-    /// It goes with its namespaces.
     _lab: VpnLab,
     pub(crate) swan: StrongSwan,
     pub(crate) engine: Engine,
