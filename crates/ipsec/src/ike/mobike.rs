@@ -26,6 +26,12 @@ pub(super) fn follow(engine: &mut Engine, sa: &mut IkeSa, path: Path) {
     if sa.peer.mobike && sa.is_first_initiator {
         // It is for this end to say which addresses are used (RFC 4555, 3.5).
         if path.remote != sa.path.remote && !sa.nat.0 {
+            // On the way somebody may have changed the source: without an answer from there it goes
+            // back, see `try_another`.
+            let known = sa.path.remote.ip();
+            sa.upkeep.addresses.retain(|one| *one != known);
+            sa.upkeep.addresses.insert(0, known);
+            sa.upkeep.addresses.truncate(MAX_ADDRESSES);
             sa.set_path(engine, Path { remote: path.remote, ..sa.path }, sa.udp);
             sa.enqueue(Task::UpdateAddresses);
         }

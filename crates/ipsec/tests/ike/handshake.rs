@@ -403,3 +403,19 @@ fn a_cookie_is_asked_for_and_brought() {
     assert_eq!(pair.sent.len(), 6);
     assert_eq!(pair.ends[1].engine.counters().cookies_sent, 1);
 }
+
+#[test]
+fn a_distinguished_name_is_the_same_in_another_encoding() {
+    let (mut left, mut right) = (connection(0), connection(1));
+    let name = id("CN=left");
+    let mut other = name.clone();
+    let tag = other.data.len() - "left".len() - 2;
+    // UTF8String and PrintableString.
+    other.data[tag] = if name.data[tag] == 0x0c { 0x13 } else { 0x0c };
+    assert_ne!(name, other);
+    left.local_id = other;
+    right.remote_id = Some(name);
+    let mut pair = Pair::new(left, right);
+    pair.settle();
+    pair.assert_up();
+}

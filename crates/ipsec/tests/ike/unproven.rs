@@ -56,8 +56,8 @@ fn a_proof_that_is_sent_back_is_none() {
     assert!(ours.iter().any(|one| matches!(one, Payload::Auth(..))));
     // As a request of the responder, under the initiator's own identity.
     let answer = forger.asks(engine, Exchange::Auth, &ours);
-    assert!(has(&answer, notify::INVALID_SYNTAX), "{answer:?}");
     is_nobody_there(&mut pair, 0);
+    assert!(has(&answer, notify::INVALID_SYNTAX), "{answer:?}");
     // As the response.
     let theirs: Vec<_> = ours
         .into_iter()
@@ -355,4 +355,30 @@ fn who_rekeys_again_and_again_and_deletes_nothing_has_to_wait() {
     assert!((2..=8).contains(&made), "{made}");
     assert_eq!(pair.ends[1].engine.counters().established, 1);
     assert_eq!(&*pair.status(1).name, NAME);
+}
+
+#[test]
+fn a_message_with_a_changed_source_does_not_take_the_connection_away() {
+    let both = [0, 1].map(|end| Connection { mobike: true, ..connection(end) });
+    let [left, mut right] = both;
+    // Nothing else comes from there that would set it right at once.
+    right.dpd_delay = Duration::from_secs(3600);
+    let mut pair = Pair::new(left, right);
+    pair.settle();
+    pair.assert_up();
+    let elsewhere = SocketAddr::from(([203, 0, 113, 66], 4500));
+    let mut is_first = true;
+    pair.filter = Box::new(move |by, one| {
+        if by == 1 && std::mem::take(&mut is_first) {
+            // What right sends comes from somebody else's address.
+            one.path.local = elsewhere;
+        }
+        by == 1 || one.path.remote != elsewhere
+    });
+    pair.pass(11 * SECOND);
+    assert_eq!(pair.status(0).ike[0].path.remote, elsewhere, "it has followed");
+    pair.pass(40 * SECOND);
+    assert_eq!(pair.status(0).ike[0].path.remote.ip(), pair.ends[1].address.ip());
+    assert_eq!((pair.downs(0), pair.downs(1)), (Vec::new(), Vec::new()));
+    pair.assert_up();
 }
