@@ -80,7 +80,7 @@ NFT
 # The manifests of site $1 with further keys of `spec` ($2) and its subnets ($3, $4).
 manifests() {
     n=$1
-    [ "$n" = 1 ] && { o=2; auto=start; id=a.test; peer=b.test; } ||
+    [ "$n" = 1 ] && { o=2; auto=${first:-start}; id=a.test; peer=b.test; } ||
         { o=1; auto=add; id=b.test; peer=a.test; }
     mkdir -p /tmp/$n/manifests
     cat >/tmp/$n/manifests/site.yaml <<YAML
@@ -111,10 +111,11 @@ YAML
 }
 
 on() { ip netns exec "$@"; }
+# A function would put a shell between the job and its signals.
 start() {
     n=$1
     [ "$n" = 1 ] && g=ga || g=gb
-    on $g gateway run --config /tmp/$n/gateway.yaml 2>>/tmp/$n/log &
+    ip netns exec $g gateway run --config /tmp/$n/gateway.yaml 2>>/tmp/$n/log &
     eval "gateway$n=$!"
 }
 stop() {
@@ -129,7 +130,7 @@ counted() { on "$1" nft list counter inet $2 | sed -n 's/.*packets \([0-9]*\).*/
 
 # Pings under which $1 is done so many times ($2): none may be lost.
 under_pings() {
-    on ha ping -n -q -i 0.05 -W 2 10.2.0.2 >/tmp/ping &
+    ip netns exec ha ping -n -q -i 0.05 -W 2 -w 100 10.2.0.2 >/tmp/ping &
     pinger=$!
     usleep 500000
     i=0
@@ -176,7 +177,7 @@ eventually 10 pings fd02::2 || fail "no ping of IPv6"
 say "pings pass"
 [ "$(counted gb "watch wire_esp")" -gt 0 ] || fail "no ESP on the wire"
 on ha ping -n -c2 -W2 -s 1600 10.2.0.2 | tail -2 | head -1
-on hb iperf3 -s -1 >/dev/null 2>&1 &
+ip netns exec hb iperf3 -s -1 >/dev/null 2>&1 &
 usleep 500000
 on ha iperf3 -c 10.2.0.2 -t 3 2>&1 | grep -E 'sender|receiver|error' || fail "no TCP"
 say "rekeying child SAs under pings"
@@ -209,9 +210,9 @@ say "it is up after a kill"
 stop
 
 say "ESP in UDP, ChaCha20-Poly1305"
-manifests 1 "  forceUDP: true
+manifests 1 "  encapsulation: udp
   esp: [chacha20poly1305]" xfrm
-manifests 2 "  forceUDP: true
+manifests 2 "  encapsulation: udp
   esp: [chacha20poly1305]" xfrm
 start 1
 start 2
@@ -241,6 +242,19 @@ done
 grep -h 'data path' /tmp/1/log /tmp/2/log | tail -4
 status ga | grep -q xfrm || fail "A is not in the kernel"
 status gb | grep -q userspace || fail "B is not in user space"
+stop
+
+say "begun by the first packet"
+first=route
+manifests 1 "" xfrm
+manifests 2 "" xfrm
+start 1
+start 2
+eventually 60 on ga ip xfrm policy get src 10.1.0.0/24 dst 10.2.0.0/24 dir out if_id 0x5447 ||
+    fail "no policy asks for an SA"
+eventually 60 on gb ip link show tidegate-vpn || fail "B has no interface"
+eventually 60 pings || fail "a packet has begun nothing"
+up || fail "it is not up"
 stop
 
 clear=$(counted gb "watch wire_clear")

@@ -39,6 +39,9 @@ const X509: u8 = 4;
 /// PPK_ID_FIXED (RFC 8784, 5.1).
 const PPK_FIXED: u8 = 2;
 
+/// No identity of an unproven end is longer: it is told to people.
+const LONGEST_ID: usize = 4096;
+
 /// Which end's proof.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -166,15 +169,6 @@ fn check(
                 .map_err(|error| error.to_string())
         }
     }
-}
-
-/// Whether two identities are the same: names without regard to case.
-pub(super) fn is_same_id(one: &Identity, other: &Identity) -> bool {
-    one.kind == other.kind
-        && match one.kind {
-            2 | 3 => one.data.eq_ignore_ascii_case(&other.data),
-            _ => one.data == other.data,
-        }
 }
 
 /// Begins IKE_AUTH.
@@ -356,7 +350,7 @@ fn accept(
         };
         return Err(Refusal { failure, is_theirs: received.error().is_some() });
     };
-    if config.remote_id.as_ref().is_some_and(|expected| !is_same_id(expected, proof.id)) {
+    if config.remote_id.as_ref().is_some_and(|expected| !expected.is(proof.id)) {
         let expected = config.remote_id.clone();
         return Err(Failure::WrongId { theirs: proof.id.clone(), expected }.into());
     }
@@ -401,10 +395,7 @@ pub(super) fn answer(
         Ok(accepted) => accepted,
         Err((config, failure)) => {
             let name = config.map(|config| config.name.clone());
-            // Whoever it is has proven nothing, and may try often.
-            if engine.strangers.allows(now) {
-                engine.fail(name.as_ref(), sa.path, failure);
-            }
+            engine.fail_unproven(now, name.as_ref(), sa.path, failure);
             sa.end(DownReason::Dead);
             return refused;
         }
@@ -429,6 +420,7 @@ pub(super) fn answer(
     if request.notify(notify::INITIAL_CONTACT).is_some() {
         end_older(engine, now, sa, &config);
     }
+    end_surplus(engine, now, sa, &config);
     let mut payloads = vec![Payload::IdResponder(config.local_id.clone())];
     payloads.extend(certificates(&config));
     payloads.push(Payload::Auth(method, data));
@@ -466,13 +458,31 @@ fn end_older(engine: &mut Engine, now: Instant, sa: &IkeSa, config: &Connection)
         engine.with_sa(now, id, |_, other| {
             let is_older = other.since.is_some_and(|since| since <= sa.begun);
             let is_same = match (&other.remote_id, &sa.remote_id) {
-                (Some(one), Some(other)) => is_same_id(one, other),
+                (Some(one), Some(other)) => one.is(other),
                 _ => false,
             };
             if is_older && is_same {
                 other.end(DownReason::PeerRestarted);
             }
         });
+    }
+}
+
+/// So many IKE SAs of a connection with the same other end are left when it makes another one.
+const AT_ONCE: usize = 8;
+
+/// Whoever authenticates again and again gets no more than its share: the oldest ones go.
+fn end_surplus(engine: &mut Engine, now: Instant, sa: &IkeSa, config: &Connection) {
+    let Some(state) = engine.connections.get(&config.name) else { return };
+    let ikes = state.ikes.iter().filter_map(|id| engine.sas.get(id));
+    let mut same: Vec<_> = ikes
+        .filter(|other| other.is_established() && other.remote_id == sa.remote_id)
+        .map(|other| (other.since, other.id))
+        .collect();
+    same.sort_unstable();
+    let surplus = (same.len() + 1).saturating_sub(AT_ONCE);
+    for (_, id) in same.into_iter().take(surplus) {
+        engine.with_sa(now, id, |_, other| other.end_politely(DownReason::Replaced));
     }
 }
 
@@ -491,6 +501,9 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
         // Without AUTH it asks for EAP.
         return nobody("the other end wants EAP, or sent no proof");
     };
+    if proof.id.data.len() > LONGEST_ID {
+        return nobody("the other end's identity is longer than any");
+    }
     let asked = request.payloads.iter().find_map(|payload| match payload {
         Payload::IdResponder(id) => Some(id),
         _ => None,
@@ -501,10 +514,9 @@ fn examine(engine: &mut Engine, now: Instant, sa: &IkeSa, request: &Received) ->
         .filter(|one| message::choose(&one.proposals, Purpose::Ike, &wire, None).is_some())
         .collect();
     let knows = |config: &&Arc<Connection>| {
-        config.remote_id.as_ref().is_none_or(|expected| is_same_id(expected, proof.id))
+        config.remote_id.as_ref().is_none_or(|expected| expected.is(proof.id))
     };
-    let is_asked =
-        |config: &&Arc<Connection>| asked.is_none_or(|asked| is_same_id(asked, &config.local_id));
+    let is_asked = |config: &&Arc<Connection>| asked.is_none_or(|asked| asked.is(&config.local_id));
     let mut ranked: Vec<_> = fitting.iter().filter(knows).filter(is_asked).collect();
     // Whom a connection names comes before whom it takes among others; the order by address
     // stays otherwise.

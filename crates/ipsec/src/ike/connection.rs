@@ -46,7 +46,7 @@ pub(super) struct ConnectionState {
     pub(super) check_at: Option<Instant>,
     /// How often in a row a child SA could not be made.
     pub(super) child_failures: u32,
-    /// The key exchange that the other end asked for.
+    /// The key exchange that it was established with.
     pub(super) group: Option<Group>,
     /// When a stranger's ESP or IKE made us begin.
     prompted: Option<Instant>,
@@ -309,6 +309,10 @@ pub(super) fn established(engine: &mut Engine, now: Instant, sa: &mut IkeSa, is_
     let Some(state) = engine.connections.get_mut(&config.name) else { return };
     if !state.ikes.contains(&sa.id) {
         state.ikes.push(sa.id);
+    }
+    if sa.initiator {
+        // Before this anyone could say that another one is wanted.
+        state.group = sa.suite.as_ref().and_then(|suite| suite.groups.first().copied());
     }
     state.failures = 0;
     state.child_failures = 0;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::suite::Prf;
 
+use super::limits::RateLimit;
 use crate::crypto::prf::prf;
 use crate::crypto::rng::Rng;
 
@@ -19,13 +20,34 @@ pub(super) struct Cookies {
     secret: [u8; 32],
     previous: Option<[u8; 32]>,
     since: Instant,
+    /// Key exchanges that were worked on for nothing, and until when each request needs a cookie
+    /// for that.
+    waste: RateLimit,
+    wanted_until: Option<Instant>,
 }
+
+/// So many key exchanges for nothing in a second, and cookies are wanted for a while.
+const WASTE: u32 = 10;
+const WASTE_PAUSE: Duration = Duration::from_secs(10);
 
 impl Cookies {
     pub(super) fn new(rng: &mut dyn Rng, now: Instant) -> Self {
         let mut secret = [0; 32];
         rng.fill(&mut secret);
-        Self { version: 0, secret, previous: None, since: now }
+        let waste = RateLimit::new(WASTE, now);
+        Self { version: 0, secret, previous: None, since: now, waste, wanted_until: None }
+    }
+
+    /// A request has cost a key exchange and left nothing that counts as half open.
+    pub(super) fn note_waste(&mut self, now: Instant) {
+        if !self.waste.allows(now) {
+            self.wanted_until = Some(now + WASTE_PAUSE);
+        }
+    }
+
+    /// Whether each request needs a cookie, half-open ones or not.
+    pub(super) fn are_wanted(&self, now: Instant) -> bool {
+        self.wanted_until.is_some_and(|until| now < until)
     }
 
     /// Takes a new secret if it is time to.

@@ -288,9 +288,11 @@ impl Engine {
 
     /// Answers a request to an IKE SA that is gone, if it is the last one that was answered.
     pub(super) fn answer_as_ghost(&mut self, path: Path, spi: u64, request: u64) -> bool {
-        let Some(ghost) = self.ghosts.get(&spi).filter(|ghost| ghost.request == request) else {
-            return false;
-        };
+        let ghost = self.ghosts.get_mut(&spi).filter(|ghost| ghost.request == request);
+        let Some(ghost) = ghost else { return false };
+        if !ghost.may_go_again() {
+            return true;
+        }
         for datagram in &ghost.datagrams {
             self.transmits.push_back(Transmit { path, payload: datagram.clone() });
         }
@@ -325,6 +327,19 @@ impl Engine {
             state.last_failure = Some(failure.clone());
         }
         self.tell(Event::Failed { connection: connection.cloned(), path, failure });
+    }
+
+    /// The same where whoever it is has proven nothing, and may try often: not each time.
+    pub(super) fn fail_unproven(
+        &mut self,
+        now: Instant,
+        connection: Option<&ConnectionName>,
+        path: Path,
+        failure: Failure,
+    ) {
+        if self.strangers.allows(now) {
+            self.fail(connection, path, failure);
+        }
     }
 
     pub(super) fn random_u64(&mut self) -> u64 {

@@ -289,7 +289,7 @@ fn receive_request(
             let received = Received { path, header, payloads, inner, plain };
             answer(engine, now, sa, &received)
         }
-        Err(error) => unreadable(engine, sa, path, &error),
+        Err(error) => unreadable(engine, now, sa, path, &error),
     };
     let header = transmit::header(sa, header.exchange, header.message_id, true);
     let datagrams = transmit::seal(engine, now, sa, &header, &payloads);
@@ -297,12 +297,13 @@ fn receive_request(
         intermediate::answered(sa, &header, &payloads);
     }
     transmit::send_to(engine, now, sa, path, &datagrams);
-    sa.answered = Some(Answered { message_id: header.message_id, request, datagrams });
+    sa.answered = Some(Answered::new(header.message_id, request, datagrams));
 }
 
 /// A request that is authentic and can't be read (RFC 7296, 2.21.3).
 fn unreadable(
     engine: &mut Engine,
+    now: Instant,
     sa: &mut IkeSa,
     path: Path,
     error: &DecodeError,
@@ -314,7 +315,11 @@ fn unreadable(
         }
         _ => Notify::new(notify::INVALID_SYNTAX, Vec::new()),
     };
-    engine.fail(sa.connection().cloned().as_ref(), path, protocol(error.to_string()));
+    let failure = protocol(error.to_string());
+    match sa.connection().cloned() {
+        Some(name) => engine.fail(Some(&name), path, failure),
+        None => engine.fail_unproven(now, None, path, failure),
+    }
     if matches!(sa.phase, Phase::Handshake(_)) || notify.kind == notify::INVALID_SYNTAX {
         sa.end(DownReason::Peer);
     }
@@ -339,9 +344,11 @@ fn answer_again(
         engine.counters.out_of_window += 1;
         return;
     }
-    engine.counters.retransmitted_answers += 1;
-    if let Some(answered) = sa.answered.take() {
-        transmit::send_to(engine, now, sa, path, &answered.datagrams);
+    if let Some(mut answered) = sa.answered.take() {
+        if answered.may_go_again() {
+            engine.counters.retransmitted_answers += 1;
+            transmit::send_to(engine, now, sa, path, &answered.datagrams);
+        }
         sa.answered = Some(answered);
     }
 }

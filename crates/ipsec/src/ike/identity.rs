@@ -172,11 +172,21 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Whether a character shows nothing of itself, or changes how those around it are shown: nobody
+/// else may write such into logs.
+pub(crate) fn is_unseen(char: char) -> bool {
+    char.is_control()
+        || matches!(char,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
 impl Identity {
     fn text(&self) -> Option<String> {
         let plain = || {
             let text = std::str::from_utf8(&self.data).ok()?;
-            (!text.is_empty() && !text.contains(|char: char| char.is_control())).then_some(text)
+            (!text.is_empty() && !text.contains(is_unseen)).then_some(text)
         };
         match self.kind {
             Self::IPV4 => {

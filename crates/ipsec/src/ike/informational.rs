@@ -7,7 +7,7 @@ use super::child;
 use super::engine::Engine;
 use super::event::DownReason;
 use super::install::{self, LINGER};
-use super::message::{Exchange, Payload};
+use super::message::{Exchange, Payload, notify};
 use super::mobike;
 use super::rekey_ike;
 use super::sa::{IkeSa, Ongoing, Phase, Received};
@@ -36,8 +36,10 @@ pub(super) fn answer(
     sa: &mut IkeSa,
     request: &Received,
 ) -> Vec<Payload> {
+    // An initiator that doesn't believe our proof may say only that (RFC 7296, 2.21.2).
     let deletes_ike =
-        request.payloads.iter().any(|one| matches!(one, Payload::Delete { protocol: 1, .. }));
+        request.payloads.iter().any(|one| matches!(one, Payload::Delete { protocol: 1, .. }))
+            || request.notify(notify::AUTHENTICATION_FAILED).is_some();
     if deletes_ike {
         let has_moved = rekey_ike::before_delete(engine, now, sa);
         let reason = match &sa.phase {

@@ -261,9 +261,6 @@ fn response(
         if let Some(group) = group.filter(|group| offered.any(|one| one == group))
             && !shake.tried.contains(&group)
         {
-            if let Some(state) = engine.connections.get_mut(&config.name) {
-                state.group = Some(group);
-            }
             ask(engine, now, sa, group);
             return;
         }
@@ -388,10 +385,19 @@ pub(super) fn receive_request(
         engine.counters.malformed += 1;
         return;
     };
+    if is_own(engine, &header) {
+        engine.counters.unauthentic += 1;
+        return;
+    }
     if engine.shutdown {
         return;
     }
     match engine.limits.verdict(&engine.settings, source) {
+        Verdict::Welcome if engine.cookies.are_wanted(now) => {
+            if !has_cookie(engine, now, path, &message, core.nonce) {
+                return;
+            }
+        }
         Verdict::Welcome => {}
         Verdict::Refused => {
             engine.counters.limited += 1;
@@ -407,14 +413,23 @@ pub(super) fn receive_request(
     answer(engine, now, path, &message, &core, datagram);
 }
 
+/// Whether a request is one of this end's that somebody has sent back: this end would prove to
+/// itself that it has the key.
+fn is_own(engine: &Engine, header: &Header) -> bool {
+    let id = engine.by_spi.get(&header.initiator_spi);
+    id.and_then(|id| engine.sas.get(id)).is_some_and(|sa| sa.initiator)
+}
+
 /// A request that was answered has come again.
 fn again(engine: &mut Engine, now: Instant, id: crate::sa::IkeSaId, path: Path, datagram: &[u8]) {
     engine.with_sa(now, id, |engine, sa| {
         let request = fingerprint(datagram);
         match sa.answered.take() {
-            Some(answered) if answered.message_id == 0 && answered.request == request => {
-                engine.counters.retransmitted_answers += 1;
-                transmit::send_to(engine, now, sa, path, &answered.datagrams);
+            Some(mut answered) if answered.message_id == 0 && answered.request == request => {
+                if answered.may_go_again() {
+                    engine.counters.retransmitted_answers += 1;
+                    transmit::send_to(engine, now, sa, path, &answered.datagrams);
+                }
                 sa.answered = Some(answered);
             }
             other => {
@@ -508,6 +523,7 @@ fn answer(
     });
     let Ok((public, keys)) = made else {
         engine.counters.malformed += 1;
+        engine.cookies.note_waste(now);
         refuse(engine, now, path, header, Notify::new(notify::INVALID_SYNTAX, Vec::new()));
         return;
     };
@@ -548,7 +564,7 @@ fn answer(
     transmit::capture_clear(engine, now, path, true, &octets);
     let datagrams = vec![octets];
     transmit::send(engine, now, &mut sa, &datagrams);
-    sa.answered = Some(Answered { message_id: 0, request: fingerprint(datagram), datagrams });
+    sa.answered = Some(Answered::new(0, fingerprint(datagram), datagrams));
     engine.put_back(now, sa);
 }
 
@@ -614,7 +630,7 @@ pub(super) fn receive_other_version(
         }
         engine.old_peers.insert(source);
         let name = candidates(engine, path).first().map(|config| config.name.clone());
-        engine.fail(name.as_ref(), path, Failure::OldVersion);
+        engine.fail_unproven(now, name.as_ref(), path, Failure::OldVersion);
     }
     let is_answer = major > 1 && datagram.get(19).is_some_and(|flags| flags & 0x20 != 0);
     let Some((spis, _)) = datagram.split_first_chunk::<16>().filter(|_| !is_answer) else { return };

@@ -109,7 +109,6 @@ pub(super) fn answer(
     sa: &mut IkeSa,
     request: &Received,
 ) -> Vec<Payload> {
-    let _ = now;
     sign(sa, &request.header, request.inner, &request.plain);
     let Phase::Handshake(shake) = &mut sa.phase else { return Vec::new() };
     let Some((group, public)) = key_exchange(request) else { return Vec::new() };
@@ -119,7 +118,9 @@ pub(super) fn answer(
         .and_then(|group| kex::respond(group, public).ok())
         .and_then(|(public, shared)| mixed(sa, &shared).map(|keys| (public, keys)));
     let Some((public, keys)) = made else {
-        fail(engine, sa, "an additional key exchange that was not agreed on".to_owned());
+        let what = "an additional key exchange that was not agreed on".to_owned();
+        engine.fail_unproven(now, None, sa.path, protocol(what));
+        sa.end(DownReason::Dead);
         return vec![Payload::Notify(Notify::new(notify::INVALID_SYNTAX, Vec::new()))];
     };
     if let Phase::Handshake(shake) = &mut sa.phase {

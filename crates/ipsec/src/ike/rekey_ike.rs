@@ -102,6 +102,9 @@ fn again(engine: &mut Engine, now: Instant, sa: &mut IkeSa, delay: Option<Durati
     sa.rekey_at = Some(now + pause);
 }
 
+/// So many that came one of the other and are not deleted yet: more have to wait.
+const IN_A_ROW: usize = 8;
+
 /// The other end asks for it.
 pub(super) fn answer(
     engine: &mut Engine,
@@ -116,6 +119,11 @@ pub(super) fn answer(
     let Some(config) = sa.config.clone() else {
         return refusal(notify::NO_ADDITIONAL_SAS, Vec::new());
     };
+    let ikes = engine.connections.get(&config.name).map(|state| state.ikes.as_slice());
+    let known = ikes.unwrap_or_default().iter().filter_map(|id| engine.sas.get(id));
+    if known.filter(|other| other.root_spi == sa.root_spi).count() >= IN_A_ROW {
+        return refusal(notify::TEMPORARY_FAILURE, Vec::new());
+    }
     let prefer = parts.exchange.and_then(|(number, _)| Group::from_number(number));
     let chosen = message::choose(&config.proposals, Purpose::Ike, parts.proposals, prefer);
     let spi = chosen.as_ref().and_then(|chosen| ike_spi(&chosen.wire));

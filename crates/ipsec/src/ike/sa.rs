@@ -127,6 +127,24 @@ pub(super) struct Answered {
     /// Of the (first) datagram of the request.
     pub(super) request: u64,
     pub(super) datagrams: Vec<Vec<u8>>,
+    /// How often it was sent again.
+    resent: u32,
+}
+
+/// No answer is sent again more often: the request that asks for it may be a copy, with the address
+/// of somebody who is to be flooded.
+const ANSWER_AGAIN: u32 = 32;
+
+impl Answered {
+    pub(super) fn new(message_id: u32, request: u64, datagrams: Vec<Vec<u8>>) -> Self {
+        Self { message_id, request, datagrams, resent: 0 }
+    }
+
+    /// Whether it may be sent once more; that counts.
+    pub(super) fn may_go_again(&mut self) -> bool {
+        self.resent = self.resent.saturating_add(1);
+        self.resent <= ANSWER_AGAIN
+    }
 }
 
 /// What waits until the request before it is answered.

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod certificates;
+mod forger;
 mod handshake;
 mod hostile;
 mod lifecycle;
 mod pair;
+mod unproven;

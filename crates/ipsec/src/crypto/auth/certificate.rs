@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use crate::crypto::CryptoError;
-use crate::ike::identity::Identity;
+use crate::ike::identity::{Identity, is_unseen};
 
 /// All certificates in a PEM text, or the one in DER.
 pub(super) fn read(what: &str, octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, CryptoError> {
@@ -54,7 +54,7 @@ pub(super) fn plain(text: impl std::fmt::Display) -> String {
 }
 
 fn shown(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
+    let escaped = is_unseen(c).then(|| c.escape_default());
     let itself = escaped.is_none().then_some(c);
     escaped.into_iter().flatten().chain(itself)
 }

@@ -328,7 +328,7 @@ fn escape(value: &str, text: &mut String) {
                 text.push('\\');
                 text.push(char);
             }
-            char if char.is_control() || char.is_whitespace() && char != ' ' => {
+            char if super::is_unseen(char) || char.is_whitespace() && char != ' ' => {
                 let mut octets = [0; 4];
                 for octet in char.encode_utf8(&mut octets).bytes() {
                     let _ = write!(text, "\\{octet:02x}");

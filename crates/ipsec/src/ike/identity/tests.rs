@@ -181,3 +181,27 @@ proptest! {
         let _ = (one.to_string(), one.is(&read("CN=x")));
     }
 }
+
+#[test]
+fn nobody_writes_unseen_characters_into_logs() {
+    for bad in ["a\nb", "a\u{202e}b", "a\u{2028}b", "a\u{200b}b", "a\u{feff}b", "\u{1b}[31m"] {
+        for kind in [Identity::FQDN, Identity::EMAIL, Identity::KEY_ID] {
+            let shown = Identity { kind, data: bad.into() }.to_string();
+            assert!(shown.chars().all(|char| char.is_ascii_graphic()), "{shown:?}");
+        }
+        let name = Identity::parse("CN=x").unwrap();
+        let mut data = name.data.clone();
+        let octets = bad.len() as u8;
+        // SEQUENCE, SET, SEQUENCE, and the string: their lengths, and its value.
+        let at = data.len() - 2;
+        data.truncate(at);
+        data.push(octets);
+        data.extend_from_slice(bad.as_bytes());
+        for place in [1, 3, 5] {
+            data[place] += octets - 1;
+        }
+        let shown = Identity { kind: Identity::DN, data }.to_string();
+        assert!(!shown.contains(is_unseen), "{shown:?}");
+        assert!(shown.starts_with("CN="), "{shown:?}");
+    }
+}
