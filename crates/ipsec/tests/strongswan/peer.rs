@@ -128,7 +128,7 @@ pub(crate) fn child(name: &str, local: &str, remote: &str, esp: &str) -> Child {
 
 /// Our end, in site A's gateway; strongSwan is in site B's.
 pub(crate) struct Ends {
-    pub(crate) lab: VpnLab,
+    _lab: VpnLab,
     pub(crate) swan: StrongSwan,
     pub(crate) engine: Engine,
     sockets: [UdpSocket; 2],
@@ -168,7 +168,7 @@ impl Ends {
         engine.configure(now, BTreeMap::from([(Arc::clone(&ours.name), Arc::new(ours))]));
         let swan = swan.start(lab.gateway(Site::B));
         Self {
-            lab,
+            _lab: lab,
             swan,
             engine,
             sockets,
