@@ -101,7 +101,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         wanted,
         resolved,
     };
-    let planner = Planner::new(config.settings(), allocations);
+    let former = vpn.as_ref().map(vpn::Plane::former).unwrap_or_default();
+    let planner = Planner::new(config.settings(), allocations).with_former(former);
     let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found);
     reconciler.first().await?;
     let engine = Engine::start(workers, &albs, &shared, &log)?;

@@ -10,6 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use ipnet::IpNet;
 use ipsec::crypto::rng::SystemRng;
 use ipsec::ike::Engine;
 use ipsec::ike::config::Settings;
@@ -122,6 +123,11 @@ impl Plane {
     /// Why there is no data path, if there is none.
     pub fn lacking(&self) -> Option<&StartError> {
         self.lacking.as_ref()
+    }
+
+    /// The remote networks that a former run has guarded, before the first plan.
+    pub fn former(&self) -> Vec<IpNet> {
+        routes::former()
     }
 
     /// For whoever asks.

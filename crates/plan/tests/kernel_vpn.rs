@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::UdpSocket;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ingest::{ObjectSet, manifest};
 use model::{Settings, VpnSettings};
@@ -109,7 +109,17 @@ impl Lab {
 
     /// Whether a datagram from an address of one namespace comes to one of another.
     fn reaches(&self, (from, source): (&str, &str), (to, at): (&str, &str), mark: u32) -> bool {
-        let receiver = self.within(to, || UdpSocket::bind((at, 4500)).unwrap());
+        // A process that is being started by another test has all sockets for a moment.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let receiver = self.within(to, || {
+            loop {
+                match UdpSocket::bind((at, 4500)) {
+                    Err(error) if Instant::now() > deadline => panic!("{error}"),
+                    Err(_) => std::thread::yield_now(),
+                    Ok(receiver) => break receiver,
+                }
+            }
+        });
         receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         self.within(from, || {
             let socket = UdpSocket::bind((source, 0)).unwrap();

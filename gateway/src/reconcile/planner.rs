@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest::Memo;
-use model::{Diagnostic, HostAddress, Settings};
+use ipnet::IpNet;
+use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity};
 use plan::l4::{Allocations, L4Plan};
 use plan::l7::L7Plan;
 use plan::policy;
@@ -24,6 +25,8 @@ pub struct Planner {
     l4: (Arc<L4Plan>, Arc<policy::Compiled>),
     /// The last plan for the VPN plane.
     vpn: Arc<VpnPlan>,
+    /// Remote networks that a former run has guarded. They stay so until all could be read.
+    former: Vec<IpNet>,
 }
 
 /// Everything that is to be in force.
@@ -50,7 +53,14 @@ impl Planner {
             host: Vec::new(),
             l4: Default::default(),
             vpn: Arc::default(),
+            former: Vec::new(),
         }
+    }
+
+    /// With the remote networks that a former run has guarded: where a manifest can't be read, one
+    /// of a VpnConnection may be among what is missing, and must not be let out in the clear.
+    pub fn with_former(self, former: Vec<IpNet>) -> Self {
+        Self { former, ..self }
     }
 
     /// The machine's addresses that were planned for last.
@@ -62,7 +72,7 @@ impl Planner {
     pub fn plan(&mut self, delivery: &Delivery, host: &[HostAddress]) -> Planned {
         let started = Instant::now();
         let mut diagnostics = delivery.diagnostics.clone();
-        let (snapshot, found) =
+        let (mut snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         diagnostics.extend(found);
         let (l7, found) = plan::l7::plan(&snapshot, &self.settings.albs);
@@ -81,6 +91,20 @@ impl Planner {
             self.l4 = (same_or(before, plan), same_or(before_policy, policy));
             self.l4.clone()
         });
+        if !delivery.diagnostics.iter().any(may_hide_connections) {
+            self.former.clear();
+        } else if self.settings.vpn.is_some() && !self.former.is_empty() {
+            // Of no object.
+            snapshot.vpn_refused.insert(ObjectKey::new("", ""), self.former.clone());
+            let networks: Vec<String> = self.former.iter().map(IpNet::to_string).collect();
+            let object = ObjectRef::cluster("GatewayConfig", "gateway");
+            let reason = format!(
+                "some manifests can't be read, so remote networks stay guarded that were before \
+                 the start: {}",
+                networks.join(", ")
+            );
+            diagnostics.push(Diagnostic::warning(object, "vpn", reason).remedy("mend those"));
+        }
         let vpn = self.settings.vpn.is_some().then(|| {
             let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
             let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
@@ -92,6 +116,37 @@ impl Planner {
     }
 }
 
+/// Whether a VpnConnection may be missing for that reason.
+fn may_hide_connections(finding: &Diagnostic) -> bool {
+    finding.severity == Severity::Error
+        && matches!(finding.object.kind.as_str(), "File" | "VpnConnection")
+}
+
 fn same_or<T: PartialEq>(before: &Arc<T>, new: T) -> Arc<T> {
     if **before == new { Arc::clone(before) } else { Arc::new(new) }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::VpnSettings;
+
+    use super::*;
+
+    #[test]
+    fn what_was_guarded_before_stays_so_until_all_manifests_can_be_read() {
+        let settings = Settings { vpn: Some(VpnSettings::default()), ..Settings::default() };
+        let former: Vec<IpNet> = vec!["10.2.0.0/16".parse().unwrap()];
+        let mut planner =
+            Planner::new(settings, Allocations::default()).with_former(former.clone());
+        let file = ObjectRef::cluster("File", "site.yaml");
+        let torn = Delivery {
+            diagnostics: vec![Diagnostic::error(file, "", "can't be read")],
+            ..Delivery::default()
+        };
+        let mut plan = |delivery: &Delivery| planner.plan(delivery, &[]).vpn.unwrap();
+        assert_eq!(plan(&torn).routes, former);
+        assert!(plan(&torn).table.contains("10.2.0.0/16"));
+        assert_eq!(plan(&Delivery::default()).routes, []);
+        assert_eq!(plan(&torn).routes, []);
+    }
 }

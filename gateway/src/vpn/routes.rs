@@ -27,6 +27,12 @@ const LAST: u32 = u32::MAX - 1;
 /// How often others' changes are looked for.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// The remote networks of a former run, as far as it has left their routes.
+pub(super) fn former() -> Vec<IpNet> {
+    let routes = netdev::route::table::list(TABLE).unwrap_or_default().into_iter();
+    routes.filter(|route| route.target == Target::Blackhole).map(|route| route.network).collect()
+}
+
 /// What is in force.
 #[derive(Debug, Default)]
 pub(super) struct Routes {

@@ -50,7 +50,7 @@ fn nothing_leaves_where_tunnels_cant_be_carried_at_all() {
     let gateway = lab.gateway(Site::A);
     gateway.set("ipv4/ip_forward", "1");
     // Somebody else has the name.
-    gateway.ip("link add tidegate-vpn type dummy\nlink set tidegate-vpn up\n");
+    gateway.ip("link add tidegate-vpn type veth peer name other\nlink set tidegate-vpn up\n");
     let site = Connection::new(Site::A).yaml();
     // The ALB serves all the same.
     let running = Gateway::builder(env!("CARGO_BIN_EXE_gateway"))

@@ -41,3 +41,19 @@ fn stopped_gateway_tells_the_other_end_and_comes_back() {
     pair.gateway_mut(Site::A).start_again();
     pair.wait_ping(Site::B);
 }
+
+#[test]
+fn manifest_that_cant_be_read_after_a_restart_lets_nothing_out() {
+    let mut pair = Pair::up();
+    pair.wait_ping(Site::A);
+    let clear = pair.lab.clear();
+    pair.gateway_mut(Site::A).kill();
+    pair.gateway(Site::A).apply("site.yaml", "kind: {not yaml");
+    pair.gateway_mut(Site::A).start_again();
+    for _ in 0..3 {
+        assert!(!pair.lab.pings(Site::A));
+    }
+    assert_eq!(clear.lines(), [""; 0]);
+    let rules = pair.lab.gateway(Site::A).command("ip", &["rule", "list"]);
+    assert!(rules.contains("5447"), "{rules}");
+}

@@ -105,6 +105,9 @@ pub(super) fn text(
             // Of the other end itself: proved by IKE and ESP, not by its address.
             "meta l4proto esp fib daddr type local return".to_owned(),
             format!("udp dport {ports} fib daddr type local return"),
+            // Fragments have no ports, and without their first one come to nothing.
+            "ip frag-off & 0x1fff != 0 meta l4proto udp fib daddr type local return".to_owned(),
+            "frag frag-off != 0 meta l4proto udp fib daddr type local return".to_owned(),
             "ip saddr @exempt4 return".to_owned(),
             "ip6 saddr @exempt6 return".to_owned(),
             format!("ip saddr @remote4 counter name {GUARD_IN} drop"),
