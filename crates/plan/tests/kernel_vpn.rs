@@ -113,11 +113,11 @@ impl Lab {
         let deadline = Instant::now() + Duration::from_secs(5);
         let receiver = self.within(to, || {
             loop {
-                match UdpSocket::bind((at, 4500)) {
-                    Err(error) if Instant::now() > deadline => panic!("{error}"),
-                    Err(_) => std::thread::yield_now(),
-                    Ok(receiver) => break receiver,
+                let bound = UdpSocket::bind((at, 4500));
+                if bound.is_ok() || Instant::now() > deadline {
+                    break bound.unwrap();
                 }
+                std::thread::yield_now();
             }
         });
         receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
