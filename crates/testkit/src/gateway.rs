@@ -251,9 +251,11 @@ impl Gateway {
                 panic!("gateway ended with {status}: {}", self.stderr());
             }
             self.place.run(|| {
-                // Connecting can fail, so no `get` here.
-                std::net::TcpStream::connect(admin).ok()?;
-                (get(admin, "admin", "/readyz").status == 200).then_some(())
+                // Connecting can fail, also for a moment after it was possible: where the first
+                // routing rule of a namespace comes, its local addresses can't be reached.
+                let stream = std::net::TcpStream::connect(admin).ok()?;
+                let mut client = Client::over(stream);
+                (client.get("admin", "/readyz").status == 200).then_some(())
             })
         });
     }
