@@ -20,13 +20,12 @@ pub(super) struct Cookies {
     secret: [u8; 32],
     previous: Option<[u8; 32]>,
     since: Instant,
-    /// Key exchanges that were worked on for nothing, and until when each request needs a cookie
-    /// for that.
+    /// Requests that were worked on for nothing, and until when each one needs a cookie for that.
     waste: RateLimit,
     wanted_until: Option<Instant>,
 }
 
-/// So many key exchanges for nothing in a second, and cookies are wanted for a while.
+/// So many requests for nothing in a second, and cookies are wanted for a while.
 const WASTE: u32 = 10;
 const WASTE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -38,7 +37,7 @@ impl Cookies {
         Self { version: 0, secret, previous: None, since: now, waste, wanted_until: None }
     }
 
-    /// A request has cost a key exchange and left nothing that counts as half open.
+    /// A request has cost a search or a key exchange, and left nothing that counts as half open.
     pub(super) fn note_waste(&mut self, now: Instant) {
         if !self.waste.allows(now) {
             self.wanted_until = Some(now + WASTE_PAUSE);

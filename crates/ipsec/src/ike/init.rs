@@ -488,7 +488,13 @@ fn choose(engine: &mut Engine, path: Path, message: &Message, core: &Core<'_>) -
         all.filter(|one| has_intermediate || one.additional.is_empty()).cloned().collect()
     };
     let prefer = Group::from_number(core.group);
+    // Many connections have the same proposals, and the other end may send long lists.
+    let mut tried: Vec<&[Proposal]> = Vec::new();
     let chosen = candidates.iter().find_map(|config| {
+        if tried.contains(&config.proposals.as_slice()) {
+            return None;
+        }
+        tried.push(&config.proposals);
         message::choose(&usable(config), Purpose::Ike, core.proposals, prefer)
     })?;
     Some(Choice { chosen, candidates })
@@ -505,6 +511,7 @@ fn answer(
     let header = &message.header;
     let Some(Choice { chosen, candidates }) = choose(engine, path, message, core) else {
         tell_no_proposal(engine, now, path, core.proposals);
+        engine.cookies.note_waste(now);
         refuse(engine, now, path, header, Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
         return;
     };

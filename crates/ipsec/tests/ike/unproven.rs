@@ -7,7 +7,7 @@ use ipsec::crypto::kex::KeyExchange;
 use ipsec::crypto::keys::IkeKeys;
 use ipsec::ike::config::{Connection, Settings};
 use ipsec::ike::event::{DownReason, Event, Failure, State};
-use ipsec::ike::message::{Exchange, Message, Notify, Payload, notify, offer};
+use ipsec::ike::message::{Exchange, Message, Notify, Payload, WireProposal, notify, offer};
 use model::suite::{Group, Purpose};
 
 use crate::forger::{Forger, clear, sent};
@@ -269,6 +269,45 @@ fn nonsense_in_the_key_exchange_makes_cookies_wanted() {
     pair.pass(SECOND);
     pair.assert_up();
     assert_eq!(pair.ends[1].engine.counters().cookies_sent, before);
+}
+
+#[test]
+fn long_lists_of_what_nobody_has_make_cookies_wanted() {
+    let mut pair = Pair::idle(Settings::default());
+    let many = (0..1000).map(|number| {
+        let name = format!("test/{number}");
+        let one = Connection { name: (*name).into(), remote: Vec::new(), ..connection(1) };
+        (one.name.clone(), std::sync::Arc::new(one))
+    });
+    pair.ends[1].engine.configure(pair.now, many.collect());
+    let mut wire =
+        offer(&proposals("aes128gcm16-prfsha256-ecp256", Purpose::Ike), Purpose::Ike, &[]);
+    let one = wire[0].transforms[0];
+    wire[0].transforms.extend(std::iter::repeat_n(one, 240));
+    let one = wire.remove(0);
+    let wire: Vec<_> = (1..=20).map(|number| WireProposal { number, ..one.clone() }).collect();
+    let mut cookies = 0;
+    for spi in 1..=200 {
+        let header = ipsec::ike::message::Header {
+            initiator_spi: spi,
+            responder_spi: 0,
+            exchange: Exchange::SaInit,
+            from_initiator: true,
+            response: false,
+            message_id: 0,
+        };
+        let payloads = vec![
+            Payload::Sa(wire.clone()),
+            Payload::KeyExchange { group: 19, data: vec![0; 64] },
+            Payload::Nonce(vec![1; 32]),
+        ];
+        let request = Message { header, payloads }.encode();
+        let path = ipsec::sa::Path { local: pair.ends[1].address, remote: pair.ends[0].address };
+        pair.ends[1].engine.handle_datagram(pair.now, path, &request);
+        let answer = clear(&sent(&mut pair.ends[1].engine)[0]);
+        cookies += usize::from(has(&answer.payloads, notify::COOKIE));
+    }
+    assert!(cookies > 180, "{cookies}");
 }
 
 #[test]
