@@ -71,11 +71,12 @@ pub(crate) fn connections(
         (created.is_none(), created, candidate.key.clone())
     });
     let mut accepted: BTreeMap<ObjectKey, VpnConnection> = BTreeMap::new();
+    let mut taken = overlap::Taken::default();
     let mut refused = BTreeMap::new();
     for candidate in candidates {
         let Candidate { key, current, last, guarded } = candidate;
         let current = current.filter(|connection| {
-            let clash = overlap::find(&key, connection, &accepted);
+            let clash = taken.find(&key, connection);
             let is_free = clash.is_none();
             if let Some(finding) = clash {
                 report.push(finding);
@@ -83,7 +84,7 @@ pub(crate) fn connections(
             is_free
         });
         let is_current = current.is_some();
-        let last = last.filter(|last| overlap::find(&key, last, &accepted).is_none());
+        let last = last.filter(|last| taken.find(&key, last).is_none());
         let chosen = current.or(last);
         if !is_current {
             report.push(outcome(&key, chosen.is_some()));
@@ -91,6 +92,7 @@ pub(crate) fn connections(
             refused.insert(key.clone(), guarded);
         }
         if let Some(connection) = chosen {
+            taken.add(key.clone(), &connection);
             accepted.insert(key, connection);
         }
     }

@@ -4,6 +4,7 @@ use testkit::eventually;
 use testkit::vpn_lab::Site;
 
 use crate::Pair;
+use crate::site::Connection;
 
 #[test]
 fn rekeying_by_command_loses_no_packet() {
@@ -59,7 +60,10 @@ fn lost(pair: &Pair, site: Site) -> u64 {
 #[test]
 fn rekeyings_on_a_lossy_wire_lose_nothing_by_themselves() {
     let rounds = std::env::var("REKEYINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
-    let pair = Pair::up();
+    // Some message is lost several times in a row, so they are repeated soon.
+    let keys = "retransmit: {first: 100ms, base: 1.5, max: 1s, tries: 20}";
+    let pair = Pair::configured(keys, |site| Connection::new(site).patient());
+    pair.wait_up();
     pair.wait_ping(Site::A);
     let clear = pair.lab.clear();
     let counts = |of: &str| Site::BOTH.map(|site| pair.number(site, &format!("/children/0/{of}")));

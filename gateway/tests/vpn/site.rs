@@ -13,6 +13,7 @@ pub(crate) struct Connection {
     id: String,
     peer_id: String,
     subnets: [String; 2],
+    dpd: &'static str,
     more: String,
 }
 
@@ -28,8 +29,15 @@ impl Connection {
             id: id(site),
             peer_id: id(site.other()),
             subnets: [site.network(), site.other().network()],
+            dpd: "{delay: 1s, timeout: 3s, action: restart}",
             more: String::new(),
         }
+    }
+
+    /// Another end that doesn't answer is given half a minute, as on a bad wire.
+    pub(crate) fn patient(mut self) -> Self {
+        self.dpd = "{delay: 5s, timeout: 30s, action: restart}";
+        self
     }
 
     /// Who begins.
@@ -86,7 +94,7 @@ impl Connection {
     }
 
     pub(crate) fn yaml(&self) -> String {
-        let Self { site, auto, auth, secrets, id, peer_id, subnets, more } = self;
+        let Self { site, auto, auth, secrets, id, peer_id, subnets, dpd, more } = self;
         let [local, remote] = subnets.each_ref().map(|networks| match networks.as_str() {
             "" => String::new(),
             networks => format!(", subnets: [{networks}]"),
@@ -101,7 +109,7 @@ spec:
     {auth}
   local: {{address: {}, id: {id}{local}}}
   remote: {{gateway: {}, id: {peer_id}{remote}}}
-  dpd: {{delay: 1s, timeout: 3s, action: restart}}
+  dpd: {dpd}
 {more}{secrets}",
             site.gateway_address(),
             site.other().gateway_address(),
