@@ -223,3 +223,58 @@ fn word(reason: &DownReason) -> &'static str {
         DownReason::PeerRestarted => "peer-restarted",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ipsec::ike::identity::Identity;
+    use ipsec::sa::IkeSaId;
+
+    use super::*;
+
+    fn note(journal: &mut Journal, now: Instant, event: Event) {
+        journal.note(now, &event, |_| true);
+    }
+
+    fn path() -> Path {
+        let [local, remote] = ["192.0.2.1:500", "192.0.2.2:500"].map(|at| at.parse().unwrap());
+        Path { local, remote }
+    }
+
+    fn up() -> Event {
+        Event::IkeUp {
+            connection: "ns/c".into(),
+            ike: IkeSaId(1),
+            remote_id: Identity::parse("b.test").unwrap(),
+            path: path(),
+            suite: model::suite::Proposal::default(),
+            rekeyed: false,
+        }
+    }
+
+    fn down(reason: DownReason) -> Event {
+        Event::IkeDown { connection: "ns/c".into(), ike: IkeSaId(1), reason }
+    }
+
+    #[test]
+    fn lost_peer_is_remembered_until_it_is_back() {
+        let (mut journal, now, name) = (Journal::default(), Instant::now(), "ns/c".into());
+        note(&mut journal, now, up());
+        note(&mut journal, now, down(DownReason::Dead));
+        assert_eq!(journal.seen(&name).unwrap().failure, Failure::Dead);
+        note(&mut journal, now, up());
+        assert_eq!(journal.seen(&name), None);
+        note(&mut journal, now, down(DownReason::Peer));
+        assert_eq!((journal.seen(&name), journal.ended(&name).is_some()), (None, true));
+    }
+
+    #[test]
+    fn failure_of_before_a_change_is_forgotten() {
+        let (mut journal, now, name) = (Journal::default(), Instant::now(), "ns/c".into());
+        let failure = Failure::NoAnswer { to_nat_port: false };
+        let connection = Some(Arc::clone(&name));
+        note(&mut journal, now, Event::Failed { connection, path: path(), failure });
+        assert_eq!(journal.seen(&name).unwrap().at, now);
+        journal.configured(now, &name);
+        assert_eq!((journal.seen(&name), journal.since(&name)), (None, Some(now)));
+    }
+}
