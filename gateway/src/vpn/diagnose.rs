@@ -59,6 +59,12 @@ fn not_up(
         }
     }
     match status.state {
+        State::Down if !status.ike.is_empty() => causes.push(Cause::new(
+            "going-down",
+            "spec.auto",
+            "it was told to be down, and the other end has not answered that yet",
+            "nothing: it is down without an answer, too, after a while",
+        )),
         State::Down => causes.push(Cause::new(
             "down",
             "spec.auto",

@@ -37,6 +37,8 @@ use crate::metrics::Metrics;
 
 /// How long DELETEs may take at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Between two times that counters are taken down.
+const REST: Duration = Duration::from_secs(1);
 /// How many messages are taken from the queue before the rest is looked after.
 const BATCH: usize = 64;
 
@@ -83,6 +85,8 @@ pub(super) struct Driver<K> {
     before: BTreeMap<(ConnectionName, ChildName), SaCounters>,
     /// Connections for which that is to be taken down.
     rebase: BTreeSet<ConnectionName>,
+    /// When it was done last: with many connections it is not for nothing.
+    rebased: Option<Instant>,
     /// What had been dropped for want of a policy when the objects changed last.
     strays_before: u64,
     captures: Captures,
@@ -112,6 +116,7 @@ impl<K: Kernel> Driver<K> {
             broken: BTreeSet::new(),
             before: BTreeMap::new(),
             rebase: BTreeSet::new(),
+            rebased: None,
             strays_before: 0,
             captures: Captures::default(),
             stop: None,
@@ -166,6 +171,7 @@ impl<K: Kernel> Driver<K> {
             self.parts.engine.poll_timeout(),
             self.next_pass(),
             self.captures.next(),
+            self.rebased.filter(|_| !self.rebase.is_empty()).map(|at| at + REST),
             self.is_late.then(|| self.parts.kernel.now()),
             self.stop,
         ];
@@ -357,7 +363,7 @@ impl<K: Kernel> Driver<K> {
 
     /// What is to be done from time to time.
     fn look_after(&mut self, now: Instant) {
-        self.take_down_counters();
+        self.take_down_counters(now);
         if self.captures.finish(now) {
             self.parts.engine.set_capture(false);
         }
@@ -365,11 +371,12 @@ impl<K: Kernel> Driver<K> {
 
     /// Takes down what has been counted so far, for connections that have just been configured or
     /// come up.
-    fn take_down_counters(&mut self) {
-        let rebase = std::mem::take(&mut self.rebase);
-        if rebase.is_empty() {
+    fn take_down_counters(&mut self, now: Instant) {
+        if self.rebase.is_empty() || self.rebased.is_some_and(|at| now < at + REST) {
             return;
         }
+        self.rebased = Some(now);
+        let rebase = std::mem::take(&mut self.rebase);
         let counted = self.parts.dataplane.counters().children.into_iter();
         self.before.extend(counted.filter(|((name, _), _)| rebase.contains(name)));
     }

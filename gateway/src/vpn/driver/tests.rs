@@ -455,6 +455,10 @@ fn end_that_waits_again_does_not_say_that_nobody_came() {
     let down = Command::Terminate { connection: "default/site".into() };
     a.driver.parts.engine.command(Instant::now(), down);
     a.driver.pump(Instant::now());
+    // It is going down until the other end has answered.
+    let report = a.driver.report(Instant::now());
+    assert_eq!(report.connections[0].state(), "down");
+    assert_eq!(report.connections[0].status.as_ref().unwrap().ike.len(), 1);
     while a.deliver(&mut b) | b.deliver(&mut a) {}
     assert_eq!(a.reasons(), ["down"]);
     assert_eq!(b.reasons(), ["ended"]);
