@@ -281,7 +281,15 @@ fn data_path(
                 _ => "as configured".to_owned(),
             };
             let workers = settings.workers;
-            tracing::info!(dataplane = "userspace", why, workers, ?offloads, "VPN data path");
+            let (segments, datagrams) = (offloads.header, offloads.udp);
+            tracing::info!(
+                dataplane = "userspace",
+                why,
+                workers,
+                segments,
+                datagrams,
+                "VPN data path"
+            );
             return Ok(Box::new(started));
         }
     };

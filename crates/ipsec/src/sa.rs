@@ -88,6 +88,16 @@ pub struct EspSuite {
     pub esn: bool,
 }
 
+impl fmt::Display for EspSuite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.encryption.fmt(f)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "-{integrity}")?;
+        }
+        f.write_str(if self.esn { "-esn" } else { "" })
+    }
+}
+
 /// A child SA: one SA in each direction.
 #[derive(Clone, Debug)]
 pub struct ChildSa {

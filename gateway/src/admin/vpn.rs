@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use hyper::header::HOST;
 use hyper::{HeaderMap, StatusCode};
+use ipsec::ike::config::Child as WantedChild;
 use ipsec::ike::event::{ChildStatus, IkeStatus, Rekey};
 use ipsec::sa::ConnectionName;
 use serde::{Deserialize, Serialize};
 
 use crate::vpn::Handle;
 use crate::vpn::dataplane::SaCounters;
-use crate::vpn::diagnose::diagnose;
+use crate::vpn::diagnose::{diagnose, is_narrowed};
 use crate::vpn::failure::{Cause, cause};
 use crate::vpn::guard::Count;
 use crate::vpn::mailbox::{Action, Captured, Refused};
@@ -148,6 +149,12 @@ pub struct Sa {
     pub rekey_in: Option<f64>,
     /// Whether packets are sent on it.
     pub sending: bool,
+    /// Its largest inner packet, in octets; none where only the kernel knows.
+    #[serde(default)]
+    pub inner_mtu: Option<usize>,
+    /// Less was agreed on than was asked for.
+    #[serde(default)]
+    pub narrowed: bool,
     /// Its own.
     #[serde(flatten)]
     pub counters: Counters,
@@ -164,6 +171,7 @@ pub struct Counters {
     pub replayed: u64,
     pub unauthentic: u64,
     pub selector_drops: u64,
+    pub outside_selectors: u64,
     pub malformed: u64,
     pub too_big: u64,
     pub held_back: u64,
@@ -214,6 +222,7 @@ impl From<SaCounters> for Counters {
             replayed: counted.replayed,
             unauthentic: counted.unauthentic,
             selector_drops: counted.selector_drops,
+            outside_selectors: counted.outside_selectors,
             malformed: counted.malformed,
             too_big: counted.too_big,
             held_back: counted.held_back,
@@ -320,31 +329,28 @@ fn children_of(report: &Report, connection: &OneConnection) -> Vec<Child> {
             local: policy.map(|policy| texts(&policy.local_selectors)).unwrap_or_default(),
             remote: policy.map(|policy| texts(&policy.remote_selectors)).unwrap_or_default(),
             proposals: texts(if own { &child.esp } else { &written.esp }),
-            sas: sas.map(|status| sa_of(report, status)).collect(),
+            sas: sas.map(|status| sa_of(report, status, connection.wanted(&child.name))).collect(),
             counters: connection.counters(&report.data, &child.name).into(),
         }
     };
     written.children.iter().map(child).collect()
 }
 
-fn sa_of(report: &Report, status: &ChildStatus) -> Sa {
+fn sa_of(report: &Report, status: &ChildStatus, wanted: Option<&WantedChild>) -> Sa {
     let sa = &status.sa;
-    let esn = if sa.suite.esn { ", ESN" } else { "" };
-    let suite = match sa.suite.integrity {
-        Some(integrity) => format!("{:?}, {integrity:?}{esn}", sa.suite.encryption),
-        None => format!("{:?}{esn}", sa.suite.encryption),
-    };
     Sa {
         id: sa.id.0,
         inbound_spi: sa.inbound_spi.to_string(),
         outbound_spi: sa.outbound_spi.to_string(),
-        suite,
+        suite: sa.suite.to_string(),
         udp: sa.udp,
         local: texts(&sa.local),
         remote: texts(&sa.remote),
         age: report.since(status.since).as_secs_f64(),
         rekey_in: status.rekey_at.map(|at| report.until(at).as_secs_f64()),
         sending: status.sending,
+        inner_mtu: report.data.largest.get(&sa.id).copied(),
+        narrowed: wanted.is_some_and(|child| is_narrowed(child, sa)),
         counters: report.data.sas.get(&sa.id).copied().unwrap_or_default().into(),
     }
 }

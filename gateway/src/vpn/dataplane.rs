@@ -155,6 +155,8 @@ pub struct Counters {
     pub sas: BTreeMap<ChildSaId, SaCounters>,
     /// Of all there were, by connection and child, without loss at a rekeying.
     pub children: BTreeMap<(ConnectionName, ChildName), SaCounters>,
+    /// The largest inner packets (of IPv4) of SAs that are there, in octets.
+    pub largest: BTreeMap<ChildSaId, usize>,
     /// Packets that were dropped for no SA's sake, by reason (bounded: `no-policy`, `no-sa`,
     /// `unknown-spi`, `malformed`, …).
     pub dropped: BTreeMap<&'static str, u64>,
@@ -175,12 +177,34 @@ pub struct SaCounters {
     pub replayed: u64,
     /// Not authentic.
     pub unauthentic: u64,
-    /// Not within the selectors.
+    /// That came, and were not within the selectors.
     pub selector_drops: u64,
+    /// That were to go out, and were not within the selectors that the other end agreed on.
+    pub outside_selectors: u64,
     /// Malformed inside.
     pub malformed: u64,
     /// Answered with "packet too big".
     pub too_big: u64,
     /// Dropped since no SA was there.
     pub held_back: u64,
+}
+
+impl SaCounters {
+    /// What has been counted since it was `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            sent_bytes: self.sent_bytes.saturating_sub(before.sent_bytes),
+            sent_packets: self.sent_packets.saturating_sub(before.sent_packets),
+            received_bytes: self.received_bytes.saturating_sub(before.received_bytes),
+            received_packets: self.received_packets.saturating_sub(before.received_packets),
+            replayed: self.replayed.saturating_sub(before.replayed),
+            unauthentic: self.unauthentic.saturating_sub(before.unauthentic),
+            selector_drops: self.selector_drops.saturating_sub(before.selector_drops),
+            outside_selectors: self.outside_selectors.saturating_sub(before.outside_selectors),
+            malformed: self.malformed.saturating_sub(before.malformed),
+            too_big: self.too_big.saturating_sub(before.too_big),
+            held_back: self.held_back.saturating_sub(before.held_back),
+        }
+    }
 }

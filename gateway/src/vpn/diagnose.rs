@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use ipsec::ike::config::Child;
 use ipsec::ike::event::{ConnectionStatus, State};
+use ipsec::sa::ChildSa;
+use ipsec::selector::TrafficSelector;
 use model::snapshot::vpn::VpnAuth;
 
-use super::failure::{Cause, cause, selectors};
+use super::failure::{Cause, cause, length, selectors};
 use super::report::{OneConnection, Report, Stranger};
 
 /// Every cause that is seen for a connection's not working, the likeliest first; none where
@@ -27,7 +30,7 @@ pub fn diagnose(report: &Report, connection: &OneConnection) -> Vec<Cause> {
         if !status.children.is_empty() {
             children(report, connection, status, &mut causes);
         }
-        nat(status, &mut causes);
+        nat(connection, status, &mut causes);
     }
     machine(report, connection, &mut causes);
     causes
@@ -41,25 +44,54 @@ fn not_up(
 ) {
     let psk = matches!(connection.plan.connection.auth, VpnAuth::Psk(_));
     let failure = connection.seen.as_ref().map(|seen| &seen.failure);
-    let failure = failure.or(status.last_failure.as_ref());
-    if let Some(failure) = failure {
-        causes.push(cause(failure, psk));
+    if let Some(seen) = &connection.seen {
+        let cause = cause(&seen.failure, psk);
+        let ago = length(report.since(seen.at));
+        causes.push(Cause { seen: format!("{} ({ago} ago)", cause.seen), ..cause });
     }
     // Somebody came from where the other end is, and was taken for nobody.
     for stranger in strangers(report, connection) {
         if Some(&stranger.seen.failure) != failure {
             let seen = cause(&stranger.seen.failure, psk);
             let from = stranger.seen.remote.ip();
-            causes.push(Cause { seen: format!("from {from}: {}", seen.seen), ..seen });
+            let ago = length(report.since(stranger.seen.at));
+            causes.push(Cause { seen: format!("from {from}, {ago} ago: {}", seen.seen), ..seen });
         }
     }
     match status.state {
+        State::Down if !status.ike.is_empty() => causes.push(Cause::new(
+            "going-down",
+            "spec.auto",
+            "it was told to be down, and the other end has not answered that yet",
+            "nothing: it is down without an answer, too, after a while",
+        )),
         State::Down => causes.push(Cause::new(
             "down",
             "spec.auto",
             "it was told to be down",
             format!("begin it: gateway vpn up {}", connection.name),
         )),
+        State::Listening | State::Trapped | State::Connecting
+            if causes.is_empty() && connection.ended.is_some() =>
+        {
+            causes.extend(connection.ended.map(|ended| {
+                let ago = length(report.since(ended.at));
+                Cause::new(
+                    "ended",
+                    "spec.closeAction",
+                    format!("it was up, and the other end {} {ago} ago", ended.how),
+                    "look into the other end's log, which says why; gateway vpn up begins at once",
+                )
+            }));
+        }
+        State::Listening if causes.is_empty() && has_carried(report, connection) => {
+            causes.push(Cause::new(
+                "waits",
+                "spec.auto",
+                "it was up before, and waits for the other end to begin again",
+                "have the other end begin; or begin it here: gateway vpn up, or auto: start",
+            ));
+        }
         State::Listening if causes.is_empty() => causes.push(Cause::new(
             "nobody-came",
             "spec.auto",
@@ -110,6 +142,22 @@ fn missing(connection: &OneConnection, status: &ConnectionStatus) -> Option<Caus
     })
 }
 
+/// Whether packets have gone through it, ever.
+fn has_carried(report: &Report, connection: &OneConnection) -> bool {
+    connection.plan.connection.children.iter().any(|child| {
+        let counted = connection.counters(&report.data, &child.name);
+        counted.sent_packets > 0 || counted.received_packets > 0
+    })
+}
+
+/// Whether less was agreed on than was asked for.
+pub fn is_narrowed(wanted: &Child, sa: &ChildSa) -> bool {
+    let lacks = |wanted: &[TrafficSelector], agreed: &[TrafficSelector]| {
+        wanted.iter().any(|wanted| !agreed.iter().any(|agreed| agreed.contains(wanted)))
+    };
+    lacks(&wanted.local, &sa.local) || lacks(&wanted.remote, &sa.remote)
+}
+
 fn strangers<'a>(
     report: &'a Report,
     connection: &'a OneConnection,
@@ -123,6 +171,8 @@ fn strangers<'a>(
         .strangers
         .iter()
         .filter(move |stranger| remotes.is_empty() || remotes.contains(&stranger.seen.remote.ip()))
+        // Before that, there may have been no connection that fits.
+        .filter(move |stranger| connection.since.is_none_or(|since| since <= stranger.seen.at))
 }
 
 /// What the data path shows.
@@ -135,7 +185,7 @@ fn children(
     for planned in &connection.plan.connection.children {
         let child = planned.name.as_str();
         let Some(up) = status.children.iter().find(|up| &*up.sa.child == child) else { continue };
-        let counted = connection.counters(&report.data, child);
+        let counted = connection.counted_since(&report.data, child);
         let (local, remote) = (selectors(&up.sa.local), selectors(&up.sa.remote));
         if counted.sent_packets > 0 && counted.received_packets == 0 {
             let esp = if up.sa.udp {
@@ -182,6 +232,31 @@ fn children(
                  both ends",
             ));
         }
+        if counted.outside_selectors > 0 {
+            let wanted = connection.wanted(child);
+            let asked = wanted.map_or_else(
+                || "?".to_owned(),
+                |child| {
+                    format!(
+                        "local {}, remote {}",
+                        selectors(&child.local),
+                        selectors(&child.remote)
+                    )
+                },
+            );
+            causes.push(Cause::new(
+                "narrowed",
+                "spec.remote.subnets",
+                format!(
+                    "child {child}: {} packets of ours are for networks that the other end did \
+                     not agree on, and were dropped; asked for: {asked}; agreed on: local {local}, \
+                     remote {remote}",
+                    counted.outside_selectors
+                ),
+                "have the other end list all that is asked for (its own side the remote ones, its \
+                 peer's side the local ones), or give each pair of networks a child of its own",
+            ));
+        }
         if counted.too_big > 0 {
             causes.push(Cause::new(
                 "mtu",
@@ -216,6 +291,7 @@ fn children(
         }
     }
     let strays = report.data.dropped.get("no-policy").copied().unwrap_or(0);
+    let strays = strays.saturating_sub(report.strays_before);
     if strays > 0 {
         causes.push(Cause::new(
             "no-policy",
@@ -231,7 +307,7 @@ fn children(
 }
 
 /// Nothing is wrong with NAT, but it is good to know.
-fn nat(status: &ConnectionStatus, causes: &mut Vec<Cause>) {
+fn nat(connection: &OneConnection, status: &ConnectionStatus, causes: &mut Vec<Cause>) {
     let Some(ike) = status.ike.first() else { return };
     let where_it_is = match ike.nat {
         (false, false) => return,
@@ -239,13 +315,27 @@ fn nat(status: &ConnectionStatus, causes: &mut Vec<Cause>) {
         (false, true) => "in front of the other end",
         (true, true) => "in front of both ends",
     };
+    let forces = if ike.nat.1 {
+        ", or the other end forces encapsulation (strongSwan's libipsec does)"
+    } else {
+        ""
+    };
+    let is_address = |id: &ipsec::ike::identity::Identity| id.to_string().parse::<IpAddr>().is_ok();
+    let has_addresses = connection.made.as_ref().is_some_and(|made| {
+        is_address(&made.local_id) || made.remote_id.as_ref().is_some_and(is_address)
+    });
+    let change = if has_addresses {
+        "write IDs that are no addresses on both ends (local.id, remote.id), and see that UDP 4500 \
+         is let through"
+    } else {
+        "see that UDP 4500 is let through"
+    };
     if status.state != State::Up {
         causes.push(Cause::new(
             "nat",
-            "spec.local.id",
-            format!("there is NAT {where_it_is}"),
-            "write IDs that are no addresses on both ends (local.id, remote.id), and see that UDP \
-             4500 is let through",
+            if has_addresses { "spec.local.id" } else { "" },
+            format!("there is NAT {where_it_is}{forces}"),
+            change,
         ));
     }
 }

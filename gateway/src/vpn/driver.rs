@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
-use ipsec::ike::event::{Command, ConnectionStatus, Event, State};
-use ipsec::sa::ConnectionName;
+use ipsec::ike::event::{Command, ConnectionStatus, Event, Rekey, State};
+use ipsec::sa::{ChildName, ConnectionName};
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
 use plan::vpn::table::TABLE;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::captures::Captures;
 use super::connections::{self, Connections};
-use super::dataplane::{self, Dataplane, FromNetwork, Limits};
+use super::dataplane::{self, Dataplane, FromNetwork, Limits, SaCounters};
 use super::failure::cause;
 use super::forwarding::Forwarding;
 use super::guard::{Applied, Counts, Guard};
@@ -37,6 +37,8 @@ use crate::metrics::Metrics;
 
 /// How long DELETEs may take at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Between two times that counters are taken down.
+const REST: Duration = Duration::from_secs(1);
 /// How many messages are taken from the queue before the rest is looked after.
 const BATCH: usize = 64;
 
@@ -79,6 +81,14 @@ pub(super) struct Driver<K> {
     journal: Journal,
     /// SAs that could not be put into the data path.
     broken: BTreeSet<(ConnectionName, String)>,
+    /// What had been counted of each child when its connection was configured or came up.
+    before: BTreeMap<(ConnectionName, ChildName), SaCounters>,
+    /// Connections for which that is to be taken down.
+    rebase: BTreeSet<ConnectionName>,
+    /// When it was done last: with many connections it is not for nothing.
+    rebased: Option<Instant>,
+    /// What had been dropped for want of a policy when the objects changed last.
+    strays_before: u64,
     captures: Captures,
     stop: Option<Instant>,
     published: Arc<View>,
@@ -104,6 +114,10 @@ impl<K: Kernel> Driver<K> {
             place: Retry::default(),
             journal: Journal::default(),
             broken: BTreeSet::new(),
+            before: BTreeMap::new(),
+            rebase: BTreeSet::new(),
+            rebased: None,
+            strays_before: 0,
             captures: Captures::default(),
             stop: None,
             published,
@@ -157,6 +171,7 @@ impl<K: Kernel> Driver<K> {
             self.parts.engine.poll_timeout(),
             self.next_pass(),
             self.captures.next(),
+            self.rebased.filter(|_| !self.rebase.is_empty()).map(|at| at + REST),
             self.is_late.then(|| self.parts.kernel.now()),
             self.stop,
         ];
@@ -265,8 +280,11 @@ impl<K: Kernel> Driver<K> {
                 (connections::name(key), limits)
             });
             self.parts.dataplane.set_limits(limits.collect());
+            let dropped = self.parts.dataplane.counters().dropped;
+            self.strays_before = dropped.get("no-policy").copied().unwrap_or(0);
             self.in_force = Some(Arc::clone(plan));
         }
+        let before = self.connections.all();
         let engine = &self.parts.engine;
         let is_up = |name: &ConnectionName| {
             let status = engine.status(now).into_iter().find(|status| status.name == *name);
@@ -285,6 +303,13 @@ impl<K: Kernel> Driver<K> {
         }
         let all = self.connections.all();
         self.journal.retain(|name| all.contains_key(name));
+        self.before.retain(|(name, _), _| all.contains_key(name));
+        for (name, made) in &all {
+            if before.get(name).is_none_or(|before| !Arc::ptr_eq(before, made)) {
+                self.journal.configured(now, name);
+                self.rebase.insert(Arc::clone(name));
+            }
+        }
         self.broken.retain(|(name, _)| all.contains_key(name));
         self.parts.engine.configure(now, all);
         self.pump(now);
@@ -329,15 +354,31 @@ impl<K: Kernel> Driver<K> {
             }
             Event::PathChanged { children, path, udp } => dataplane.set_path(&children, path, udp),
             Event::IkeDown { .. } => self.is_late = self.connections.is_late(),
+            Event::IkeUp { connection, rekeyed: false, .. } => {
+                self.rebase.insert(connection);
+            }
             Event::IkeUp { .. } | Event::Failed { .. } => {}
         }
     }
 
     /// What is to be done from time to time.
     fn look_after(&mut self, now: Instant) {
+        self.take_down_counters(now);
         if self.captures.finish(now) {
             self.parts.engine.set_capture(false);
         }
+    }
+
+    /// Takes down what has been counted so far, for connections that have just been configured or
+    /// come up.
+    fn take_down_counters(&mut self, now: Instant) {
+        if self.rebase.is_empty() || self.rebased.is_some_and(|at| now < at + REST) {
+            return;
+        }
+        self.rebased = Some(now);
+        let rebase = std::mem::take(&mut self.rebase);
+        let counted = self.parts.dataplane.counters().children.into_iter();
+        self.before.extend(counted.filter(|((name, _), _)| rebase.contains(name)));
     }
 
     fn answer(&mut self, now: Instant, request: Request) {
@@ -376,11 +417,12 @@ impl<K: Kernel> Driver<K> {
         let Some(made) = self.connections.by_name(connection) else {
             return Err(Refused::Unknown(Arc::clone(connection)));
         };
+        let asked = asked(&action);
         let command = match action {
             Action::Up => Command::Initiate { connection: Arc::clone(connection), child: None },
             Action::Down => Command::Terminate { connection: Arc::clone(connection) },
             Action::Rekey(what) => {
-                if let ipsec::ike::event::Rekey::Child(child) = &what
+                if let Rekey::Child(child) = &what
                     && !made.children.iter().any(|has| has.name == *child)
                 {
                     let children: Vec<&str> = made.children.iter().map(|c| &*c.name).collect();
@@ -398,7 +440,7 @@ impl<K: Kernel> Driver<K> {
                 Command::Rekey { connection: Arc::clone(connection), what }
             }
         };
-        tracing::info!(%connection, ?command, "asked for");
+        tracing::info!(%connection, asked, "asked for");
         self.parts.engine.command(now, command);
         Ok(())
     }
@@ -416,6 +458,18 @@ impl<K: Kernel> Driver<K> {
                 status: statuses.remove(&name),
                 made: self.connections.get(key).cloned(),
                 seen: self.journal.seen(&name).cloned(),
+                since: self.journal.since(&name),
+                ended: self.journal.ended(&name),
+                before: plan
+                    .connection
+                    .children
+                    .iter()
+                    .filter_map(|child| {
+                        let child: ChildName = child.name.as_str().into();
+                        let before = self.before.get(&(Arc::clone(&name), Arc::clone(&child)))?;
+                        Some((child, *before))
+                    })
+                    .collect(),
                 finding: findings.iter().find(|finding| finding.object == object).cloned(),
                 plan: Arc::new(plan.clone()),
                 key: key.clone(),
@@ -431,6 +485,7 @@ impl<K: Kernel> Driver<K> {
             guard: Default::default(),
             connections: connections.collect(),
             strangers: self.journal.strangers(),
+            strays_before: self.strays_before,
             forwards: [None; 2],
         }
     }
@@ -514,6 +569,17 @@ impl<K: Kernel> Driver<K> {
         {
             tracing::error!(%fault, "routes of the VPN can't be removed");
         }
+    }
+}
+
+/// What is asked for, for the log.
+fn asked(action: &Action) -> String {
+    match action {
+        Action::Up => "up".to_owned(),
+        Action::Down => "down".to_owned(),
+        Action::Rekey(Rekey::Ike) => "rekey of the IKE SA".to_owned(),
+        Action::Rekey(Rekey::Child(child)) => format!("rekey of child {child}"),
+        Action::Rekey(Rekey::Children) => "rekey of all children".to_owned(),
     }
 }
 

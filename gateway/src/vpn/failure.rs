@@ -1,5 +1,7 @@
 //! What went wrong between two ends, in words: a stable reason, what was seen, what to change.
 
+use std::time::Duration;
+
 use ipsec::ike::event::Failure;
 use ipsec::ike::identity::Identity;
 use ipsec::selector::TrafficSelector;
@@ -38,6 +40,16 @@ pub(super) fn proposals(all: &[Proposal]) -> String {
 /// Selectors as people write them.
 pub(super) fn selectors(all: &[TrafficSelector]) -> String {
     all.iter().map(TrafficSelector::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A time, as people say it: `1h02m`, `3m07s`, `12s`.
+pub(crate) fn length(time: Duration) -> String {
+    let whole = time.as_secs();
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
 }
 
 /// A failure as a cause. `psk`: the connection has a preshared key.
@@ -97,6 +109,13 @@ pub fn cause(failure: &Failure, psk: bool) -> Cause {
         Failure::NoSelectors { local, remote, theirs } => {
             no_selectors(local, remote, theirs.as_ref())
         }
+        Failure::Dead => Cause::new(
+            "dead-peer",
+            "spec.remote.gateway",
+            "the other end was there, and has stopped answering",
+            "see that the other end runs, and that the network between both still carries UDP 500 \
+             and 4500 in both directions",
+        ),
         Failure::OldVersion => Cause::new(
             "ikev1",
             "spec.remote.gateway",

@@ -1,14 +1,15 @@
 //! What has happened, as lines of the log; and what went wrong last, for people who ask.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipsec::ike::event::{DownReason, Event, Failure};
-use ipsec::sa::{ConnectionName, Path};
+use ipsec::sa::{ChildName, ChildSaId, ConnectionName, Path};
 
 use super::failure::{cause, selectors};
-use super::report::{Seen, Stranger};
+use super::report::{Ended, Seen, Stranger};
 
 /// So many strangers are remembered.
 const STRANGERS: usize = 16;
@@ -22,6 +23,14 @@ pub(super) struct Journal {
     strangers: VecDeque<Stranger>,
     /// When each was logged.
     logged: BTreeMap<ConnectionName, (Failure, Instant)>,
+    /// When each was configured, or came up: the later of both.
+    since: BTreeMap<ConnectionName, Instant>,
+    /// How each was lost.
+    ended: BTreeMap<ConnectionName, Ended>,
+    /// Where the other end was last.
+    remotes: BTreeMap<ConnectionName, SocketAddr>,
+    /// Whose SAs are there.
+    children: BTreeMap<ChildSaId, (ConnectionName, ChildName)>,
 }
 
 impl Journal {
@@ -39,9 +48,29 @@ impl Journal {
                     %connection, ike = ike.0, %remote_id, local = %path.local,
                     remote = %path.remote, %suite, rekeyed, "IKE SA up"
                 );
-                false
+                self.remotes.insert(Arc::clone(connection), path.remote);
+                if *rekeyed {
+                    return false;
+                }
+                self.ended.remove(connection);
+                self.since.insert(Arc::clone(connection), now);
+                self.seen.remove(connection).is_some()
+            }
+            Event::IkeDown { connection, ike, reason: DownReason::Dead } => {
+                let remote = self.remotes.get(connection).copied();
+                tracing::warn!(
+                    %connection, ike = ike.0, remote = remote.map(tracing::field::display),
+                    reason = word(&DownReason::Dead), "IKE SA down"
+                );
+                let Some(remote) = remote else { return false };
+                let seen = Seen { failure: Failure::Dead, remote, at: now, times: 1 };
+                self.seen.insert(Arc::clone(connection), seen);
+                true
             }
             Event::IkeDown { connection, ike, reason } => {
+                if let Some(how) = how(reason) {
+                    self.ended.insert(Arc::clone(connection), Ended { how, at: now });
+                }
                 let reason = word(reason);
                 tracing::info!(%connection, ike = ike.0, reason, "IKE SA down");
                 false
@@ -51,9 +80,11 @@ impl Journal {
                     connection = %sa.connection, child = %sa.child, id = sa.id.0,
                     inbound_spi = %sa.inbound_spi, outbound_spi = %sa.outbound_spi,
                     local = selectors(&sa.local), remote = selectors(&sa.remote),
-                    suite = ?sa.suite, udp = sa.udp, send,
+                    suite = %sa.suite, udp = sa.udp, send,
                     replaces = replaces.map(|sa| sa.0), "child SA up"
                 );
+                let whose = (Arc::clone(&sa.connection), Arc::clone(&sa.child));
+                self.children.insert(sa.id, whose);
                 let seen = self.seen.remove(&sa.connection).is_some();
                 self.logged.remove(&sa.connection);
                 seen
@@ -63,7 +94,14 @@ impl Journal {
                 false
             }
             Event::ChildRemove { sa, reason, .. } => {
-                tracing::info!(id = sa.0, reason = word(reason), "child SA down");
+                let (connection, child) = self.children.remove(sa).unzip();
+                tracing::info!(
+                    connection = connection.as_deref(),
+                    child = child.as_deref(),
+                    id = sa.0,
+                    reason = word(reason),
+                    "child SA down"
+                );
                 false
             }
             Event::PathChanged { children, path, udp } => {
@@ -127,8 +165,29 @@ impl Journal {
         self.strangers.push_front(Stranger { seen });
     }
 
+    /// A connection is configured in another way: what went wrong before is over.
+    pub(super) fn configured(&mut self, now: Instant, connection: &ConnectionName) {
+        self.seen.remove(connection);
+        self.logged.remove(connection);
+        self.ended.remove(connection);
+        self.since.insert(Arc::clone(connection), now);
+    }
+
+    /// When a connection was configured, or came up: the later of both.
+    pub(super) fn since(&self, connection: &ConnectionName) -> Option<Instant> {
+        self.since.get(connection).copied()
+    }
+
+    /// How a connection was lost, if it is.
+    pub(super) fn ended(&self, connection: &ConnectionName) -> Option<Ended> {
+        self.ended.get(connection).copied()
+    }
+
     /// Forgets connections that are no more.
     pub(super) fn retain(&mut self, there: impl Fn(&ConnectionName) -> bool) {
+        self.since.retain(|name, _| there(name));
+        self.ended.retain(|name, _| there(name));
+        self.remotes.retain(|name, _| there(name));
         self.seen.retain(|name, _| there(name));
         self.logged.retain(|name, _| there(name));
     }
@@ -144,6 +203,16 @@ impl Journal {
     }
 }
 
+/// What the other end did, where it is told for people.
+fn how(reason: &DownReason) -> Option<&'static str> {
+    match reason {
+        DownReason::Peer => Some("closed it"),
+        DownReason::PeerRestarted => Some("began anew"),
+        DownReason::Expired => Some("did not agree on new keys in time"),
+        DownReason::Asked | DownReason::Dead | DownReason::Replaced => None,
+    }
+}
+
 fn word(reason: &DownReason) -> &'static str {
     match reason {
         DownReason::Asked => "asked",
@@ -152,5 +221,60 @@ fn word(reason: &DownReason) -> &'static str {
         DownReason::Replaced => "replaced",
         DownReason::Expired => "expired",
         DownReason::PeerRestarted => "peer-restarted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ipsec::ike::identity::Identity;
+    use ipsec::sa::IkeSaId;
+
+    use super::*;
+
+    fn note(journal: &mut Journal, now: Instant, event: Event) {
+        journal.note(now, &event, |_| true);
+    }
+
+    fn path() -> Path {
+        let [local, remote] = ["192.0.2.1:500", "192.0.2.2:500"].map(|at| at.parse().unwrap());
+        Path { local, remote }
+    }
+
+    fn up() -> Event {
+        Event::IkeUp {
+            connection: "ns/c".into(),
+            ike: IkeSaId(1),
+            remote_id: Identity::parse("b.test").unwrap(),
+            path: path(),
+            suite: model::suite::Proposal::default(),
+            rekeyed: false,
+        }
+    }
+
+    fn down(reason: DownReason) -> Event {
+        Event::IkeDown { connection: "ns/c".into(), ike: IkeSaId(1), reason }
+    }
+
+    #[test]
+    fn lost_peer_is_remembered_until_it_is_back() {
+        let (mut journal, now, name) = (Journal::default(), Instant::now(), "ns/c".into());
+        note(&mut journal, now, up());
+        note(&mut journal, now, down(DownReason::Dead));
+        assert_eq!(journal.seen(&name).unwrap().failure, Failure::Dead);
+        note(&mut journal, now, up());
+        assert_eq!(journal.seen(&name), None);
+        note(&mut journal, now, down(DownReason::Peer));
+        assert_eq!((journal.seen(&name), journal.ended(&name).is_some()), (None, true));
+    }
+
+    #[test]
+    fn failure_of_before_a_change_is_forgotten() {
+        let (mut journal, now, name) = (Journal::default(), Instant::now(), "ns/c".into());
+        let failure = Failure::NoAnswer { to_nat_port: false };
+        let connection = Some(Arc::clone(&name));
+        note(&mut journal, now, Event::Failed { connection, path: path(), failure });
+        assert_eq!(journal.seen(&name).unwrap().at, now);
+        journal.configured(now, &name);
+        assert_eq!((journal.seen(&name), journal.since(&name)), (None, Some(now)));
     }
 }

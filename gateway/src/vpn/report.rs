@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipsec::ike::config::Connection;
+use ipsec::ike::config::{Child, Connection};
 use ipsec::ike::event::{ConnectionStatus, Counters, Failure, State};
 use ipsec::sa::{ChildName, ConnectionName};
 use model::{Diagnostic, ObjectKey};
@@ -46,6 +46,8 @@ pub struct Report {
     pub connections: Vec<OneConnection>,
     /// Who has come, and fits no connection: the latest ones.
     pub strangers: Vec<Stranger>,
+    /// What of `no-policy` had been dropped when the objects changed last.
+    pub strays_before: u64,
     /// The machine forwards packets: of IPv4, of IPv6; none where that can't be read.
     pub forwards: [Option<bool>; 2],
 }
@@ -65,8 +67,23 @@ pub struct OneConnection {
     pub status: Option<ConnectionStatus>,
     /// What went wrong last, and hasn't been made good by its coming up.
     pub seen: Option<Seen>,
+    /// When it was configured, or came up: the later of both.
+    pub since: Option<Instant>,
+    /// How it was lost, if it was, and isn't there again.
+    pub ended: Option<Ended>,
+    /// What had been counted of its children then.
+    pub before: BTreeMap<ChildName, SaCounters>,
     /// What keeps it from being.
     pub finding: Option<Diagnostic>,
+}
+
+/// How a connection that was up has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// In words, as of "the other end".
+    pub how: &'static str,
+    /// When.
+    pub at: Instant,
 }
 
 impl OneConnection {
@@ -87,6 +104,17 @@ impl OneConnection {
     pub fn counters(&self, data: &dataplane::Counters, child: &str) -> SaCounters {
         let key: (ConnectionName, ChildName) = (Arc::clone(&self.name), child.into());
         data.children.get(&key).copied().unwrap_or_default()
+    }
+
+    /// What was counted of a child since the connection was configured or came up.
+    pub fn counted_since(&self, data: &dataplane::Counters, child: &str) -> SaCounters {
+        let before = self.before.get(child).copied().unwrap_or_default();
+        self.counters(data, child).since(&before)
+    }
+
+    /// A child as the engine has it.
+    pub fn wanted(&self, child: &str) -> Option<&Child> {
+        self.made.as_ref()?.children.iter().find(|wanted| &*wanted.name == child)
     }
 }
 

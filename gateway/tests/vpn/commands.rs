@@ -171,3 +171,35 @@ fn metrics_pass_promtool() {
     let sas = [("state", "established")];
     assert_eq!(pair.gateway(Site::A).metric("tidegate_vpn_ike_sas", &sas), 1.0);
 }
+
+#[test]
+fn packets_that_the_other_end_did_not_agree_on_are_told_from_others() {
+    let pair = Pair::start_with(|site| match site {
+        Site::A => Connection::new(site).remote("10.2.0.0/16"),
+        Site::B => Connection::new(site),
+    });
+    pair.wait_up();
+    pair.wait_ping(Site::A);
+    let (_, text, _) = pair.gateway(Site::A).run(&["vpn", "status", "site"]);
+    assert!(text.contains("agreed on less than"), "{text}");
+    let ping = ["-n", "-c1", "-W0.5", "10.2.77.1"];
+    assert!(pair.lab.host(Site::A).try_command("ping", &ping, "").is_err());
+    let text = diagnosis(&pair, Site::A, "narrowed");
+    assert!(text.contains("10.2.0.0/16") && text.contains("10.2.0.0/24"), "{text}");
+    assert!(!text.contains("wrong-subnet"), "{text}");
+}
+
+#[test]
+fn peer_that_stops_answering_is_remembered_at_once() {
+    let pair = Pair::up();
+    pair.lab.lose(100);
+    let text = diagnosis(&pair, Site::A, "dead-peer");
+    assert!(text.contains("ago"), "{text}");
+    let (_, text, _) = pair.gateway(Site::A).run(&["vpn", "status"]);
+    assert!(text.contains("dead-peer"), "{text}");
+    pair.lab.lose(0);
+    pair.gateway(Site::A).run(&["vpn", "up", "site"]);
+    pair.wait_up();
+    let (_, text, _) = pair.gateway(Site::A).run(&["vpn", "status"]);
+    assert!(!text.contains("dead-peer"), "{text}");
+}

@@ -243,6 +243,8 @@ pub enum Failure {
         /// What the other end asked for, for itself and for us; unknown if it refused ours.
         theirs: Option<(Vec<TrafficSelector>, Vec<TrafficSelector>)>,
     },
+    /// The other end was there, and has stopped answering. Told by [`Event::IkeDown`].
+    Dead,
     /// IKEv1 came (RFC 9395).
     OldVersion,
     /// The other end refuses with this notification (number of RFC 7296, 3.10.1).

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::client::{Running, find};
 use super::pcap;
-use crate::admin::vpn::{Child, Connection, Vpn};
+use crate::admin::vpn::{Child, Connection, Sa, Vpn};
 use crate::commands::{Output, table, write_json};
+use crate::vpn::failure::length;
 
 /// The arguments of `gateway vpn status`.
 #[derive(Args, Clone, Debug)]
@@ -146,7 +147,8 @@ struct Diagnosis<'a> {
 pub fn diagnose(args: &ActArgs, out: &mut impl Write) -> Result<ExitCode> {
     let vpn = args.running.client()?.vpn()?;
     let connection = find(&vpn, &args.name)?;
-    let Connection { name, state, diagnosis, .. } = connection;
+    let Connection { name, diagnosis, .. } = connection;
+    let state = state(connection);
     match args.output {
         Output::Json => {
             write_json(out, &Diagnosis { connection: name, state, causes: diagnosis })?;
@@ -168,7 +170,7 @@ pub fn diagnose(args: &ActArgs, out: &mut impl Write) -> Result<ExitCode> {
             }
         }
     }
-    Ok(if connection.state == "up" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if state == "up" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Writes decrypted IKE messages to a file.
@@ -214,7 +216,7 @@ fn write_all(vpn: &Vpn, out: &mut impl Write) -> Result<()> {
             let why = connection.last_failure.as_ref().map(|failed| failed.reason.clone());
             [
                 connection.name.clone(),
-                connection.state.clone(),
+                state(connection).to_owned(),
                 if remote.is_empty() { "any".to_owned() } else { remote.join(" ") },
                 format!("{up}/{}", connection.children.len()),
                 sum(|child| child.counters.sent_bytes),
@@ -239,8 +241,7 @@ fn write_all(vpn: &Vpn, out: &mut impl Write) -> Result<()> {
 }
 
 fn write_one(connection: &Connection, out: &mut impl Write) -> Result<()> {
-    let Connection { name, state, .. } = connection;
-    writeln!(out, "{name}: {state}")?;
+    writeln!(out, "{}: {}", connection.name, state(connection))?;
     let id = |id: &Option<String>| id.clone().unwrap_or_else(|| "any".to_owned());
     let local = connection.local.map_or_else(|| "any".to_owned(), |local| local.to_string());
     let remote: Vec<String> = connection.remote.iter().map(ToString::to_string).collect();
@@ -284,12 +285,18 @@ fn write_one(connection: &Connection, out: &mut impl Write) -> Result<()> {
         let headings = ["BEGUN", "BETWEEN", "AGE", "REKEY IN", "ROUND TRIP", "SUITE"];
         table::write(out, headings, &rows)?;
     }
-    let mut rows: Vec<[String; 7]> = Vec::new();
+    let mut rows: Vec<[String; 8]> = Vec::new();
+    let mut narrowed = Vec::new();
     for child in &connection.children {
-        let selectors = format!("{} - {}", child.local.join(" "), child.remote.join(" "));
+        let asked = format!("{} - {}", child.local.join(" "), child.remote.join(" "));
         let bytes = [size(child.counters.sent_bytes), size(child.counters.received_bytes)];
         let [sent, received] = bytes;
         let sa = child.sas.iter().find(|sa| sa.sending).or(child.sas.first());
+        if sa.is_some_and(|sa| sa.narrowed) {
+            narrowed.push(format!("{}: the other end agreed on less than {asked}", child.name));
+        }
+        let agreed = |sa: &Sa| format!("{} - {}", sa.local.join(" "), sa.remote.join(" "));
+        let mtu = sa.and_then(|sa| sa.inner_mtu);
         rows.push([
             child.name.clone(),
             sa.map_or("down", |_| "up").to_owned(),
@@ -297,23 +304,30 @@ fn write_one(connection: &Connection, out: &mut impl Write) -> Result<()> {
             or_dash(sa.and_then(|sa| sa.rekey_in)),
             sent,
             received,
-            selectors,
+            mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string()),
+            sa.map_or(asked, agreed),
         ]);
     }
     writeln!(out, "\nCHILDREN: {}", rows.len())?;
-    let headings = ["NAME", "STATE", "AGE", "REKEY IN", "SENT", "RECEIVED", "SELECTORS"];
+    let headings = ["NAME", "STATE", "AGE", "REKEY IN", "SENT", "RECEIVED", "MTU", "SELECTORS"];
     table::write(out, headings, &rows)?;
+    for narrowed in narrowed {
+        writeln!(out, "{narrowed}")?;
+    }
     Ok(())
+}
+
+/// Its state; what is told to be down may still be saying so to the other end.
+fn state(connection: &Connection) -> &str {
+    match connection.state.as_str() {
+        "down" if !connection.ike.is_empty() => "going down",
+        state => state,
+    }
 }
 
 /// `1h02m`, `3m07s`, `12s`.
 fn seconds(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s:02}s"),
-        (h, m, _) => format!("{h}h{m:02}m"),
-    }
+    length(Duration::from_secs(seconds.max(0.0) as u64))
 }
 
 /// `12`, `3.4 KiB`, …

@@ -130,7 +130,7 @@ fn children(page: &mut Page, report: &Report) {
         page.sample("vpn_child_sas", labels, sas);
     }
     type Pick = fn(&SaCounters) -> u64;
-    let counters: [(&str, &str, Pick); 10] = [
+    let counters: [(&str, &str, Pick); 11] = [
         ("vpn_sent_bytes_total", "Octets of inner packets sent.", |c| c.sent_bytes),
         ("vpn_sent_packets_total", "Inner packets sent.", |c| c.sent_packets),
         ("vpn_received_bytes_total", "Octets of inner packets received.", |c| c.received_bytes),
@@ -141,6 +141,11 @@ fn children(page: &mut Page, report: &Report) {
             "vpn_selector_dropped_packets_total",
             "Packets that came with addresses outside of the selectors.",
             |c| c.selector_drops,
+        ),
+        (
+            "vpn_outside_selectors_packets_total",
+            "Packets that were to go out, and were outside of what the other end agreed on.",
+            |c| c.outside_selectors,
         ),
         ("vpn_malformed_packets_total", "Packets malformed inside.", |c| c.malformed),
         (

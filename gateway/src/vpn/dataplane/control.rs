@@ -202,6 +202,7 @@ impl Control {
             add(counters.children.entry(key).or_default(), &sum);
             if self.sas.contains_key(&sa.sa.id) {
                 counters.sas.insert(sa.sa.id, sum);
+                counters.largest.insert(sa.sa.id, sa.way.load().largest(true));
             }
         }
         counters

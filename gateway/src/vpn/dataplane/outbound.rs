@@ -88,7 +88,7 @@ impl Sealer {
         child.mapping.load().outward(packet, &mut parsed);
         if !sa.takes(&parsed) {
             let packets = count(&header, &parsed, packet);
-            sa.tally.of(self.worker).selector_drops.add(packets);
+            sa.tally.of(self.worker).outside_selectors.add(packets);
             return;
         }
         let Ok(segments) = Segments::new(&header, packet) else {

@@ -162,3 +162,45 @@ fn matches(
 ) -> bool {
     selectors.iter().any(|selector| selector.matches(address, protocol, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use ipsec::crypto::rng::SeededRng;
+    use ipsec::sa::{EspKeys, EspSuite, Spi};
+    use model::suite::{Encryption, Integrity};
+
+    use super::*;
+
+    fn outbound(encryption: Encryption, integrity: Option<Integrity>) -> Outbound {
+        let salt = if encryption.is_aead() { vec![2; 4] } else { Vec::new() };
+        let proof = if integrity.is_some() { vec![3; 32] } else { Vec::new() };
+        let keys = EspKeys { encryption: vec![1; 32], salt, integrity: proof };
+        let suite = EspSuite { encryption, integrity, esn: false };
+        let spi = Spi::new(0x1000).unwrap();
+        Outbound::new(suite, &keys, spi, &mut SeededRng::new(1)).unwrap()
+    }
+
+    #[test]
+    fn outer_packets_are_as_large_as_allowed_and_no_larger() {
+        let suites = [
+            (Encryption::Aes256Gcm16, None),
+            (Encryption::ChaCha20Poly1305, None),
+            (Encryption::Aes256Cbc, Some(Integrity::HmacSha256)),
+        ];
+        for (encryption, integrity) in suites {
+            let outbound = outbound(encryption, integrity);
+            for (ends, header) in [(["192.0.2.1", "192.0.2.2"], 20), (["fd00::1", "fd00::2"], 40)] {
+                let [local, remote] = ends.map(|ip| (ip.parse::<IpAddr>().unwrap(), 4500).into());
+                for udp in [false, true] {
+                    for mtu in [1400, 1436, 1500, 9000] {
+                        let way = Way::new(&outbound, Path { local, remote }, udp, mtu);
+                        let overhead = header + if udp { 8 } else { 0 };
+                        let outer = |inner| overhead + outbound.sealed_len(inner);
+                        assert!(outer(way.largest) <= mtu, "{encryption} {udp} {mtu}");
+                        assert!(outer(way.largest + 1) > mtu, "{encryption} {udp} {mtu}");
+                    }
+                }
+            }
+        }
+    }
+}

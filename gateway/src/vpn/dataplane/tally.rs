@@ -17,6 +17,7 @@ pub(super) struct Cells {
     pub(super) replayed: Cell,
     pub(super) unauthentic: Cell,
     pub(super) selector_drops: Cell,
+    pub(super) outside_selectors: Cell,
     pub(super) malformed: Cell,
     pub(super) too_big: Cell,
     pub(super) held_back: Cell,
@@ -66,6 +67,7 @@ impl Tally {
                     replayed: cells.replayed.get(),
                     unauthentic: cells.unauthentic.get(),
                     selector_drops: cells.selector_drops.get(),
+                    outside_selectors: cells.outside_selectors.get(),
                     malformed: cells.malformed.get(),
                     too_big: cells.too_big.get(),
                     held_back: cells.held_back.get(),
@@ -85,6 +87,7 @@ pub(super) fn add(sum: &mut SaCounters, more: &SaCounters) {
     sum.replayed += more.replayed;
     sum.unauthentic += more.unauthentic;
     sum.selector_drops += more.selector_drops;
+    sum.outside_selectors += more.outside_selectors;
     sum.malformed += more.malformed;
     sum.too_big += more.too_big;
     sum.held_back += more.held_back;

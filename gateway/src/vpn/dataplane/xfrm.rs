@@ -95,7 +95,8 @@ impl Xfrm {
         let sockets = Arc::new(sockets(settings)?);
         let failed = |step| move |source| StartError::Thread { step, source };
         let waker = Waker::new().map_err(failed("making an eventfd"))?;
-        let mtu = settings.mtu.saturating_sub(OVERHEAD).max(LEAST_MTU);
+        let mtu = settings.path_mtu.unwrap_or(settings.mtu);
+        let mtu = mtu.saturating_sub(OVERHEAD).max(LEAST_MTU);
         xfrm::create(&settings.interface, mtu, IF_ID)?;
         let control = Control::new(kernel, settings, sender.clone(), Arc::clone(&sockets));
         let broken = Arc::<AtomicBool>::default();

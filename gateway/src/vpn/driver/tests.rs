@@ -109,6 +109,7 @@ struct FakeDataplane {
     /// It is none at all.
     lacks: Arc<Mutex<bool>>,
     wire: Arc<Mutex<VecDeque<Transmit>>>,
+    counters: Arc<Mutex<Counters>>,
 }
 
 impl Dataplane for FakeDataplane {
@@ -148,7 +149,7 @@ impl Dataplane for FakeDataplane {
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.counters.lock().unwrap().clone()
     }
 }
 
@@ -162,6 +163,7 @@ struct Bench {
     wire: Arc<Mutex<VecDeque<Transmit>>>,
     refuses: Arc<Mutex<u32>>,
     lacks: Arc<Mutex<bool>>,
+    counters: Arc<Mutex<Counters>>,
 }
 
 impl Bench {
@@ -172,6 +174,7 @@ impl Bench {
         let (notes, wire) = (dataplane.notes.clone(), Arc::clone(&dataplane.wire));
         let refuses = Arc::<Mutex<u32>>::default();
         let lacks = Arc::clone(&dataplane.lacks);
+        let counters = Arc::clone(&dataplane.counters);
         let kernel = FakeKernel {
             notes: notes.clone(),
             refuses: Arc::clone(&refuses),
@@ -191,7 +194,7 @@ impl Bench {
             on_stop,
             metrics: Arc::new(Metrics::new(1)),
         });
-        Self { driver, view, mailbox, network, notes, wire, refuses, lacks }
+        Self { driver, view, mailbox, network, notes, wire, refuses, lacks, counters }
     }
 
     fn apply(&mut self, generation: u64, plan: VpnPlan) {
@@ -209,6 +212,21 @@ impl Bench {
         let message = FromNetwork::Ike { path, datagram: payload, at: Instant::now() };
         to.network.send(message).unwrap();
         to.driver.turn()
+    }
+}
+
+impl Bench {
+    /// What has been counted of the child so far.
+    fn count(&self, counted: SaCounters) {
+        let key = ("default/site".into(), "site".into());
+        self.counters.lock().unwrap().children.insert(key, counted);
+    }
+
+    /// What is found to be wrong, in single words.
+    fn reasons(&mut self) -> Vec<&'static str> {
+        let report = self.driver.report(Instant::now());
+        let causes = crate::vpn::diagnose::diagnose(&report, &report.connections[0]);
+        causes.iter().map(|cause| cause.reason).collect()
     }
 }
 
@@ -412,4 +430,36 @@ fn connections_that_stay_the_same_are_left_alone() {
     // Read from another file, and otherwise the same.
     bench.apply(3, plan(true, "192.0.2.2"));
     assert_eq!(bench.notes.take(), ["policies"]);
+}
+
+#[test]
+fn findings_are_of_what_was_counted_since_it_came_up() {
+    let [mut a, mut b] = [(); 2].map(|()| Bench::new(OnStop::Keep));
+    let before = SaCounters { sent_packets: 5, outside_selectors: 3, ..SaCounters::default() };
+    b.count(before);
+    b.apply(1, plan(false, "192.0.2.1"));
+    a.apply(1, plan(true, "192.0.2.2"));
+    while a.deliver(&mut b) | b.deliver(&mut a) {}
+    assert_eq!(b.reasons(), [""; 0]);
+    b.count(SaCounters { sent_packets: 6, outside_selectors: 4, ..before });
+    assert_eq!(b.reasons(), ["nothing-comes-back", "narrowed"]);
+}
+
+#[test]
+fn end_that_waits_again_does_not_say_that_nobody_came() {
+    let [mut a, mut b] = [(); 2].map(|()| Bench::new(OnStop::Keep));
+    b.apply(1, plan(false, "192.0.2.1"));
+    assert_eq!(b.reasons(), ["nobody-came"]);
+    a.apply(1, plan(true, "192.0.2.2"));
+    while a.deliver(&mut b) | b.deliver(&mut a) {}
+    let down = Command::Terminate { connection: "default/site".into() };
+    a.driver.parts.engine.command(Instant::now(), down);
+    a.driver.pump(Instant::now());
+    // It is going down until the other end has answered.
+    let report = a.driver.report(Instant::now());
+    assert_eq!(report.connections[0].state(), "down");
+    assert_eq!(report.connections[0].status.as_ref().unwrap().ike.len(), 1);
+    while a.deliver(&mut b) | b.deliver(&mut a) {}
+    assert_eq!(a.reasons(), ["down"]);
+    assert_eq!(b.reasons(), ["ended"]);
 }
