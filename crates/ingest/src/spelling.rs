@@ -17,7 +17,7 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
         .map(second)
 }
 
-fn second<'a>((_, name): (usize, &'a str)) -> &'a str {
+fn second((_, name): (usize, &str)) -> &str {
     name
 }
 
