@@ -19,6 +19,7 @@ use crate::names;
 use crate::report::{Report, shown};
 
 mod form;
+mod limits;
 mod networks;
 pub(super) mod values;
 
@@ -79,6 +80,9 @@ pub(super) struct Reader<'a, 'b, 'c> {
 impl Reader<'_, '_, '_> {
     /// None only after an error.
     fn connection(&mut self, spec: &Spec) -> Option<VpnConnection> {
+        if !self.within_limits(spec) {
+            return None;
+        }
         self.version(spec);
         let allow_legacy = spec.allow_legacy.unwrap_or(false);
         let ike = self.proposals("spec.ike", &spec.ike, Purpose::Ike, allow_legacy);

@@ -509,3 +509,57 @@ fn connections_without_the_plane_are_told_of() {
     assert!(found.only().contains("write vpn.enabled: true"));
     assert!(found.snapshot.vpn.is_empty());
 }
+
+/// Far more than it takes, even where much else runs, and far less than what grows with the square.
+const LONG: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[test]
+fn huge_connections_are_refused_in_bounded_time_and_stay_guarded() {
+    let networks: Vec<String> =
+        (0..40_000).map(|n| format!("10.{}.{}.{}/32", n >> 16, (n >> 8) & 255, n & 255)).collect();
+    let networks = networks.join(", ");
+    let children: Vec<String> = (0..20_000).map(|n| format!("{{name: c{n}}}")).collect();
+    let unknown: Vec<String> = (0..20_000).map(|n| format!("x{n}: 1")).collect();
+    let head = "auth: {psk: {secretName: psk}}, remote: {gateway: 203.0.113.7, subnets: [";
+    let started = std::time::Instant::now();
+    for (spec, part) in [
+        (format!("{head}{networks}]}}"), "spec.remote.subnets: has 40000 entries"),
+        (
+            format!("{head}10.20.0.0/16]}}, local: {{subnets: [{networks}]}}"),
+            "spec.local.subnets: has 40000 entries",
+        ),
+        (
+            format!("{head}10.20.0.0/16]}}, children: [{}]", children.join(", ")),
+            "spec.children: has 20000 entries",
+        ),
+        (format!("{head}10.20.0.0/16]}}, {}", unknown.join(", ")), "as are 19984 after it"),
+    ] {
+        let found = read(&text(&spec, KEY));
+        let messages = found.messages();
+        assert!(messages.len() < 30, "{}", messages.len());
+        assert!(messages.iter().any(|one| one.contains(part)), "{part}: {messages:?}");
+        assert!(!guarded(&found.snapshot).is_empty());
+    }
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_thousand_connections_to_one_remote_are_told_apart_in_bounded_time() {
+    let many = |remote: fn(usize) -> String| {
+        let one = |n: usize| {
+            let remote = remote(n);
+            format!(
+                "{HEAD}metadata: {{name: c{n}}}\nspec: {{auth: {{psk: {{secretName: psk}}}}, remote: \
+                 {{gateway: 203.0.113.7, subnets: [{remote}]}}}}\n---\n"
+            )
+        };
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: ";
+        (0..1000).map(one).collect::<String>() + secret + KEY + "}\n"
+    };
+    let started = std::time::Instant::now();
+    let same = read(&many(|_| "10.20.0.0/16".to_owned()));
+    assert_eq!((same.snapshot.vpn.len(), same.snapshot.vpn_refused.len()), (1, 999));
+    let apart = read(&many(|n| format!("10.{}.{}.0/24", n / 256, n % 256)));
+    assert_eq!(apart.snapshot.vpn.len(), 1000);
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
+}

@@ -77,8 +77,7 @@ impl Transforms {
     pub(super) fn notes(&self, name: impl Fn(&Set) -> String) -> Vec<String> {
         let mut notes = Vec::new();
         let lost = |misses: &dyn Fn(&Set) -> bool| {
-            let lost: Vec<String> =
-                self.sets.iter().filter(|set| misses(set)).map(|set| name(set)).collect();
+            let lost: Vec<String> = self.sets.iter().filter(|set| misses(set)).map(&name).collect();
             lost.join(", ")
         };
         let other = match self.secrecy {
