@@ -21,6 +21,7 @@ mod pools;
 mod report;
 mod secrets;
 mod services;
+pub mod spelling;
 mod vpn;
 pub mod yaml;
 

@@ -39,6 +39,9 @@ const ANY_WAITS: &str = "self.remote.gateway != '%any' || !has(self.auto) || sel
 const REMOTE: &str = "has(self.children) || (has(self.remote.subnets) && \
                       self.remote.subnets.size() > 0)";
 
+/// Fields that aren't known are named up to this many.
+const MOST_UNKNOWN: usize = 16;
+
 /// A VpnConnection object.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,32 +68,43 @@ pub struct SpecFault {
     pub field: String,
     /// In words for a diagnostic.
     pub reason: String,
+    /// Whether there is no such field.
+    pub is_unknown: bool,
 }
 
 impl VpnConnection {
     /// Reads the specification.
     ///
     /// # Errors
-    /// The first field that doesn't fit, or all that aren't known.
+    /// The first field that doesn't fit, and those that aren't known, of these the first few.
     pub fn read(&self) -> Result<VpnConnectionSpec, Vec<SpecFault>> {
         let mut unknown = Vec::new();
+        let mut further = 0_usize;
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(&self.spec, &mut track);
         let read = serde_ignored::deserialize(tracked, |path| {
-            unknown.push(FieldPath::from(&path));
+            if unknown.len() < MOST_UNKNOWN {
+                unknown.push(FieldPath::from(&path));
+            } else {
+                further += 1;
+            }
         });
+        let fault = |path: &FieldPath| SpecFault {
+            field: named(path),
+            reason: "is not a field of VpnConnection".to_owned(),
+            is_unknown: true,
+        };
+        let mut faults: Vec<SpecFault> = unknown.iter().map(fault).collect();
+        if let Some(last) = faults.last_mut().filter(|_| further > 0) {
+            last.reason = format!("is not a field of VpnConnection, as are {further} after it");
+        }
         match read {
             Err(error) => {
                 let field = named(&FieldPath::from(&track.path()));
-                Err(vec![SpecFault { field, reason: error.to_string() }])
+                faults.push(SpecFault { field, reason: error.to_string(), is_unknown: false });
+                Err(faults)
             }
-            Ok(_) if !unknown.is_empty() => {
-                let fault = |path: &FieldPath| SpecFault {
-                    field: named(path),
-                    reason: "is not a field of VpnConnection".to_owned(),
-                };
-                Err(unknown.iter().map(fault).collect())
-            }
+            Ok(_) if !faults.is_empty() => Err(faults),
             Ok(spec) => Ok(spec),
         }
     }

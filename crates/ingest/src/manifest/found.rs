@@ -89,6 +89,7 @@ impl Reader {
         match Kind::find(api_version, kind) {
             Known::Read(kind) => self.object(node, kind),
             Known::WrongVersion(kind) => self.wrong_version(node, kind, api_version),
+            Known::NoneOfOurs => self.none_of_ours(node, api_version, kind),
             Known::Other => self.found.push(Found::Ignored(format!("{api_version} {kind}"))),
         }
     }
@@ -131,6 +132,19 @@ impl Reader {
         let remedy = format!("write {} and that version's fields", kind.api_version());
         this.findings.push(Finding::error(line, "apiVersion", reason, remedy));
         self.found.push(Found::Identified(this));
+    }
+
+    /// A misspelt kind of Tidegate's own group: to leave it alone would leave out what was meant.
+    fn none_of_ours(&mut self, node: &Node, api_version: &str, kind: &str) {
+        let name = match node.field("metadata").and_then(|metadata| metadata.field("name")) {
+            Some(Node { content: Content::Text(name), .. }) => format!(" (object {name:?})"),
+            _ => String::new(),
+        };
+        let line = node.line_of(&FieldPath::of(["kind"]));
+        let reason = format!("{kind:?} is no kind of {api_version}{name}");
+        let remedy =
+            format!("write {}; upper and lower case matter", Kind::ours_like(kind).join(" or "));
+        self.unidentified(line, "kind", reason, remedy);
     }
 
     /// The document's apiVersion and kind; none, with a finding, if it has none.

@@ -12,8 +12,12 @@ use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
 use crate::calico;
-use crate::crds::{AddressPool, VpnConnection};
+use crate::crds::{AddressPool, GROUP, VpnConnection};
+use crate::spelling;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
+
+/// The configuration's kind: it is of Tidegate's group, but read from a file of its own.
+const CONFIGURATION: &str = "GatewayConfig";
 
 /// An object of one of the kinds that are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +85,8 @@ pub(super) enum Known {
     Read(Kind),
     /// An old or mistaken version of this kind.
     WrongVersion(Kind),
+    /// A kind that Tidegate's own group doesn't have.
+    NoneOfOurs,
     /// Nothing that is read, such as a Deployment, or another group's Service.
     Other,
 }
@@ -103,6 +109,18 @@ impl Kind {
     const GROUPS: [&'static str; 6] =
         ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io", "tidegate.io"];
 
+    /// The kinds of Tidegate's own group that manifests hold.
+    const OURS: [Self; 2] = [Self::AddressPool, Self::VpnConnection];
+
+    /// The same, the one first that is most like a misspelt one.
+    pub(super) fn ours_like(written: &str) -> Vec<&'static str> {
+        let mut names = Self::OURS.map(Self::name).to_vec();
+        if let Some(near) = spelling::nearest(written, names.iter().copied()) {
+            names.sort_by_key(|name| *name != near);
+        }
+        names
+    }
+
     pub(super) fn find(api_version: &str, kind: &str) -> Known {
         match calico::Kind::find(api_version, kind) {
             Some(calico::Found::Current(kind)) => return Known::Read(Self::Calico(kind)),
@@ -111,10 +129,11 @@ impl Kind {
             }
             None => {}
         }
-        let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
-            return Known::Other;
-        };
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let Some(found) = Self::ALL.into_iter().find(|known| known.name() == kind) else {
+            let is_ours = group == GROUP && kind != CONFIGURATION;
+            return if is_ours { Known::NoneOfOurs } else { Known::Other };
+        };
         if found.api_versions().contains(&api_version) {
             Known::Read(found)
         } else if Self::GROUPS.contains(&group) {

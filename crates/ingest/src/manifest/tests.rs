@@ -226,6 +226,29 @@ fn other_kinds_are_counted_and_left_alone() {
 }
 
 #[test]
+fn a_kind_that_our_own_group_does_not_have_is_an_error() {
+    for (kind, known) in [
+        ("VPNConnection", "write VpnConnection or AddressPool; upper"),
+        ("VpnConnections", "write VpnConnection or AddressPool"),
+        ("Addresspool", "write AddressPool or VpnConnection"),
+        ("Something", "write AddressPool or VpnConnection"),
+    ] {
+        let text = format!(
+            "apiVersion: tidegate.io/v1alpha1\nkind: {kind}\nmetadata: {{name: hq}}\nspec: 1\n"
+        );
+        let (parsed, message) = refusal(&text);
+        let reason = format!("kind: {kind:?} is no kind of tidegate.io/v1alpha1 (object \"hq\")");
+        assert!(message.contains(&reason) && message.contains(known), "{message}");
+        assert!(message.contains("(f.yaml:2)") && parsed.torn, "{message}");
+    }
+    let list = "apiVersion: v1\nkind: List\nitems:\n\
+                - {apiVersion: tidegate.io/v1, kind: VPNConnection, metadata: {name: a}}\n";
+    assert!(refusal(list).1.contains("is no kind of tidegate.io/v1"));
+    let other = "apiVersion: example.com/v1\nkind: VPNConnection\nmetadata: {name: a}\n";
+    assert_eq!(messages(&parse("f.yaml", other)), [] as [String; 0]);
+}
+
+#[test]
 fn an_old_version_is_refused_with_the_right_one() {
     for (kind, version, right) in [
         ("Ingress", "extensions/v1beta1", "networking.k8s.io/v1"),

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::reader::values;
 use crate::crds::VpnConnection;
 
+/// Pairs that are read: more make the connection refused anyway.
+const MOST_PAIRS: usize = 1024;
+
 /// The remote networks as this side's hosts see them, from whatever can be read of an object.
 /// Networks that hold one of this side's own are left out: they would be cut off themselves.
 pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> {
@@ -20,13 +23,21 @@ pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> 
         own.extend(parsed(&child["local"]));
     }
     own.extend(cluster);
+    let own = outermost(own);
     let pairs: Vec<NatPair> = texts(&spec["remoteSubnetNAT"])
+        .take(MOST_PAIRS)
         .filter_map(|text| values::pair(text).ok())
         .map(NatPair::reversed)
         .collect();
     real.retain(|network| network.prefix_len() > 0);
     let mut seen = beyond(&outermost(real), &pairs);
-    seen.retain(|network| !own.iter().any(|own| own.contains(network)));
+    // They are sorted and apart, so only the last one before it may hold it.
+    seen.retain(|network| {
+        let before = own.partition_point(|own| {
+            (own.addr(), own.prefix_len()) <= (network.addr(), network.prefix_len())
+        });
+        !own.get(..before).and_then(<[IpNet]>::last).is_some_and(|own| own.contains(network))
+    });
     seen
 }
 

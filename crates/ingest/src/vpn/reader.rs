@@ -18,6 +18,8 @@ use crate::crds::{VpnConnection as Object, VpnConnectionSpec as Spec};
 use crate::names;
 use crate::report::{Report, shown};
 
+mod form;
+mod limits;
 mod networks;
 pub(super) mod values;
 
@@ -44,13 +46,14 @@ pub(super) fn read(
     context: Context<'_>,
     report: &mut Report<'_>,
 ) -> Result<VpnConnection, Refusal> {
-    let mut reader = Reader { key, context, report, faults: 0, secret_is_gone: false };
+    let mut reader =
+        Reader { key, context, report, faults: 0, secret_is_gone: false, unread: false };
     let connection = match object.read() {
         Ok(spec) => reader.connection(&spec),
         Err(faults) => {
             for fault in faults {
-                let remedy = "correct it; names' upper and lower case matter";
-                reader.error(&fault.field, None, &fault.reason, remedy);
+                let (reason, remedy) = form::explain(&fault, &object.spec);
+                reader.error(&fault.field, None, &reason, &remedy);
             }
             None
         }
@@ -70,11 +73,16 @@ pub(super) struct Reader<'a, 'b, 'c> {
     report: &'b mut Report<'c>,
     faults: usize,
     pub(super) secret_is_gone: bool,
+    /// Whether a network can't be read, so that it isn't known what more is missing.
+    unread: bool,
 }
 
 impl Reader<'_, '_, '_> {
     /// None only after an error.
     fn connection(&mut self, spec: &Spec) -> Option<VpnConnection> {
+        if !self.within_limits(spec) {
+            return None;
+        }
         self.version(spec);
         let allow_legacy = spec.allow_legacy.unwrap_or(false);
         let ike = self.proposals("spec.ike", &spec.ike, Purpose::Ike, allow_legacy);

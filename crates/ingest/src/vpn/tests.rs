@@ -160,7 +160,7 @@ fn wrong_values_are_named_with_what_to_write() {
             ", dpd: {delay: 10s, timeout: 5s}",
             vec!["spec.dpd.timeout \"5s\"", "less than dpd.delay"],
         ),
-        (", dpd: {delay: 10}", vec!["spec.dpd.delay", "expected a string"]),
+        (", dpd: {delay: 10}", vec!["spec.dpd.delay: is a number, and must be a time", "\"10s\""]),
         (", dpd: {delay: ten}", vec!["spec.dpd.delay \"ten\"", "write a time such as 30s"]),
         (", lifetimes: {child: 0s}", vec!["spec.lifetimes.child"]),
         (", lifetimes: {bytes: 10}", vec!["spec.lifetimes.bytes \"10\""]),
@@ -223,6 +223,70 @@ fn wrong_values_are_named_with_what_to_write() {
         (", zone: \"\"", vec!["spec.zone", "is empty"]),
     ] {
         refused(&usual(rest), &parts);
+    }
+}
+
+#[test]
+fn a_wrong_form_is_told_in_the_words_of_who_writes_it() {
+    let remote = "remote: {gateway: 203.0.113.7, subnets: [10.20.0.0/16]}";
+    for (spec, expected) in [
+        (
+            format!("auth: {{psk: secret}}, {remote}"),
+            vec!["spec.auth.psk: is text, and not fields of its own; write secretName, key beneath"],
+        ),
+        (
+            "auth: {psk: {secretName: psk}}, remote: {gatway: 203.0.113.7, subnets: [10.2.0.0/16]}"
+                .to_owned(),
+            vec![
+                "spec.remote.gatway: is not a field of VpnConnection; write gateway if that is",
+                "spec.remote: missing field `gateway`; write it",
+            ],
+        ),
+        (
+            "auth: {psk: {secretName: psk}}, remote: {gateway: 203.0.113.7, subnets: [10.2.0.1/24]}"
+                .to_owned(),
+            vec![
+                "spec.remote.subnets[0] \"10.2.0.1/24\": has bits set behind its prefix; write \
+                 10.2.0.0/24 or 10.2.0.1",
+            ],
+        ),
+        (
+            "auth: {psk: {secretName: psk}}, remote: {gateway: 203.0.113.7, subnets: 10.2.0.0/16}"
+                .to_owned(),
+            vec!["spec.remote.subnets: is text, and must be a list; write it in brackets"],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: 7}}}}, {remote}"),
+            vec!["spec.auth.psk.secretName: is a number, and must be text; put it in quotes: \"7\""],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: psk}}}}, {remote}, mobike: \"no\""),
+            vec!["spec.mobike: is text, and must be true or false; write true or false"],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: psk}}}}, {remote}, replayWindow: -1"),
+            vec!["spec.replayWindow: is a number, and must be a whole number in range; write a"],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: psk}}}}, {remote}, localSubnetNat: []"),
+            vec!["spec.localSubnetNat: is not a field of VpnConnection; write localSubnetNAT if"],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: psk}}}}, {remote}, children: [{{name: a, locl: []}}]"),
+            vec!["spec.children[0].locl: is not a field of VpnConnection; write local if"],
+        ),
+        (
+            format!("auth: {{psk: {{secretName: psk}}}}, {remote}, local: {{subnets: [172.30.0.1/16]}}, \
+                 localSubnetNAT: [\"172.30.0.0/16=10.130.0.0/16\"]"),
+            vec!["spec.local.subnets[0] \"172.30.0.1/16\": has bits set behind its prefix"],
+        ),
+    ] {
+        let messages = read(&text(&spec, KEY)).messages();
+        let errors: Vec<_> = messages.iter().filter(|one| one.starts_with("error")).collect();
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for part in expected {
+            assert!(errors.iter().any(|error| error.contains(part)), "{part}\n{errors:#?}");
+        }
     }
 }
 
@@ -444,4 +508,58 @@ fn connections_without_the_plane_are_told_of() {
     let found = fixture::with(&usual(""), Settings::default());
     assert!(found.only().contains("write vpn.enabled: true"));
     assert!(found.snapshot.vpn.is_empty());
+}
+
+/// Far more than it takes, even where much else runs, and far less than what grows with the square.
+const LONG: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[test]
+fn huge_connections_are_refused_in_bounded_time_and_stay_guarded() {
+    let networks: Vec<String> =
+        (0..40_000).map(|n| format!("10.{}.{}.{}/32", n >> 16, (n >> 8) & 255, n & 255)).collect();
+    let networks = networks.join(", ");
+    let children: Vec<String> = (0..20_000).map(|n| format!("{{name: c{n}}}")).collect();
+    let unknown: Vec<String> = (0..20_000).map(|n| format!("x{n}: 1")).collect();
+    let head = "auth: {psk: {secretName: psk}}, remote: {gateway: 203.0.113.7, subnets: [";
+    let started = std::time::Instant::now();
+    for (spec, part) in [
+        (format!("{head}{networks}]}}"), "spec.remote.subnets: has 40000 entries"),
+        (
+            format!("{head}10.20.0.0/16]}}, local: {{subnets: [{networks}]}}"),
+            "spec.local.subnets: has 40000 entries",
+        ),
+        (
+            format!("{head}10.20.0.0/16]}}, children: [{}]", children.join(", ")),
+            "spec.children: has 20000 entries",
+        ),
+        (format!("{head}10.20.0.0/16]}}, {}", unknown.join(", ")), "as are 19984 after it"),
+    ] {
+        let found = read(&text(&spec, KEY));
+        let messages = found.messages();
+        assert!(messages.len() < 30, "{}", messages.len());
+        assert!(messages.iter().any(|one| one.contains(part)), "{part}: {messages:?}");
+        assert!(!guarded(&found.snapshot).is_empty());
+    }
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_thousand_connections_to_one_remote_are_told_apart_in_bounded_time() {
+    let many = |remote: fn(usize) -> String| {
+        let one = |n: usize| {
+            let remote = remote(n);
+            format!(
+                "{HEAD}metadata: {{name: c{n}}}\nspec: {{auth: {{psk: {{secretName: psk}}}}, remote: \
+                 {{gateway: 203.0.113.7, subnets: [{remote}]}}}}\n---\n"
+            )
+        };
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: ";
+        (0..1000).map(one).collect::<String>() + secret + KEY + "}\n"
+    };
+    let started = std::time::Instant::now();
+    let same = read(&many(|_| "10.20.0.0/16".to_owned()));
+    assert_eq!((same.snapshot.vpn.len(), same.snapshot.vpn_refused.len()), (1, 999));
+    let apart = read(&many(|n| format!("10.{}.{}.0/24", n / 256, n % 256)));
+    assert_eq!(apart.snapshot.vpn.len(), 1000);
+    assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
 }

@@ -16,11 +16,14 @@ use ipnet::IpNet;
 use model::suite::{Purpose, parse_list};
 use serde_json::Value;
 
+mod keys;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 /// The chart's own defaults, where the file says nothing.
 const DEFAULT_SECRET: &str = "strongswan-preshared-secret";
+const RANDOM: &str = "`openssl rand -base64 48 | tr -d '\\n'`";
 
 /// The arguments of `gateway vpn import`.
 #[derive(Args, Clone, Debug)]
@@ -50,9 +53,15 @@ pub fn run(args: &ImportArgs, out: &mut impl Write) -> Result<ExitCode> {
     };
     let values: Value = yaml::typed(document).with_context(|| format!("reading {file}"))?.value;
     let mut import = Import { values: &values, notes: Vec::new(), faults: 0 };
+    for (path, line) in document.duplicate_keys() {
+        import.fault(format!("{path}: stands twice, again in line {line}; write it once"));
+    }
     let manifests = import.manifests(&args.name, &args.namespace);
+    if import.faults == 0 {
+        import.verify(&manifests);
+    }
     for note in &import.notes {
-        writeln!(out, "# {note}")?;
+        writeln!(out, "# {}", note.replace('\n', " "))?;
         writeln!(io::stderr(), "{note}")?;
     }
     write!(out, "{manifests}")?;
@@ -85,6 +94,7 @@ const WITHOUT_MEANING: [(&str, &str); 10] = [
 
 impl Import<'_> {
     fn manifests(&mut self, name: &str, namespace: &str) -> String {
+        self.keys();
         self.without_meaning();
         let mut text = format!(
             "apiVersion: tidegate.io/v1alpha1\nkind: VpnConnection\nmetadata:\n  name: {}\n  \
@@ -132,6 +142,15 @@ impl Import<'_> {
                 "add".to_owned()
             }
         };
+        if auto != "add" && self.waits() {
+            self.note(format!(
+                "ipsec.auto: {auto}: with remote.gateway: %any there is no address to begin with; \
+                 auto: add is written, and the other end has to begin"
+            ));
+            text.push_str("  # with remote.gateway: \"%any\" the other end begins\n");
+            text.push_str("  auto: add\n");
+            return;
+        }
         let _ = writeln!(text, "  auto: {auto}");
     }
 
@@ -210,33 +229,24 @@ impl Import<'_> {
             }
         }
         let outside = self.networks("local.subnet");
-        if self.text("local.subnet").as_deref() == Some("%zoneSubnet") {
+        let by_zone = self.text("local.zoneSubnet");
+        if self.text("local.subnet").is_some_and(|text| text.contains("%zoneSubnet")) {
             self.fault(format!(
                 "local.subnet: %zoneSubnet: write a VpnConnection for each zone, with zone and its \
                  own addresses out of local.zoneSubnet ({})",
-                self.text("local.zoneSubnet").unwrap_or_default().replace('\n', " ")
+                by_zone.unwrap_or_default().replace('\n', " ")
+            ));
+        } else if let Some(by_zone) = by_zone {
+            self.note(format!(
+                "local.zoneSubnet: {} is left out: it has no effect while local.subnet isn't \
+                 %zoneSubnet; write a VpnConnection for each zone if they are to differ",
+                by_zone.replace('\n', " ")
             ));
         }
         let beyond = self.networks("localNonClusterSubnet");
         let pairs = self.pairs("localSubnetNAT");
         if single {
-            match outside.as_slice() {
-                [only] => {
-                    let _ = writeln!(
-                        text,
-                        "    # subnets: the pods' networks; by default the cluster's"
-                    );
-                    let _ = writeln!(
-                        text,
-                        "  enableSingleSourceIP: true\n  singleSourceIP: {}",
-                        only.addr()
-                    );
-                }
-                _ => self.fault(
-                    "enableSingleSourceIP: local.subnet is no single /32; write singleSourceIP"
-                        .to_owned(),
-                ),
-            }
+            self.single_source(text, &outside, (&pairs, &beyond));
             return;
         }
         // The chart lists what the other end sees.
@@ -260,11 +270,73 @@ impl Import<'_> {
             let _ = writeln!(text, "    subnets: [{}]", joined(&inside));
         }
         if !pairs.is_empty() {
-            let all = pairs.iter().map(|(from, to)| format!("\"{from}={to}\""));
-            let _ = writeln!(text, "  localSubnetNAT: [{}]", all.collect::<Vec<_>>().join(", "));
+            let _ = writeln!(text, "  localSubnetNAT: [{}]", paired(&pairs));
         }
         if !beyond.is_empty() {
             let _ = writeln!(text, "  localNonClusterSubnets: [{}]", joined(&beyond));
+        }
+    }
+
+    /// One address for all: what can't stand beside it is left as comments.
+    fn single_source(
+        &mut self,
+        text: &mut String,
+        outside: &[IpNet],
+        (pairs, beyond): (&[(IpNet, IpNet)], &[IpNet]),
+    ) {
+        match outside {
+            [only] if only.prefix_len() == only.max_prefix_len() => {
+                text.push_str("    # subnets: the pods' networks; by default the cluster's\n");
+                let _ = writeln!(
+                    text,
+                    "  enableSingleSourceIP: true\n  singleSourceIP: {}",
+                    match only {
+                        IpNet::V4(only) => only.addr().to_string(),
+                        IpNet::V6(only) => quoted(&only.addr().to_string()),
+                    }
+                );
+            }
+            _ => {
+                self.fault(
+                    "enableSingleSourceIP: local.subnet is no single /32; write singleSourceIP, \
+                     the address that the other end sees, and see that local.subnets are the pods' \
+                     own networks"
+                        .to_owned(),
+                );
+                if !outside.is_empty() {
+                    let _ = writeln!(text, "    subnets: [{}]", joined(outside));
+                }
+                text.push_str(
+                    "  enableSingleSourceIP: true\n  # singleSourceIP: the one address that the \
+                     other end sees\n",
+                );
+            }
+        }
+        if !pairs.is_empty() {
+            let _ = writeln!(
+                text,
+                "  # Not beside enableSingleSourceIP, which hides all networks:\n  # \
+                 localSubnetNAT: [{}]",
+                paired(pairs)
+            );
+            self.fault(
+                "localSubnetNAT: can't stand beside enableSingleSourceIP, which hides all \
+                 networks; it is left as a comment; remove one of the two"
+                    .to_owned(),
+            );
+        }
+        if !beyond.is_empty() {
+            let _ = writeln!(
+                text,
+                "  # Not beside enableSingleSourceIP, with which nothing comes in:\n  # \
+                 localNonClusterSubnets: [{}]",
+                joined(beyond)
+            );
+            self.fault(
+                "localNonClusterSubnet: can't stand beside enableSingleSourceIP, with which nothing \
+                 comes in; it is left as a comment; remove one of the two"
+                    .to_owned(),
+            );
         }
     }
 
@@ -287,8 +359,8 @@ impl Import<'_> {
         // The chart has the original first.
         let pairs = self.pairs("remoteSubnetNAT");
         if !pairs.is_empty() {
-            let all = pairs.iter().map(|(real, seen)| format!("\"{seen}={real}\""));
-            let _ = writeln!(text, "  remoteSubnetNAT: [{}]", all.collect::<Vec<_>>().join(", "));
+            let turned: Vec<_> = pairs.iter().map(|(real, seen)| (*seen, *real)).collect();
+            let _ = writeln!(text, "  remoteSubnetNAT: [{}]", paired(&turned));
         }
         if let Some(address) = self.text("remote.privateIPtoPing") {
             self.note(format!(
@@ -308,18 +380,18 @@ impl Import<'_> {
             Some("clear" | "hold") => Some("clear"),
             _ => Some("restart"),
         };
-        let any = self.text("remote.gateway").is_none_or(|gateway| gateway == "%any");
+        let any = self.waits();
         let action = action.map(|action| if any { "clear" } else { action });
         let _ = match action {
             None => writeln!(text, "  dpd: {{delay: 0s}}"),
             Some(action) => {
-                let delay = option("dpddelay").unwrap_or_else(|| "30s".to_owned());
-                let timeout = option("dpdtimeout").unwrap_or_else(|| "150s".to_owned());
+                let delay = option("dpddelay").map_or_else(|| "30s".to_owned(), timed);
+                let timeout = option("dpdtimeout").map_or_else(|| "150s".to_owned(), timed);
                 writeln!(text, "  dpd: {{delay: {delay}, timeout: {timeout}, action: {action}}}")
             }
         };
         let mut life = |path: &str, default: &str| {
-            let written = self.text(path).unwrap_or_else(|| default.to_owned());
+            let written = self.text(path).map_or_else(|| default.to_owned(), timed);
             if written.contains('.') || !written.ends_with(['s', 'm', 'h', 'd']) {
                 self.note(format!("{path}: {written:?} is written as {default}"));
                 default.to_owned()
@@ -366,14 +438,22 @@ impl Import<'_> {
                 self.note(format!("ipsec.additionalOptions: {name}={value} has no counterpart"));
             }
         }
-        for path in ["ipsec.keyingtries", "ipsec.margintime"] {
+        for (path, instead) in [
+            ("ipsec.keyingtries", "a connection is tried for ever here"),
+            (
+                "ipsec.margintime",
+                "SAs are renewed before they end, by a margin with jitter that isn't configured",
+            ),
+        ] {
             if let Some(value) = self.text(path) {
-                self.note(format!(
-                    "{path}: {value}: a connection is tried for ever here, and SAs are renewed with \
-                     jitter before they end"
-                ));
+                self.note(format!("{path}: {value}: has no counterpart: {instead}"));
             }
         }
+    }
+
+    /// Whether only the other end can begin.
+    fn waits(&self) -> bool {
+        self.text("remote.gateway").is_none_or(|gateway| gateway == "%any")
     }
 
     fn zone(&mut self, text: &mut String) {
@@ -401,17 +481,15 @@ impl Import<'_> {
         let secret = self.text("preshared.secret").unwrap_or_else(|| DEFAULT_SECRET.to_owned());
         let known = [DEFAULT_SECRET, "Not-valid-preshared-key"];
         if known.contains(&secret.as_str()) {
-            self.fault(
+            self.fault(format!(
                 "preshared.secret: is the chart's default, which everybody knows, and is refused; \
-                 make one with `openssl rand -base64 48` on both ends"
-                    .to_owned(),
-            );
+                 make one with {RANDOM} and write it on both ends"
+            ));
         } else if secret.len() < 20 {
-            self.note(
-                "preshared.secret: is weak (fewer than 20 characters); make one with `openssl rand \
-                 -base64 48` on both ends"
-                    .to_owned(),
-            );
+            self.note(format!(
+                "preshared.secret: is weak (fewer than 20 characters); make one with {RANDOM} and \
+                 write it on both ends"
+            ));
         }
         secret
     }
@@ -463,7 +541,7 @@ impl Import<'_> {
         let text = self.text(path).unwrap_or_default();
         let mut networks = Vec::new();
         for one in
-            text.split([',', '\n', ' ']).filter(|one| !one.is_empty() && !one.starts_with('%'))
+            text.split([',', '\n', ' ']).filter(|one| !one.is_empty() && *one != "%zoneSubnet")
         {
             match network(one) {
                 Some(network) => networks.push(network),
@@ -492,9 +570,16 @@ impl Import<'_> {
     }
 
     fn options(&self) -> Vec<(String, String)> {
-        let text = self.text("ipsec.additionalOptions").unwrap_or_default();
+        let text = match &self.values["ipsec"]["additionalOptions"] {
+            Value::Array(list) => {
+                list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+            }
+            _ => self.text("ipsec.additionalOptions").unwrap_or_default(),
+        };
         text.lines()
-            .filter_map(|line| line.split_once('='))
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| line.split_once('=').unwrap_or((line, "")))
             .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
             .collect()
     }
@@ -507,6 +592,17 @@ impl Import<'_> {
         self.faults += 1;
         self.notes.push(format!("error: {text}"));
     }
+}
+
+/// A time; a number alone means seconds in ipsec.conf.
+fn timed(text: String) -> String {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { format!("{text}s") } else { text }
+}
+
+fn paired(pairs: &[(IpNet, IpNet)]) -> String {
+    let all = pairs.iter().map(|(one, other)| format!("\"{one}={other}\""));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn network(text: &str) -> Option<IpNet> {

@@ -19,6 +19,7 @@ mod libreswan;
 mod strongswan;
 #[cfg(test)]
 mod tests;
+mod transforms;
 mod vyos;
 
 /// The arguments of `gateway vpn peer-config`.

@@ -63,7 +63,10 @@ impl Reader<'_, '_, '_> {
         for (index, text) in written.into_iter().flatten().enumerate() {
             let field = format!("{field}[{index}]");
             match values::network(text) {
-                Err(fault) => self.error(&field, Some(text), &fault.reason, &fault.remedy),
+                Err(fault) => {
+                    self.unread = true;
+                    self.error(&field, Some(text), &fault.reason, &fault.remedy);
+                }
                 Ok(network) => match networks.iter().find(|other| overlap(other, &network)) {
                     Some(other) if other.contains(&network) => {
                         let reason = format!("lies within {other}, which stands there already");
@@ -138,12 +141,12 @@ impl Reader<'_, '_, '_> {
             let remedy = "give each child a name of its own";
             self.error(&field("name"), Some(&child.name), "is the name of two children", remedy);
         }
-        if child.local.is_empty() {
+        if child.local.is_empty() && !self.unread {
             let remedy = "write the pod and service networks here, or for all connections in \
                           vpn.clusterSubnets of the configuration";
             self.error(&field("local"), None, "has no network", remedy);
         }
-        if child.remote.is_empty() {
+        if child.remote.is_empty() && !self.unread {
             let remedy = "write the other end's networks, such as [10.20.0.0/16]";
             self.error(&field("remote"), None, "has no network", remedy);
         }
@@ -161,7 +164,7 @@ impl Reader<'_, '_, '_> {
             (families(&child.local), families(&child.remote));
         let fits = (local4 && remote4) || (local6 && remote6);
         let is_empty = child.local.is_empty() || child.remote.is_empty();
-        if !fits && !is_empty {
+        if !fits && !is_empty && !self.unread {
             let reason = "are all of another family than the local ones";
             self.error(&field("remote"), None, reason, "write networks of one family on both ends");
         }
@@ -201,7 +204,8 @@ impl Reader<'_, '_, '_> {
             let field = format!("{field}[{index}]");
             let value = if is_local { format!("{from}={to}") } else { format!("{to}={from}") };
             let subnets = if is_local { "local.subnets" } else { "remote.subnets" };
-            if !known.is_empty() && !known.iter().any(|network| overlap(network, from)) {
+            let is_known = !known.is_empty() && !self.unread;
+            if is_known && !known.iter().any(|network| overlap(network, from)) {
                 let is_reversed = known.iter().any(|network| overlap(network, to));
                 let remedy = match (is_reversed, is_local) {
                     (true, true) => format!(
@@ -269,6 +273,7 @@ impl Reader<'_, '_, '_> {
             }
             (None, true) => match local {
                 [only] if values::is_host(only) => Some(only.addr()),
+                _ if self.unread => None,
                 _ => {
                     let reason = "is missing, and local.subnets is no single address either";
                     let remedy = "write the address that the other end sees, such as \

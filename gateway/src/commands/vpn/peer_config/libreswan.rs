@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use model::suite::{Encryption, Group, Integrity, Prf, Proposal};
 
+use super::transforms::{Secrecy, Set, Transforms};
 use super::{HIDDEN, Peer, Secret, hexadecimal, joined, plain, seconds};
 
 pub(super) fn text(peer: &Peer<'_>) -> String {
@@ -32,10 +33,18 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
             }
             _ => lines.push(("authby", "secret".to_owned())),
         }
-        lines.push(("ike", list(&connection.ike, true)));
-        lines.push(("esp", list(esp, false)));
-        let pfs = esp.iter().any(|proposal| !proposal.groups.is_empty());
-        lines.push(("pfs", if pfs { "yes" } else { "no" }.to_owned()));
+        lines.push(("ike", ike(&connection.ike)));
+        let transforms = Transforms::new(esp);
+        let (group, pfs) = match transforms.secrecy {
+            Secrecy::Group(group) | Secrecy::First(group) => {
+                (format!(";dh{}", number(group)), "yes")
+            }
+            Secrecy::Off => (String::new(), "no"),
+        };
+        let esp: Vec<String> = transforms.sets.iter().map(|set| set_name(set) + &group).collect();
+        let notes = transforms.notes(set_name);
+        lines.push(("esp", esp.join(",")));
+        lines.push(("pfs", pfs.to_owned()));
         lines.push(("ikelifetime", format!("{}s", seconds(connection.lifetimes.ike))));
         lines.push(("salifetime", format!("{}s", seconds(connection.lifetimes.child))));
         if !connection.dpd.delay.is_zero() {
@@ -54,6 +63,9 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
         }
         lines.push(("auto", if peer.begins { "start" } else { "add" }.to_owned()));
         add_name(&mut text, &name);
+        for note in notes {
+            let _ = writeln!(text, "    # {note}");
+        }
         for (key, value) in lines {
             let _ = writeln!(text, "    {key}={value}");
         }
@@ -87,19 +99,23 @@ fn id(text: &str) -> String {
     }
 }
 
-/// Of each proposal what this edge prefers.
-fn list(all: &[Proposal], ike: bool) -> String {
+fn set_name(set: &Set) -> String {
+    let cipher = cipher_name(set.cipher);
+    match set.integrity {
+        Some(integrity) => format!("{cipher}-{}", integrity_name(integrity)),
+        None => cipher.to_owned(),
+    }
+}
+
+/// Of each proposal for an IKE SA what this edge prefers.
+fn ike(all: &[Proposal]) -> String {
     let mut texts: Vec<String> = Vec::new();
-    // All proposals for ESP must have one and the same group, or none.
-    let group = all.iter().find_map(|proposal| proposal.groups.first());
-    let fits = |proposal: &&Proposal| ike || proposal.groups.first() == group;
-    for proposal in all.iter().filter(fits) {
+    for proposal in all {
         let Some(cipher) = proposal.encryption.first() else { continue };
         let mut text = cipher_name(*cipher).to_owned();
         let hash = match (proposal.integrity.first(), proposal.prf.first()) {
             (Some(integrity), _) => Some(integrity_name(*integrity)),
-            (None, Some(prf)) if ike => Some(prf_name(*prf)),
-            _ => None,
+            (None, prf) => prf.copied().map(prf_name),
         };
         if let Some(hash) = hash {
             text = format!("{text}-{hash}");

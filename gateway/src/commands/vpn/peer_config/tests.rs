@@ -38,8 +38,12 @@ struct Cli {
 }
 
 fn written(line: &str) -> Result<String> {
+    written_of(MANIFESTS, line)
+}
+
+fn written_of(manifests: &str, line: &str) -> Result<String> {
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("a.yaml"), MANIFESTS).unwrap();
+    fs::write(folder.path().join("a.yaml"), manifests).unwrap();
     let line = format!("x {line} --manifests {}", folder.path().display());
     let cli = Cli::try_parse_from(line.split(' '))?;
     let mut out = Vec::new();
@@ -139,4 +143,52 @@ fn libreswan_and_vyos_have_their_own_names_for_the_same() {
 fn a_connection_that_is_not_there_is_named() {
     let error = written("other").unwrap_err().to_string();
     assert!(error.contains("default/branch, default/hq"), "{error}");
+}
+
+#[test]
+fn every_proposal_for_esp_is_written_with_a_group_only_if_it_is_that_of_all() {
+    let of = |esp: &str, format: &str| {
+        let manifests = MANIFESTS.replace("[aes128gcm16, aes128-sha256]", esp);
+        written_of(&manifests, &format!("hq --format {format}")).unwrap()
+    };
+    let same = "[aes256gcm16-x25519, aes128-sha256-modp2048-x25519]";
+    has(&of(same, "libreswan"), &["esp=aes_gcm256;dh31,aes128-sha2_256;dh31", "pfs=yes"]);
+    let text = of(same, "vyos");
+    has(
+        &text,
+        &[
+            "set vpn ipsec esp-group hq-1 pfs 'dh-group31'",
+            "set vpn ipsec esp-group hq-1 proposal 1 encryption 'aes256gcm128'",
+            "set vpn ipsec esp-group hq-1 proposal 2 encryption 'aes128'",
+        ],
+    );
+    assert!(!text.contains("One group"), "{text}");
+
+    let mixed = "[aes256gcm16-x25519, aes128gcm16, aes128-sha256-modp2048]";
+    let text = of(mixed, "libreswan");
+    has(&text, &["esp=aes_gcm256,aes_gcm128,aes128-sha2_256", "pfs=no"]);
+    assert!(text.contains("written without a group"), "{text}");
+    assert!(text.contains("among the rest: aes_gcm256, aes128-sha2_256\n"), "{text}");
+    let text = of(mixed, "vyos");
+    has(
+        &text,
+        &[
+            "set vpn ipsec esp-group hq-1 pfs 'disable'",
+            "set vpn ipsec esp-group hq-1 proposal 3 hash 'sha256'",
+        ],
+    );
+    assert!(text.contains("\n# This edge takes these with another group only"), "{text}");
+
+    let different = "[aes256gcm16-x25519, aes128gcm16-modp2048]";
+    let text = of(different, "libreswan");
+    has(&text, &["esp=aes_gcm256;dh31,aes_gcm128;dh31", "pfs=yes"]);
+    assert!(text.contains("among the rest: aes_gcm128\n"), "{text}");
+    has(&of(different, "vyos"), &["set vpn ipsec esp-group hq-1 pfs 'dh-group31'"]);
+
+    // The defaults are each with groups and without, so all have one in common.
+    let text = written("branch --format libreswan").unwrap();
+    let esp = text.lines().find(|line| line.contains("esp=")).unwrap();
+    assert!(esp.split(',').count() > 3 && esp.split(',').all(|one| one.contains(";dh")), "{esp}");
+    has(&text, &["pfs=yes"]);
+    assert!(!text.contains("One group"), "{text}");
 }

@@ -3,12 +3,14 @@
 use model::suite::{Encryption, Integrity, Prf, Proposal};
 
 use super::libreswan::number;
+use super::transforms::{Secrecy, Transforms};
 use super::{HIDDEN, Peer, Secret, plain, seconds};
 
 pub(super) fn text(peer: &Peer<'_>) -> String {
     let connection = &peer.plan.connection;
     let name = &peer.name;
     let mut lines: Vec<String> = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     let remote_id = peer.remote_id_or_blank();
     let by_certificate = matches!(peer.secret, Secret::Certificate);
     if !by_certificate {
@@ -70,14 +72,22 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
         let esp_at = format!("esp-group {group}");
         lines.push(format!("{esp_at} mode 'tunnel'"));
         lines.push(format!("{esp_at} lifetime '{}'", seconds(connection.lifetimes.child)));
-        let pfs = esp.iter().find_map(|proposal| proposal.groups.first());
-        lines.push(match pfs {
-            Some(pfs) => format!("{esp_at} pfs 'dh-group{}'", number(*pfs)),
-            None => format!("{esp_at} pfs 'disable'"),
+        let transforms = Transforms::new(esp);
+        lines.push(match transforms.secrecy {
+            Secrecy::Group(group) | Secrecy::First(group) => {
+                format!("{esp_at} pfs 'dh-group{}'", number(group))
+            }
+            Secrecy::Off => format!("{esp_at} pfs 'disable'"),
         });
-        for (number, proposal) in esp.iter().enumerate() {
-            algorithms(&mut lines, &format!("{esp_at} proposal {}", number + 1), proposal);
+        for (number, set) in transforms.sets.iter().enumerate() {
+            let at = format!("{esp_at} proposal {}", number + 1);
+            lines.push(format!("{at} encryption '{}'", cipher_name(set.cipher)));
+            lines.push(format!("{at} hash '{}'", set.integrity.map_or("sha256", hash_name)));
         }
+        notes.extend(transforms.notes(|set| match set.integrity {
+            Some(integrity) => format!("{}-{}", cipher_name(set.cipher), hash_name(integrity)),
+            None => cipher_name(set.cipher).to_owned(),
+        }));
         let tunnel = format!("{peer_at} tunnel {}", index + 1);
         lines.push(format!("{tunnel} esp-group '{group}'"));
         for network in &policy.remote_selectors {
@@ -87,27 +97,15 @@ pub(super) fn text(peer: &Peer<'_>) -> String {
             lines.push(format!("{tunnel} remote prefix '{network}'"));
         }
     }
-    lines.into_iter().map(|line| format!("set vpn ipsec {line}\n")).collect()
+    let notes = notes.into_iter().map(|note| format!("# {note}\n"));
+    notes.chain(lines.into_iter().map(|line| format!("set vpn ipsec {line}\n"))).collect()
 }
 
 /// What this edge prefers of a proposal.
 fn algorithms(lines: &mut Vec<String>, at: &str, proposal: &Proposal) {
-    let cipher = proposal.encryption.first().map(|cipher| match cipher {
-        Encryption::Aes128Gcm16 => "aes128gcm128",
-        Encryption::Aes256Gcm16 => "aes256gcm128",
-        Encryption::ChaCha20Poly1305 => "chacha20poly1305",
-        Encryption::Aes128Cbc => "aes128",
-        Encryption::Aes192Cbc => "aes192",
-        Encryption::Aes256Cbc => "aes256",
-        Encryption::TripleDesCbc => "3des",
-    });
+    let cipher = proposal.encryption.first().copied().map(cipher_name);
     lines.extend(cipher.map(|cipher| format!("{at} encryption '{cipher}'")));
-    let hash = proposal.integrity.first().map(|integrity| match integrity {
-        Integrity::HmacSha256 => "sha256",
-        Integrity::HmacSha384 => "sha384",
-        Integrity::HmacSha512 => "sha512",
-        Integrity::HmacSha1 => "sha1",
-    });
+    let hash = proposal.integrity.first().copied().map(hash_name);
     let prf = proposal.prf.first().map(|prf| match prf {
         Prf::HmacSha256 => "sha256",
         Prf::HmacSha384 => "sha384",
@@ -116,6 +114,27 @@ fn algorithms(lines: &mut Vec<String>, at: &str, proposal: &Proposal) {
     });
     // A cipher that authenticates takes the hash for the PRF alone.
     lines.push(format!("{at} hash '{}'", hash.or(prf).unwrap_or("sha256")));
+}
+
+fn cipher_name(cipher: Encryption) -> &'static str {
+    match cipher {
+        Encryption::Aes128Gcm16 => "aes128gcm128",
+        Encryption::Aes256Gcm16 => "aes256gcm128",
+        Encryption::ChaCha20Poly1305 => "chacha20poly1305",
+        Encryption::Aes128Cbc => "aes128",
+        Encryption::Aes192Cbc => "aes192",
+        Encryption::Aes256Cbc => "aes256",
+        Encryption::TripleDesCbc => "3des",
+    }
+}
+
+fn hash_name(integrity: Integrity) -> &'static str {
+    match integrity {
+        Integrity::HmacSha256 => "sha256",
+        Integrity::HmacSha384 => "sha384",
+        Integrity::HmacSha512 => "sha512",
+        Integrity::HmacSha1 => "sha1",
+    }
 }
 
 fn quoted(text: &str) -> String {
