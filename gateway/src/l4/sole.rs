@@ -5,6 +5,13 @@
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process that was killed may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(20);
 
 /// Held for as long as the plane is there.
 #[derive(Debug)]
@@ -26,8 +33,18 @@ pub enum SoleError {
 }
 
 impl Sole {
-    /// Claims a plane, such as `l4`.
+    /// Claims a plane, such as `l4`. One that is just ending is waited for.
     pub(crate) fn claim(plane: &'static str) -> Result<Self, SoleError> {
+        let deadline = Instant::now() + ENDING;
+        loop {
+            match Self::try_claim(plane) {
+                Err(SoleError::Taken(_)) if Instant::now() < deadline => thread::sleep(STEP),
+                claimed => return claimed,
+            }
+        }
+    }
+
+    fn try_claim(plane: &'static str) -> Result<Self, SoleError> {
         // An abstract name: each network namespace has its own, and the process's end frees it.
         let address = SocketAddr::from_abstract_name(format!("tidegate-{plane}"));
         match address.and_then(|address| UnixDatagram::bind_addr(&address)) {
