@@ -11,7 +11,7 @@ fn rekeying_by_command_loses_no_packet() {
     let pair = Pair::up();
     pair.wait_ping(Site::A);
     let clear = pair.lab.clear();
-    let pings = [pair.lab.ping_on(Site::A, "0.01"), pair.lab.ping_on(Site::B, "0.01")];
+    let pings = [pair.lab.ping_on(Site::A, "0.002"), pair.lab.ping_on(Site::B, "0.002")];
     for round in 1..=15 {
         for (what, counter) in [("site", "/child_rekeys"), ("ike", "/ike_rekeys")] {
             let from = if round % 2 == 0 { Site::A } else { Site::B };

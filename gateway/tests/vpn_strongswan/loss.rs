@@ -31,7 +31,7 @@ fn rekeyings_of_both_ends_lose_no_packet() {
         });
     }
     let (sent, answered) = pings.stop();
-    assert!(sent > 100, "{sent}");
+    assert!(sent > 20, "{sent}");
     assert!(answered + 1 >= sent, "{answered} of {sent}");
     assert_eq!(clear.lines(), [""; 0]);
 }
