@@ -229,6 +229,7 @@ impl Config {
             albs,
             l4: self.l4.as_ref().map(|l4| l4.settings.clone()),
             vpn: self.vpn.as_ref().map(|vpn| vpn.settings.clone()),
+            overlay: None,
         }
     }
 }
@@ -259,7 +260,7 @@ pub fn default_settings() -> Settings {
         default_backend: None,
     };
     let albs = vec![settings(AlbKind::Public), settings(AlbKind::Private)];
-    Settings { albs, l4: None, vpn: Some(VpnSettings::default()) }
+    Settings { albs, vpn: Some(VpnSettings::default()), ..Settings::default() }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod demo;
 pub mod dns;
+pub mod edges;
 pub mod l4;
 pub mod l7;
 pub mod metrics;

@@ -79,7 +79,7 @@ fn main() {
         parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut objects));
     }
     for (what, l4) in [("without L4", None), ("with L4", Some(settings()))] {
-        let settings = Settings { albs: Vec::new(), l4, vpn: None };
+        let settings = Settings { albs: Vec::new(), l4, ..Settings::default() };
         report(what, || {
             let start = Instant::now();
             let (snapshot, diagnostics) = ingest::ingest(&objects, &settings);

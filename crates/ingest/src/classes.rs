@@ -154,7 +154,7 @@ fn default_alb(
         .ingress_classes
         .iter()
         .filter(|(_, class)| is_default(class))
-        .map(|(name, class)| (name.as_str(), class))
+        .map(|(name, class)| (name.as_str(), class.as_ref()))
         .collect();
     marked.sort_by_key(|(name, class)| {
         let created = class.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -200,7 +200,10 @@ mod tests {
                 controller: Some((*controller).to_owned()),
                 ..IngressClassSpec::default()
             };
-            ((*name).to_owned(), IngressClass { spec: Some(spec), ..IngressClass::default() })
+            (
+                (*name).to_owned(),
+                IngressClass { spec: Some(spec), ..IngressClass::default() }.into(),
+            )
         };
         let objects = ObjectSet {
             ingress_classes: classes.iter().map(class).collect(),

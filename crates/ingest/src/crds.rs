@@ -6,11 +6,15 @@
 
 pub mod address_pool;
 pub mod definition;
+pub mod edge_gateway;
+pub mod ipam_block;
 pub mod label_selector;
 pub mod span;
 pub mod vpn_connection;
 
 pub use address_pool::{AddressPool, AddressPoolSpec};
+pub use edge_gateway::{EdgeGateway, EdgeGatewaySpec, EdgeGatewayStatus};
+pub use ipam_block::{IpamBlock, IpamBlockSpec};
 pub use label_selector::LabelSelector;
 pub use span::Span;
 pub use vpn_connection::{VpnConnection, VpnConnectionSpec};

@@ -36,7 +36,7 @@ impl Fixture {
 
 /// With the L4 plane of an edge named `edge-1`.
 pub(crate) fn l4(text: &str) -> Fixture {
-    with(text, Settings { albs: Vec::new(), l4: Some(l4_settings()), vpn: None })
+    with(text, Settings { albs: Vec::new(), l4: Some(l4_settings()), ..Settings::default() })
 }
 
 /// With the public ALB alone.
@@ -48,7 +48,7 @@ pub(crate) fn alb(text: &str) -> Fixture {
         default_certificate: None,
         default_backend: None,
     };
-    with(text, Settings { albs: vec![alb], l4: None, vpn: None })
+    with(text, Settings { albs: vec![alb], ..Settings::default() })
 }
 
 pub(crate) fn l4_settings() -> L4Settings {

@@ -26,5 +26,5 @@ mod vpn;
 pub mod yaml;
 
 pub use build::{Memo, ingest, ingest_with};
-pub use objects::ObjectSet;
+pub use objects::{Delivery, ObjectSet};
 pub use secrets::TlsMemo;

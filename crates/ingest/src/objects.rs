@@ -1,37 +1,56 @@
 //! What a source delivers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use model::{Location, ObjectKey, ObjectRef};
+use model::{Diagnostic, Location, ObjectKey, ObjectRef};
 
-use crate::crds::{AddressPool, VpnConnection};
+use crate::crds::{AddressPool, EdgeGateway, IpamBlock, VpnConnection};
 
 /// All objects of all kinds that Tidegate reads, as a source last saw them.
+///
+/// Objects are shared: a copy of the set costs no copy of them, and one that is the same `Arc` as
+/// before has not changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObjectSet {
     /// networking.k8s.io/v1 Ingress
-    pub ingresses: BTreeMap<ObjectKey, Ingress>,
+    pub ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
     /// networking.k8s.io/v1 IngressClass, by name
-    pub ingress_classes: BTreeMap<String, IngressClass>,
+    pub ingress_classes: BTreeMap<String, Arc<IngressClass>>,
     /// v1 Service
-    pub services: BTreeMap<ObjectKey, Service>,
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// discovery.k8s.io/v1 EndpointSlice
-    pub endpoint_slices: BTreeMap<ObjectKey, EndpointSlice>,
+    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     /// v1 Secret
-    pub secrets: BTreeMap<ObjectKey, Secret>,
+    pub secrets: BTreeMap<ObjectKey, Arc<Secret>>,
     /// v1 Namespace, by name
-    pub namespaces: BTreeMap<String, Namespace>,
+    pub namespaces: BTreeMap<String, Arc<Namespace>>,
     /// v1 Node, by name
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: BTreeMap<String, Arc<Node>>,
     /// tidegate.io/v1alpha1 AddressPool, by name
-    pub pools: BTreeMap<String, AddressPool>,
+    pub pools: BTreeMap<String, Arc<AddressPool>>,
     /// tidegate.io/v1alpha1 VpnConnection
-    pub vpn: BTreeMap<ObjectKey, VpnConnection>,
-    /// Calico's objects
+    pub vpn: BTreeMap<ObjectKey, Arc<VpnConnection>>,
+    /// tidegate.io/v1alpha1 EdgeGateway, by name
+    pub edges: BTreeMap<String, Arc<EdgeGateway>>,
+    /// crd.projectcalico.org/v1 IPAMBlock, by name
+    pub ipam_blocks: BTreeMap<String, Arc<IpamBlock>>,
+    /// Calico's policies and what they select
     pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.
     pub origins: BTreeMap<ObjectRef, Location>,
+}
+
+/// All objects of a source at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delivery {
+    /// The objects, those in force again because their newer versions can't be read included.
+    pub objects: ObjectSet,
+    /// What is wrong with what was read, in the order of files, or of objects.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How many objects of which kinds were left alone: `apps/v1 Deployment`.
+    pub ignored: BTreeMap<String, usize>,
 }

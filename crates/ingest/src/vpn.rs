@@ -160,6 +160,6 @@ fn cluster_subnets(objects: &ObjectSet, settings: &VpnSettings) -> Vec<IpNet> {
     if !settings.cluster_subnets.is_empty() {
         return settings.cluster_subnets.clone();
     }
-    let pods = objects.nodes.values().flat_map(pod_networks).collect();
+    let pods = objects.nodes.values().flat_map(|node| pod_networks(node)).collect();
     model::snapshot::vpn::nat::outermost(pods)
 }

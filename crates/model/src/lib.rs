@@ -7,6 +7,7 @@
 //! the data (those are in `plan`), or anything with I/O, clocks or randomness.
 
 pub mod diagnostic;
+pub mod key;
 pub mod names;
 pub mod net;
 pub mod settings;
@@ -14,7 +15,10 @@ pub mod snapshot;
 pub mod suite;
 
 pub use diagnostic::{Diagnostic, Location, Severity};
+pub use key::PublicKey;
 pub use names::{ObjectKey, ObjectRef};
 pub use net::{PortRange, Protocol, Visibility};
-pub use settings::{AlbKind, AlbSettings, HostAddress, L4Settings, Settings, VpnSettings};
+pub use settings::{
+    AlbKind, AlbSettings, HostAddress, L4Settings, OverlaySettings, Settings, VpnSettings,
+};
 pub use snapshot::Snapshot;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::ObjectKey;
 use crate::net::{PortRange, Protocol, Visibility};
+use crate::snapshot::overlay::OverlayMode;
 
 /// Which of the gateway's two ALBs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,6 +62,66 @@ pub struct Settings {
     pub l4: Option<L4Settings>,
     /// The VPN plane, if it is enabled.
     pub vpn: Option<VpnSettings>,
+    /// The overlay, if it is enabled.
+    pub overlay: Option<OverlaySettings>,
+}
+
+/// The overlay, enabled, as far as rules depend on it. Of a gateway, or of a node's agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OverlaySettings {
+    /// The EdgeGateway's name, or the Node's.
+    pub name: String,
+    /// Whether packets are encrypted.
+    pub mode: OverlayMode,
+    /// Where pod networks stand.
+    pub pod_cidrs: PodCidrs,
+    /// An edge's: service networks that it sends to nodes.
+    pub services: Vec<IpNet>,
+    /// An edge's: networks that pods reach through an edge, besides those of VpnConnections.
+    pub egress: Vec<IpNet>,
+    /// An edge's: whether pods' packets to `egress` leave with the edge's own address.
+    pub masquerade: bool,
+    /// Interfaces' names: an edge's one, or what a node's ones begin with.
+    pub interface: String,
+    /// An edge's first UDP port for WireGuard; changing keys takes the next one, too.
+    pub port: u16,
+    /// An edge's UDP port for probes.
+    pub probe_port: u16,
+    /// What a tunnel's packets may have at most; none for 1,420 or what the underlay leaves.
+    pub mtu: Option<u16>,
+    /// A node's: the bits of packet and connection marks that tell which edge.
+    pub mark_mask: u32,
+}
+
+impl Default for OverlaySettings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            mode: OverlayMode::Auto,
+            pod_cidrs: PodCidrs::Auto,
+            services: Vec::new(),
+            egress: Vec::new(),
+            masquerade: true,
+            interface: "tidegate-wg".to_owned(),
+            port: 51_821,
+            probe_port: 51_820,
+            mtu: None,
+            mark_mask: 0x70,
+        }
+    }
+}
+
+/// Where pod networks stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodCidrs {
+    /// In Calico's IPAMBlocks if there are any, otherwise in Nodes.
+    #[default]
+    Auto,
+    /// In `spec.podCIDRs` of Nodes.
+    Node,
+    /// In Calico's IPAMBlocks.
+    Calico,
 }
 
 /// The VPN plane, enabled, as far as rules depend on it.

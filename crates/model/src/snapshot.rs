@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::names::ObjectKey;
 
 pub mod ingress;
+pub mod overlay;
 pub mod policy;
 pub mod pool;
 pub mod service;
@@ -50,4 +51,8 @@ pub struct Snapshot {
     /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
     /// name. Empty where `vpn` is not enabled.
     pub zones: BTreeMap<String, Vec<IpNet>>,
+    /// The cluster's Nodes, by name. Empty where `overlay` is not enabled.
+    pub nodes: BTreeMap<String, overlay::Node>,
+    /// All edges, this one too, by name. Empty where `overlay` is not enabled.
+    pub edges: BTreeMap<String, overlay::Edge>,
 }

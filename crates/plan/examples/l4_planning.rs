@@ -17,7 +17,7 @@ const RUNS: usize = 20;
 fn main() {
     for services in [10, 1_000, 10_000] {
         let snapshot = snapshot(services);
-        let settings = Settings { albs: Vec::new(), l4: Some(settings()), vpn: None };
+        let settings = Settings { albs: Vec::new(), l4: Some(settings()), ..Settings::default() };
         let start = Instant::now();
         let (plan, diagnostics) = l4::plan(&snapshot, &settings, &[], &Allocations::default());
         let first = start.elapsed();

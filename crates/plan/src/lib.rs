@@ -9,5 +9,6 @@
 pub mod l4;
 pub mod l7;
 pub mod nft;
+pub mod overlay;
 pub mod policy;
 pub mod vpn;

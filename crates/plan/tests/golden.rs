@@ -132,7 +132,7 @@ impl Case {
             public.default_backend = Some((ObjectKey::new("edge", "errors"), "http".into()));
             private.default_backend = Some((ObjectKey::new("edge", "missing"), "80".into()));
         }
-        Settings { albs: settings.into(), l4: None, vpn: None }
+        Settings { albs: settings.into(), ..Settings::default() }
     }
 
     fn requests(&self) -> impl Iterator<Item = (usize, Query, &str)> {

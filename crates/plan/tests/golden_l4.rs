@@ -134,5 +134,5 @@ fn settings() -> Settings {
         default_class: true,
         fail_safe: FailSafe::default(),
     };
-    Settings { albs: vec![alb], l4: Some(l4), vpn: None }
+    Settings { albs: vec![alb], l4: Some(l4), ..Settings::default() }
 }

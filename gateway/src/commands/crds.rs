@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_charts_definitions_have_not_drifted() {
-        for plural in ["addresspools", "vpnconnections"] {
+        for plural in ["addresspools", "edgegateways", "vpnconnections"] {
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/tidegate/crds");
             assert!(
                 written(Some(plural))
@@ -132,14 +132,14 @@ mod tests {
             );
         }
         let names = definition::definitions().len();
-        assert_eq!(names, 2, "every definition is in the chart");
+        assert_eq!(names, 3, "every definition is in the chart");
     }
 
     #[test]
     fn a_definition_that_is_not_there_is_named() {
         let args = CrdsArgs { plural: Some("vpn".to_owned()) };
         let error = run(&args, &mut Vec::new()).unwrap_err().to_string();
-        assert!(error.contains("addresspools, vpnconnections"), "{error}");
+        assert!(error.contains("addresspools, edgegateways, vpnconnections"), "{error}");
     }
 
     #[test]

@@ -197,8 +197,10 @@ mod tests {
             default_certificate: None,
             default_backend: None,
         }];
-        let (snapshot, complaints) =
-            ingest::ingest(&set, &model::Settings { albs: albs.clone(), l4: None, vpn: None });
+        let (snapshot, complaints) = ingest::ingest(
+            &set,
+            &model::Settings { albs: albs.clone(), ..model::Settings::default() },
+        );
         assert_eq!(complaints, []);
         let (plan, complaints) = plan::l7::plan(&snapshot, &albs);
         assert_eq!(complaints, []);

@@ -8,11 +8,12 @@ use k8s_openapi::{ClusterResourceScope, Metadata, Resource};
 use model::Visibility;
 use model::snapshot::Announce;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::label_selector::LabelSelector;
 use super::span::Span;
+use super::vpn_connection::ConditionStatus;
 use super::{API_VERSION, GROUP, VERSION};
 
 // What the API server refuses at once, in CEL with Kubernetes' library of IP functions (1.31).
@@ -38,6 +39,20 @@ pub struct AddressPool {
     pub metadata: ObjectMeta,
     /// What it says.
     pub spec: AddressPoolSpec,
+    /// What the gateway writes.
+    pub status: Option<AddressPoolStatus>,
+}
+
+/// What the gateway writes about a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressPoolStatus {
+    /// How many addresses are given away.
+    pub used: Option<i64>,
+    /// How many can still be given away: a number, or more than 4294967296.
+    pub free: Option<String>,
+    /// Accepted and Exhausted, each with its reason.
+    pub conditions: Option<Vec<ConditionStatus>>,
 }
 
 /// Portable addresses for VIPs: for Services of type LoadBalancer, and for an ALB.

@@ -4,8 +4,12 @@ use k8s_openapi::Resource;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::address_pool::AddressPoolStatus;
 use super::vpn_connection::VpnConnectionStatus;
-use super::{AddressPool, AddressPoolSpec, VpnConnection, VpnConnectionSpec};
+use super::{
+    AddressPool, AddressPoolSpec, EdgeGateway, EdgeGatewaySpec, EdgeGatewayStatus, VpnConnection,
+    VpnConnectionSpec,
+};
 
 /// A column that `kubectl get` prints.
 struct Column {
@@ -16,7 +20,7 @@ struct Column {
 
 /// The definitions of all own kinds, in the order of their names.
 pub fn definitions() -> Vec<Value> {
-    vec![address_pool(), vpn_connection()]
+    vec![address_pool(), edge_gateway(), vpn_connection()]
 }
 
 fn address_pool() -> Value {
@@ -24,11 +28,33 @@ fn address_pool() -> Value {
         Column { name: "Visibility", kind: "string", path: ".spec.visibility" },
         Column { name: "Addresses", kind: "string", path: ".spec.addresses" },
         Column { name: "Announce", kind: "string", path: ".spec.announce" },
+        Column { name: "Used", kind: "integer", path: ".status.used" },
+        Column { name: "Free", kind: "string", path: ".status.free" },
         Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
     ];
     let spec = schema::<AddressPoolSpec>();
     let description = "AddressPool: portable addresses for VIPs";
-    definition::<AddressPool>(description, ("Cluster", &["pool"]), &columns, spec, None)
+    let status = Some(schema::<AddressPoolStatus>());
+    definition::<AddressPool>(description, ("Cluster", &["pool"]), &columns, spec, status)
+}
+
+fn edge_gateway() -> Value {
+    let columns = [
+        Column {
+            name: "Ready",
+            kind: "string",
+            path: ".status.conditions[?(@.type==\"Ready\")].status",
+        },
+        Column { name: "Address", kind: "string", path: ".status.underlayAddresses[0]" },
+        Column { name: "VIPs", kind: "string", path: ".status.vips" },
+        Column { name: "VPN", kind: "string", path: ".status.vpnConnections" },
+        Column { name: "Version", kind: "string", path: ".status.version" },
+        Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
+    ];
+    let spec = schema::<EdgeGatewaySpec>();
+    let status = Some(schema::<EdgeGatewayStatus>());
+    let description = "EdgeGateway: one edge machine, written by its gateway";
+    definition::<EdgeGateway>(description, ("Cluster", &["edge"]), &columns, spec, status)
 }
 
 fn vpn_connection() -> Value {
@@ -36,6 +62,7 @@ fn vpn_connection() -> Value {
         Column { name: "Gateway", kind: "string", path: ".spec.remote.gateway" },
         Column { name: "Remote", kind: "string", path: ".spec.remote.subnets" },
         Column { name: "State", kind: "string", path: ".status.state" },
+        Column { name: "Edge", kind: "string", path: ".status.edge" },
         Column { name: "Since", kind: "date", path: ".status.since" },
         Column { name: "Age", kind: "date", path: ".metadata.creationTimestamp" },
     ];

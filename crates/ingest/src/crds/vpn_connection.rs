@@ -394,6 +394,8 @@ pub struct VpnConnectionStatus {
     pub state: Option<String>,
     /// Since when, as RFC 3339 has it.
     pub since: Option<String>,
+    /// The EdgeGateway that holds it.
+    pub edge: Option<String>,
     /// What was agreed with the other end, for each child SA.
     pub selectors: Option<Vec<SelectorsStatus>>,
     /// Accepted and Established, each with its reason.

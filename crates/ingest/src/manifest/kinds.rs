@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ObjectSet;
 use crate::calico;
-use crate::crds::{AddressPool, GROUP, VpnConnection};
+use crate::crds::{AddressPool, EdgeGateway, GROUP, IpamBlock, VpnConnection};
 use crate::spelling;
 use crate::yaml::{self, FieldError, FieldPath, Node, Segment, Typed};
 
@@ -40,6 +40,10 @@ pub enum Object {
     AddressPool(Box<AddressPool>),
     /// tidegate.io/v1alpha1 VpnConnection
     VpnConnection(Box<VpnConnection>),
+    /// tidegate.io/v1alpha1 EdgeGateway
+    EdgeGateway(Box<EdgeGateway>),
+    /// crd.projectcalico.org/v1 IPAMBlock
+    IpamBlock(Box<IpamBlock>),
     /// One of Calico's
     Calico(calico::Object),
 }
@@ -49,15 +53,17 @@ impl Object {
         let name = reference.name.clone();
         let key = ObjectKey::new(reference.namespace.clone().unwrap_or_default(), name.clone());
         match self {
-            Self::Ingress(object) => drop(set.ingresses.insert(key, *object)),
-            Self::IngressClass(object) => drop(set.ingress_classes.insert(name, *object)),
-            Self::Service(object) => drop(set.services.insert(key, *object)),
-            Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, *object)),
-            Self::Secret(object) => drop(set.secrets.insert(key, *object)),
-            Self::Namespace(object) => drop(set.namespaces.insert(name, *object)),
-            Self::Node(object) => drop(set.nodes.insert(name, *object)),
-            Self::AddressPool(object) => drop(set.pools.insert(name, *object)),
-            Self::VpnConnection(object) => drop(set.vpn.insert(key, *object)),
+            Self::Ingress(object) => drop(set.ingresses.insert(key, object.into())),
+            Self::IngressClass(object) => drop(set.ingress_classes.insert(name, object.into())),
+            Self::Service(object) => drop(set.services.insert(key, object.into())),
+            Self::EndpointSlice(object) => drop(set.endpoint_slices.insert(key, object.into())),
+            Self::Secret(object) => drop(set.secrets.insert(key, object.into())),
+            Self::Namespace(object) => drop(set.namespaces.insert(name, object.into())),
+            Self::Node(object) => drop(set.nodes.insert(name, object.into())),
+            Self::AddressPool(object) => drop(set.pools.insert(name, object.into())),
+            Self::VpnConnection(object) => drop(set.vpn.insert(key, object.into())),
+            Self::EdgeGateway(object) => drop(set.edges.insert(name, object.into())),
+            Self::IpamBlock(object) => drop(set.ipam_blocks.insert(name, object.into())),
             Self::Calico(object) => object.insert_into(reference, &mut set.calico),
         }
     }
@@ -75,6 +81,8 @@ pub(super) enum Kind {
     Node,
     AddressPool,
     VpnConnection,
+    EdgeGateway,
+    IpamBlock,
     Calico(calico::Kind),
 }
 
@@ -92,7 +100,7 @@ pub(super) enum Known {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
@@ -102,6 +110,8 @@ impl Kind {
         Self::Node,
         Self::AddressPool,
         Self::VpnConnection,
+        Self::EdgeGateway,
+        Self::IpamBlock,
     ];
 
     /// Groups (`v1` is that of no name) that have or had one of these kinds, or that it is easily
@@ -110,7 +120,7 @@ impl Kind {
         ["", "core", "extensions", "networking.k8s.io", "discovery.k8s.io", "tidegate.io"];
 
     /// The kinds of Tidegate's own group that manifests hold.
-    const OURS: [Self; 2] = [Self::AddressPool, Self::VpnConnection];
+    const OURS: [Self; 3] = [Self::AddressPool, Self::VpnConnection, Self::EdgeGateway];
 
     /// The same, the one first that is most like a misspelt one.
     pub(super) fn ours_like(written: &str) -> Vec<&'static str> {
@@ -154,6 +164,8 @@ impl Kind {
             Self::Node => "Node",
             Self::AddressPool => "AddressPool",
             Self::VpnConnection => "VpnConnection",
+            Self::EdgeGateway => "EdgeGateway",
+            Self::IpamBlock => "IPAMBlock",
             Self::Calico(kind) => kind.name(),
         }
     }
@@ -164,7 +176,10 @@ impl Kind {
             Self::Ingress | Self::IngressClass => &["networking.k8s.io/v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::Service | Self::Secret | Self::Namespace | Self::Node => &["v1"],
-            Self::AddressPool | Self::VpnConnection => &["tidegate.io/v1alpha1"],
+            Self::AddressPool | Self::VpnConnection | Self::EdgeGateway => {
+                &["tidegate.io/v1alpha1"]
+            }
+            Self::IpamBlock => &["crd.projectcalico.org/v1"],
             // It finds its own.
             Self::Calico(_) => &[],
         }
@@ -185,7 +200,12 @@ impl Kind {
             | Self::EndpointSlice
             | Self::Secret
             | Self::VpnConnection => true,
-            Self::IngressClass | Self::Namespace | Self::Node | Self::AddressPool => false,
+            Self::IngressClass
+            | Self::Namespace
+            | Self::Node
+            | Self::AddressPool
+            | Self::EdgeGateway
+            | Self::IpamBlock => false,
             Self::Calico(kind) => kind.is_namespaced(),
         }
     }
@@ -218,6 +238,8 @@ impl Kind {
             Self::Node => read(node, reference, Object::Node),
             Self::AddressPool => read(node, reference, Object::AddressPool),
             Self::VpnConnection => read(node, reference, Object::VpnConnection),
+            Self::EdgeGateway => read(node, reference, Object::EdgeGateway),
+            Self::IpamBlock => read(node, reference, Object::IpamBlock),
             Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }

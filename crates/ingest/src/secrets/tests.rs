@@ -86,22 +86,22 @@ fn remembered_pair_follows_its_secret() {
     };
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Missing, None, 0));
 
-    objects.secrets.insert(key.clone(), good.clone());
+    objects.secrets.insert(key.clone(), good.clone().into());
     let (lookup, pair, findings) = look_up(&objects, &mut memo);
     assert_eq!((lookup, findings), (Lookup::Good, 0));
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Good, pair.clone(), 0));
 
-    objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key));
+    objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key).into());
     // What is wrong is said each time, also from memory.
     for _ in 0..2 {
         let (lookup, kept, findings) = look_up(&objects, &mut memo);
         assert_eq!((lookup, &kept, findings), (Lookup::Good, &pair, 1));
     }
     // Broken in another way, it is still the last good pair that counts.
-    objects.secrets.insert(key.clone(), secret("", ""));
+    objects.secrets.insert(key.clone(), secret("", "").into());
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Good, pair, 1));
 
-    objects.secrets.insert(key.clone(), secret(&two.certificate, &two.key));
+    objects.secrets.insert(key.clone(), secret(&two.certificate, &two.key).into());
     let (lookup, pair, findings) = look_up(&objects, &mut memo);
     assert_eq!((lookup, findings), (Lookup::Good, 0));
     assert_eq!(pair, checked(&secret(&two.certificate, &two.key)).ok());
@@ -110,7 +110,7 @@ fn remembered_pair_follows_its_secret() {
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Missing, None, 0));
     assert!(memo.checked.is_empty());
     // One that comes back broken has no past.
-    objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key));
+    objects.secrets.insert(key.clone(), secret(&one.certificate, &two.key).into());
     assert_eq!(look_up(&objects, &mut memo), (Lookup::Broken, None, 1));
 }
 
@@ -120,8 +120,10 @@ fn finding_tells_which_certificate_is_shown_meanwhile() {
     let made = make(&PKCS_ED25519);
     let mut memo = TlsMemo::default();
     let mut reason = |secret: Secret| {
-        let objects =
-            ObjectSet { secrets: BTreeMap::from([(key.clone(), secret)]), ..ObjectSet::default() };
+        let objects = ObjectSet {
+            secrets: BTreeMap::from([(key.clone(), secret.into())]),
+            ..ObjectSet::default()
+        };
         let origins = BTreeMap::new();
         let mut report = Report::new(&origins);
         let mut certificates = Certificates::new(&objects, &mut memo);

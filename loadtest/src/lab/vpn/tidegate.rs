@@ -246,7 +246,7 @@ mod tests {
             let mut set = ingest::ObjectSet::default();
             parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
             let vpn = Some(model::VpnSettings::default());
-            let settings = model::Settings { albs: Vec::new(), l4: None, vpn };
+            let settings = model::Settings { vpn, ..model::Settings::default() };
             let (snapshot, complaints) = ingest::ingest(&set, &settings);
             assert_eq!(complaints, []);
             assert_eq!(snapshot.vpn.len(), 1000);

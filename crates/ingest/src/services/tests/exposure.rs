@@ -42,7 +42,7 @@ fn a_service_of_another_class_has_its_node_ports_alone() {
 
     let mut settings = fixture::l4_settings();
     settings.default_class = false;
-    let settings = Settings { albs: Vec::new(), l4: Some(settings), vpn: None };
+    let settings = Settings { albs: Vec::new(), l4: Some(settings), ..Settings::default() };
     let without = manifest("", "type: LoadBalancer, ports: [{port: 80}]");
     assert!(!exposure(&fixture::with(&without, settings)).load_balancer);
 }

@@ -41,7 +41,10 @@ impl World {
             default_class: true,
             fail_safe: FailSafe::default(),
         };
-        Self { settings: Settings { albs: Vec::new(), l4: Some(l4), vpn: None }, ..Self::default() }
+        Self {
+            settings: Settings { albs: Vec::new(), l4: Some(l4), ..Settings::default() },
+            ..Self::default()
+        }
     }
 
     /// With a public pool of these addresses.

@@ -1,0 +1,90 @@
+//! WireGuard's public keys.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// A Curve25519 public key, displayed in base64 as wg(8) does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey(pub [u8; 32]);
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::with_capacity(44);
+        for chunk in self.0.chunks(3) {
+            let bytes = [chunk.first(), chunk.get(1), chunk.get(2)];
+            let bits = bytes.iter().fold(0u32, |bits, byte| {
+                (bits << 8) | u32::from(byte.copied().unwrap_or_default())
+            });
+            for place in 0..4usize {
+                let index = (bits >> (18 - 6 * place)) & 63;
+                let char = ALPHABET.get(index as usize).copied().unwrap_or(b'=');
+                text.push(if place > chunk.len() { '=' } else { char::from(char) });
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Text that is no public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is no WireGuard key; write 44 characters of base64, as `wg pubkey` prints them")]
+pub struct KeyError;
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let digits = text.strip_suffix('=').ok_or(KeyError)?.as_bytes();
+        if digits.len() != 43 {
+            return Err(KeyError);
+        }
+        let mut key = [0; 32];
+        let (mut bits, mut have, mut at) = (0u32, 0u32, 0usize);
+        for digit in digits {
+            let value = ALPHABET.iter().position(|char| char == digit).ok_or(KeyError)?;
+            bits = (bits << 6) | u32::try_from(value).map_err(|_| KeyError)?;
+            have += 6;
+            if have >= 8 {
+                have -= 8;
+                let byte = u8::try_from((bits >> have) & 0xff).map_err(|_| KeyError)?;
+                *key.get_mut(at).ok_or(KeyError)? = byte;
+                at += 1;
+            }
+        }
+        // Two bits are left over, and are nothing.
+        if bits & 3 != 0 { Err(KeyError) } else { Ok(Self(key)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_written_as_wg_writes_them() {
+        let text = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+        let key: PublicKey = text.parse().unwrap();
+        assert_eq!(key.0[..3], [0x1c, 0x88, 0x28]);
+        assert_eq!(key.to_string(), text);
+        for wrong in ["", "HIgo", &text[..43], &text.replace('9', "-"), &format!("{text}=")] {
+            assert_eq!(wrong.parse::<PublicKey>(), Err(KeyError), "{wrong}");
+        }
+        assert!(text.replace("kw=", "kx=").parse::<PublicKey>().is_err());
+    }
+}

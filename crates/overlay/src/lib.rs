@@ -1,0 +1,1 @@
+//! WireGuard peers and allowed IPs, and probes, sans-IO.

@@ -1,0 +1,1 @@
+//! WireGuard interfaces, and what an overlay plan puts around them.

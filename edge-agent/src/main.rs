@@ -1,0 +1,3 @@
+//! The agent on the nodes.
+
+fn main() {}
