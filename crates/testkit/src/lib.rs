@@ -18,6 +18,7 @@
 
 mod backend;
 mod client;
+pub mod cluster_lab;
 mod gateway;
 pub mod lab;
 pub mod manifest;
@@ -30,6 +31,7 @@ pub mod vpn_lab;
 
 pub use backend::{Backend, Connection, Request};
 pub use client::{Client, End, get};
+pub use cluster_lab::ClusterLab;
 pub use gateway::{FifoReader, Gateway, GatewayBuilder};
 pub use lab::{Lab, Namespace};
 pub use message::{Head, Incomplete, Response};
