@@ -263,8 +263,8 @@ fn both(mode: OverlayMode) {
     let found = lab.exchange(&fresh, &other, "172.21.0.2:8000");
     assert_eq!(found, Some(("198.51.100.1".to_owned(), true)), "and one elsewhere");
     // A process of the node, too.
-    let local = lab.socket("n", "0.0.0.0:8002");
     let to = if mode == OverlayMode::Wireguard { "10.99.0.1" } else { "192.0.2.1" };
+    let local = lab.socket("n", &format!("{to}:8002"));
     let fresh = lab.socket("e", &format!("{CLIENT}:0"));
     let found = lab.exchange(&fresh, &local, &format!("{to}:8002"));
     assert_eq!(found, Some((CLIENT.to_owned(), true)), "a client and the node");
