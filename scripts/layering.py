@@ -27,6 +27,8 @@ OURS = {
     "tidegate-overlay": {"tidegate-model"},
     "tidegate-wireguard": {"tidegate-model", "tidegate-plan", "tidegate-netdev", "tidegate-overlay"},
     "tidegate-cluster": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-settings": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-source": {"tidegate-model", "tidegate-ingest"},
     "tidegate-apiserver": {"tidegate-ingest"},
     "tidegate-testkit": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "certs"},
     "gateway": {
@@ -40,6 +42,8 @@ OURS = {
         "tidegate-holding",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "edge-agent": {
         "tidegate-model",
@@ -49,6 +53,8 @@ OURS = {
         "tidegate-cluster",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "certs": set(),
     "loadtest": {
