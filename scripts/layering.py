@@ -72,7 +72,7 @@ FOR_TESTS_OF = {"tidegate-plan": {"tidegate-ingest"}}  # golden tests begin with
 
 # The pure crates, and all that they may import from others. Dev-dependencies are free.
 PURE = {
-    "tidegate-model": {"ipnet", "serde", "thiserror"},
+    "tidegate-model": {"ipnet", "serde", "sha2", "thiserror"},
     "tidegate-http1": {"memchr", "thiserror"},
     "tidegate-ipsec": {
         "aes",

@@ -12,6 +12,15 @@ use ipnet::IpNet;
 use model::{ObjectKey, PublicKey};
 use serde::Serialize;
 
+mod edge;
+mod node;
+
+pub use edge::{EdgeInput, Heard, edge};
+pub use node::{NodeInput, Probed, node, numbers};
+
+/// The nftables table's family and name.
+pub const TABLE: &str = "inet tidegate-overlay";
+
 /// All of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OverlayPlan {
@@ -32,6 +41,21 @@ pub struct OverlayPlan {
     pub probes: Vec<ProbeTarget>,
     /// A node's: by which edge each VpnConnection and the egress networks go at present.
     pub active: Active,
+}
+
+/// How an edge and a node reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// In the clear, over a link that both are on.
+    Direct,
+    /// Through the tunnel between these two keys.
+    Tunnel {
+        /// The edge's.
+        edge: PublicKey,
+        /// The node's.
+        node: PublicKey,
+    },
 }
 
 /// By which edge what goes.
@@ -140,7 +164,8 @@ pub enum Selector {
 pub struct ProbeTarget {
     /// The EdgeGateway.
     pub edge: String,
-    /// Its key: messages are sealed for it.
+    /// Its key: messages are sealed for it, with the key of the tunnel that they go through, or
+    /// the node's newest one.
     pub key: PublicKey,
     /// Where it answers: inside of the tunnel, or on the underlay.
     pub address: SocketAddr,
