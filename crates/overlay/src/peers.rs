@@ -1,0 +1,1 @@
+//! WireGuard's peers, and the networks that each may use.
