@@ -34,6 +34,8 @@ OURS = {
         "tidegate-overlay",
     },
     "tidegate-cluster": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-settings": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-source": {"tidegate-model", "tidegate-ingest"},
     "tidegate-apiserver": {"tidegate-ingest"},
     "tidegate-testkit": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "certs"},
     "gateway": {
@@ -47,6 +49,8 @@ OURS = {
         "tidegate-holding",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "edge-agent": {
         "tidegate-model",
@@ -56,6 +60,8 @@ OURS = {
         "tidegate-cluster",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "certs": set(),
     "loadtest": {

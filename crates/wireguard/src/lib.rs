@@ -10,9 +10,11 @@
 //! It rests on `linux/wireguard.h` and the WireGuard paper
 //! (<https://www.wireguard.com/papers/wireguard.pdf>).
 
+pub mod apply;
 mod interfaces;
 pub mod random;
 
+pub use apply::{Applier, ApplyError, Report, Scope};
 pub use interfaces::{
     Backend, Drops, Fault, InterfaceStatistics, Interfaces, Keys, PeerStatistics, Settings,
     StartError, Wanted,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Ports from the first to the last, written as `30000-32767`, or one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports(pub(in crate::config) PortRange);
+pub struct Ports(pub PortRange);
 
 impl Ports {
     /// Kubernetes' own default.
@@ -83,7 +83,7 @@ impl JsonSchema for Ports {
 /// A protocol and port, written as `tcp:22`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct OwnPort(pub(in crate::config) Protocol, pub(in crate::config) u16);
+pub struct OwnPort(pub Protocol, pub u16);
 
 impl TryFrom<String> for OwnPort {
     type Error = String;

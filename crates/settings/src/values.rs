@@ -145,7 +145,7 @@ impl JsonSchema for Period {
 /// An object's name, written as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Name(pub(super) ObjectKey);
+pub struct Name(pub ObjectKey);
 
 impl TryFrom<String> for Name {
     type Error = String;
@@ -219,7 +219,7 @@ fn object_key(text: &str) -> Option<ObjectKey> {
 /// A network, written as `10.0.0.0/8`, or as an address for that one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Network(pub(in crate::config) IpNet);
+pub struct Network(pub IpNet);
 
 impl TryFrom<String> for Network {
     type Error = String;
@@ -358,9 +358,10 @@ impl JsonSchema for Workers {
 }
 
 /// Reads addresses to listen on, for `#[serde(deserialize_with)]`.
-pub(super) fn addresses<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<IpAddr>, D::Error> {
+///
+/// # Errors
+/// The format's, for what is no such value.
+pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
     #[derive(Deserialize)]
     #[serde(try_from = "String")]
     struct Address(IpAddr);
@@ -380,9 +381,10 @@ pub(super) fn addresses<'de, D: Deserializer<'de>>(
 }
 
 /// Reads an address with a port, or null for none, for `#[serde(deserialize_with)]`.
-pub(super) fn socket<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SocketAddr>, D::Error> {
+///
+/// # Errors
+/// The format's, for what is no such value.
+pub fn socket<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     #[derive(Deserialize)]
     #[serde(try_from = "String")]
     struct Socket(SocketAddr);
@@ -404,9 +406,10 @@ pub(super) fn socket<'de, D: Deserializer<'de>>(
 }
 
 /// Reads a number within bounds, for `#[serde(deserialize_with)]`.
-pub(super) fn within<'de, D, T, const MIN: u64, const MAX: u64>(
-    deserializer: D,
-) -> Result<T, D::Error>
+///
+/// # Errors
+/// The format's, for what is no such value.
+pub fn within<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: TryFrom<u64>,
@@ -417,7 +420,10 @@ where
 }
 
 /// The same, where it may be missing or null.
-pub(super) fn within_if_any<'de, D, T, const MIN: u64, const MAX: u64>(
+///
+/// # Errors
+/// The format's, for what is no such value.
+pub fn within_if_any<'de, D, T, const MIN: u64, const MAX: u64>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error>
 where

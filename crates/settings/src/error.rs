@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ingest::yaml::{FieldPath, Node};
+
 /// One thing that is wrong. Displayed as
 /// `gateway.yaml:7: alb.public.listen.http: invalid value: integer `70000`, expected a whole …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// About the file as a whole.
-    pub(super) fn of_file(file: &str, line: u64, reason: impl Into<String>) -> Self {
+    pub fn of_file(file: &str, line: u64, reason: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
             line,
@@ -30,9 +32,15 @@ impl ConfigError {
         }
     }
 
+    /// About a key, dotted, of a document.
+    pub fn of_key(file: &str, document: &Node, key: &str, reason: impl Into<String>) -> Self {
+        let line = document.line_of(&FieldPath::of(key.split('.')));
+        Self { key: key.to_owned(), ..Self::of_file(file, line, reason) }
+    }
+
     /// Adds what to write instead.
     #[must_use]
-    pub(super) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
         self
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ingest::manifest::{self, Entry, Memo};
 use model::{Diagnostic, Location, ObjectRef, Severity};
 
-use super::Delivery;
+use ingest::Delivery;
 
 const KEPT: &str = "what was read before stays in force until then";
 

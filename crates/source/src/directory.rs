@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
-use super::Delivery;
-use super::store::Store;
+use crate::store::Store;
+use ingest::Delivery;
 
 mod alarm;
 mod scan;
