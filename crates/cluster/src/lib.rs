@@ -1,1 +1,3 @@
 //! The Kubernetes API as Tidegate uses it.
+
+pub mod write;
