@@ -26,6 +26,10 @@ pub use node::{NodeInput, Probed, node};
 
 /// The nftables table's family and name.
 pub const TABLE: &str = "inet tidegate-overlay";
+/// The routing tables that are the overlay's own.
+pub const TABLES: std::ops::RangeInclusive<u32> = 0x5448..=0x54ff;
+/// The priorities of its rules, before the main table (32766).
+pub const PRIORITIES: std::ops::RangeInclusive<u32> = 5400..=5499;
 
 /// All of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
