@@ -12,8 +12,9 @@
 
 mod interfaces;
 pub mod random;
+mod user_space;
 
 pub use interfaces::{
-    Backend, Drops, Fault, InterfaceStatistics, Interfaces, Keys, PeerStatistics, Settings,
-    StartError, Wanted,
+    Backend, Fault, InterfaceStatistics, Interfaces, Keys, PeerStatistics, Settings, StartError,
+    Wanted,
 };
