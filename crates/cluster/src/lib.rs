@@ -12,6 +12,7 @@ pub mod access;
 pub mod connect;
 pub mod kind;
 pub mod watch;
+pub mod write;
 
 pub use connect::{Cluster, ConnectError, Options, connect};
 pub use kind::Kind;
