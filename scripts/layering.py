@@ -19,13 +19,20 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = {
     "tidegate-model": set(),
     "tidegate-http1": set(),
-    "tidegate-ipsec": {"tidegate-model"},
+    "tidegate-packet": {"tidegate-model"},
+    "tidegate-ipsec": {"tidegate-model", "tidegate-packet"},
     "tidegate-ingest": {"tidegate-model"},
     "tidegate-plan": {"tidegate-model"},
     "tidegate-netdev": {"tidegate-model", "tidegate-plan"},
     "tidegate-holding": {"tidegate-model"},
     "tidegate-overlay": {"tidegate-model"},
-    "tidegate-wireguard": {"tidegate-model", "tidegate-plan", "tidegate-netdev", "tidegate-overlay"},
+    "tidegate-wireguard": {
+        "tidegate-model",
+        "tidegate-packet",
+        "tidegate-plan",
+        "tidegate-netdev",
+        "tidegate-overlay",
+    },
     "tidegate-cluster": {"tidegate-model", "tidegate-ingest"},
     "tidegate-settings": {"tidegate-model", "tidegate-ingest"},
     "tidegate-source": {"tidegate-model", "tidegate-ingest"},
@@ -74,6 +81,7 @@ FOR_TESTS_OF = {"tidegate-plan": {"tidegate-ingest"}}  # golden tests begin with
 PURE = {
     "tidegate-model": {"ipnet", "serde", "sha2", "thiserror"},
     "tidegate-http1": {"memchr", "thiserror"},
+    "tidegate-packet": {"ipnet", "thiserror"},
     "tidegate-ipsec": {
         "aes",
         "aws-lc-rs",

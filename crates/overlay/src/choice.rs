@@ -291,8 +291,8 @@ impl Choice {
         Chosen { vpn, egress: self.egress.clone() }
     }
 
-    /// Egress stays where it is for as long as that edge answers; it goes back to the preferred
-    /// edge once that has been there for a while.
+    /// Egress stays where it is for as long as that edge answers; it goes back to a preferred edge
+    /// that had been lost once that has been there for a while.
     fn choose(&mut self, now: Instant) {
         let usable = |edge: &&Edge| edge.state == State::Alive && edge.settled.is_some();
         let rank = |name: &str| preference(&self.node, name);
@@ -308,7 +308,8 @@ impl Choice {
                 let is_left = edge.drains() && !better.drains();
                 let since = better.settled.map(|since| now.saturating_duration_since(since));
                 let is_back = edge.drains() == better.drains()
-                    && since.is_some_and(|since| since >= self.timing.back_after);
+                    && (!better.was_lost
+                        || since.is_some_and(|since| since >= self.timing.back_after));
                 Some(if is_left || is_back { best.clone() } else { name.clone() })
             }
             (Some((name, _)), _) => Some(name.clone()),

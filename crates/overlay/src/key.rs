@@ -125,6 +125,6 @@ mod tests {
         assert!(network.contains(&overlay_address(&one)));
         assert_ne!(overlay_address(&one), overlay_address(&two));
         // The beginning of SHA-256 of 32 octets 0x01.
-        assert_eq!(overlay_address(&one).to_string(), "fd74:6964:6567:6174:72cd:6e84:22c4:7fb6");
+        assert_eq!(overlay_address(&one).to_string(), "fd74:6964:6567:6174:72cd:6e84:22c4:7fb");
     }
 }

@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::sample;
+    use crate::sample;
 
     #[test]
     fn options_are_stepped_over_and_padding_is_left_out() {

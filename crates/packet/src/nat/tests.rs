@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::sample;
+use crate::sample;
 
 fn rules(pairs: &[(&str, &str)]) -> Vec<Rule> {
     let rule = |(from, to): &(&str, &str)| Rule::new(from.parse().unwrap(), to.parse().unwrap());
@@ -111,7 +111,7 @@ fn of_a_later_fragment_only_the_ip_header_changes() {
     let mut packet = sample::v4(protocol::TCP, &[], &[0xab; 40]);
     packet[7] = 5;
     packet[10..12].fill(0);
-    let sum = crate::packet::checksum::Sum::default().with(&packet[..20]).finish();
+    let sum = crate::checksum::Sum::default().with(&packet[..20]).finish();
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     let out = translated(&packet, Side::Source, &there);
     sample::assert_good(&out);

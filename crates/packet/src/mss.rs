@@ -80,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::sample;
+    use crate::sample;
 
     fn syn(flags: u8, options: &[u8], v6: bool) -> Vec<u8> {
         let segment = sample::tcp(1, flags, options, &[]);

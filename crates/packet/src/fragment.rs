@@ -102,8 +102,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::header::Fragment;
-    use crate::packet::{protocol, sample};
+    use crate::header::Fragment;
+    use crate::{protocol, sample};
 
     fn cut(packet: &[u8], mtu: usize) -> Vec<Vec<u8>> {
         let parsed = Parsed::new(packet).unwrap();

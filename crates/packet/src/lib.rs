@@ -1,10 +1,15 @@
 //! What is done to the IP packets inside a tunnel.
 //!
-//! Pure functions on octets: none of them panics, whatever the octets are.
-//!
+//! **What it is:** pure functions on octets: none of them panics, whatever the octets are.
 //! Outbound the order is: read from the TUN, [`mss`], [`nat`], [`segment`] (which makes the
-//! checksums of offloaded packets anew, so that what came before may change headers freely), ESP.
-//! Inbound: ESP, selectors, [`ecn`], [`nat`], [`mss`], [`coalesce`], write to the TUN.
+//! checksums of offloaded packets anew, so that what came before may change headers freely),
+//! sealing. Inbound: opening, who may send what, [`ecn`], [`nat`], [`mss`], [`coalesce`], write to
+//! the TUN.
+//!
+//! **What it is not:** tunnels: ESP is `ipsec`'s, WireGuard `overlay`'s.
+//!
+//! It rests on IPv4 (RFC 791), IPv6 (RFC 8200), TCP (RFC 9293), UDP (RFC 768), ICMP (RFC 792, RFC
+//! 4443), ECN in tunnels (RFC 6040), and `linux/virtio_net.h`.
 
 #![warn(clippy::indexing_slicing)]
 

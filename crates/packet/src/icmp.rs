@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::sample;
+    use crate::sample;
 
     const FROM_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 

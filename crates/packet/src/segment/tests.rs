@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::sample;
+use crate::sample;
 
 fn tso(gso_type: u8, gso_size: u16) -> VnetHeader {
     VnetHeader { flags: vnet::NEEDS_CHECKSUM, gso_type, gso_size, ..VnetHeader::default() }

@@ -64,7 +64,7 @@ pub fn decapsulate(packet: &mut [u8], parsed: &mut Parsed, outer_tos: u8) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{protocol, sample};
+    use crate::{protocol, sample};
 
     #[test]
     fn the_table_of_the_rfc() {
@@ -97,7 +97,7 @@ mod tests {
             if packet[0] >> 4 == 4 {
                 packet[1] = 0x12;
                 packet[10..12].fill(0);
-                let sum = crate::packet::checksum::Sum::default().with(&packet[..20]).finish();
+                let sum = crate::checksum::Sum::default().with(&packet[..20]).finish();
                 packet[10..12].copy_from_slice(&sum.to_be_bytes());
             }
             let mut packet = sample::completed(packet);

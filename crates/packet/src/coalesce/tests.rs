@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::packet::{Segments, sample};
+use crate::{Segments, sample};
 
 const FIN: u8 = 0x01;
 
