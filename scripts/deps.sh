@@ -20,6 +20,8 @@ needed=(
     swanctl:strongswan-swanctl
     iperf3:iperf3     # traffic through tunnels
     ike-scan:ike-scan # a stranger to the IKE port
+    wg:wireguard-tools # peers of the overlay's tests
+    wireguard-go:wireguard-go
     openssl:openssl   # keys in old formats, for tests
     ping:iputils-ping
     mold:mold         # links faster; used if there

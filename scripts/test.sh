@@ -47,7 +47,7 @@ if ! gateway schema | diff configs/schema.json -; then
 fi
 
 step "custom resource definitions"
-for plural in addresspools vpnconnections; do
+for plural in addresspools edgegateways vpnconnections; do
     if ! gateway crds "$plural" | diff "helm/tidegate/crds/$plural.yaml" -; then
         echo "helm/tidegate/crds/$plural.yaml has drifted; write it anew:" >&2
         echo "  cargo run -p gateway -- crds $plural > helm/tidegate/crds/$plural.yaml" >&2
@@ -101,6 +101,9 @@ kill "$backend"
 
 step "documentation's examples"
 cargo test --workspace --doc --locked
+
+step "programs that tests start"
+cargo build --quiet --locked --package edge-agent --package tidegate-apiserver
 
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
