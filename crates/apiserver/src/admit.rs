@@ -45,9 +45,8 @@ pub(crate) fn decode(kind: &Kind, object: &mut Value) -> Result<Vec<String>, Ref
 fn metadata(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     let metadata = &object["metadata"];
     let name = metadata["name"].as_str().unwrap_or_default();
-    let invalid = |field: &str, what: String| {
-        Err(Refusal::invalid(kind, name, &[(field.to_owned(), what)]))
-    };
+    let invalid =
+        |field: &str, what: String| Err(Refusal::invalid(kind, name, &[(field.to_owned(), what)]));
     for maps in ["labels", "annotations"] {
         let Some(map) = metadata[maps].as_object() else { continue };
         if let Some((key, value)) = map.iter().find(|(_, value)| !value.is_string()) {
@@ -70,9 +69,11 @@ fn metadata(kind: &Kind, object: &Value) -> Result<(), Refusal> {
     {
         return invalid(
             "metadata.name",
-            format!("Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower \
+            format!(
+                "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower \
                      case alphanumeric characters, '-' or '.', and must start and end with an \
-                     alphanumeric character"),
+                     alphanumeric character"
+            ),
         );
     }
     Ok(())
@@ -182,8 +183,7 @@ fn definition(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
     if let Some(first) = kinds.first()
         && first.qualified() != name
     {
-        let what =
-            format!("Invalid value: {name:?}: must be spec.names.plural+\".\"+spec.group");
+        let what = format!("Invalid value: {name:?}: must be spec.names.plural+\".\"+spec.group");
         return Err(Refusal::invalid(kind, &name, &[("metadata.name".to_owned(), what)]));
     }
     object["status"]["acceptedNames"] = object["spec"]["names"].clone();
@@ -257,7 +257,8 @@ fn service(
     }
     let address = spec["clusterIP"].clone();
     default(spec, "clusterIPs", json!([address]));
-    let family = if address.as_str().is_some_and(|text| text.contains(':')) { "IPv6" } else { "IPv4" };
+    let family =
+        if address.as_str().is_some_and(|text| text.contains(':')) { "IPv6" } else { "IPv4" };
     default(spec, "ipFamilies", json!([family]));
     default(spec, "ipFamilyPolicy", "SingleStack".into());
     if outside && spec["allocateLoadBalancerNodePorts"] != false {

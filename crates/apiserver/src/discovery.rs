@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::{Kind, Kinds, View};
+use crate::kinds::{Kind, Kinds};
 
 /// Kinds that are only posted, never stored.
 const REVIEWS: &[(&str, &str)] = &[
@@ -141,7 +141,11 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Val
     })
 }
 
-fn of<'a>(kinds: &'a Kinds, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+fn of<'a>(
+    kinds: &'a Kinds,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = &'a Arc<Kind>> {
     kinds.all().iter().filter(move |kind| kind.group == group && kind.version == version)
 }
 
@@ -208,14 +212,10 @@ pub(crate) fn openapi_of(kinds: &Kinds, group: &str, version: &str) -> Option<Va
 }
 
 fn schema_name(kind: &Kind) -> String {
-    let mut parts: Vec<&str> = kind.group.split('.').rev().filter(|part| !part.is_empty()).collect();
+    let mut parts: Vec<&str> =
+        kind.group.split('.').rev().filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
         parts = vec!["io", "k8s", "api", "core"];
     }
     format!("{}.{}.{}", parts.join("."), kind.version, kind.kind)
-}
-
-/// Kinds that are stored as they are shown, and under which path; for reports.
-pub(crate) fn stored(kinds: &Kinds) -> impl Iterator<Item = &Arc<Kind>> {
-    kinds.all().iter().filter(|kind| kind.view == View::Plain)
 }

@@ -84,8 +84,7 @@ impl Double {
     /// # Errors
     /// It can't listen or start its thread.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let listening =
-            |error| StartError::Listen { address: options.listen, error };
+        let listening = |error| StartError::Listen { address: options.listen, error };
         let listener = std::net::TcpListener::bind(options.listen).map_err(listening)?;
         listener.set_nonblocking(true).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
@@ -179,8 +178,7 @@ impl Double {
         if kind.generation {
             let before = old.as_ref().and_then(|old| old["metadata"]["generation"].as_i64());
             let changed = old.as_ref().is_some_and(|old| old["spec"] != value["spec"]);
-            value["metadata"]["generation"] =
-                (before.unwrap_or(1) + i64::from(changed)).into();
+            value["metadata"]["generation"] = (before.unwrap_or(1) + i64::from(changed)).into();
         }
         Ok(contents.keep(&kind, value).value())
     }

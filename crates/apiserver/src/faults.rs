@@ -261,8 +261,7 @@ impl Faults {
     }
 
     pub(crate) fn count(&self, caller: &Caller, code: u16) {
-        let key =
-            (caller.verb.clone(), caller.resource.clone(), caller.user_agent.clone(), code);
+        let key = (caller.verb.clone(), caller.resource.clone(), caller.user_agent.clone(), code);
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         *counters.entry(key).or_default() += 1;
     }

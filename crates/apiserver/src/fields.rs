@@ -31,10 +31,6 @@ const SERVERS: &[&str] = &[
 ];
 
 impl Fields {
-    fn leaf() -> Self {
-        Self { own: true, inner: BTreeMap::new() }
-    }
-
     /// All fields of an object, without those that are the server's.
     pub(crate) fn of_object(object: &Value, shape: &Shape) -> Self {
         let mut set = Self::of(object, shape, "");
@@ -250,13 +246,6 @@ impl Fields {
         set.own |= set.inner.is_empty();
         set
     }
-
-    /// Only what stands in these top-level fields.
-    pub(crate) fn within(&self, names: &[&str]) -> Self {
-        let mut set = self.clone();
-        set.inner.retain(|step, _| names.contains(&step.trim_start_matches("f:")));
-        set
-    }
 }
 
 /// What a value has below it: each step, the value there and its path. Nothing below single values
@@ -268,9 +257,10 @@ fn steps<'a>(value: &'a Value, shape: &Shape, path: &str) -> Vec<(String, &'a Va
             .iter()
             .map(|(name, inner)| (format!("f:{name}"), inner, join(path, name)))
             .collect(),
-        (Value::Array(elements), Some(Topology::Set)) => {
-            elements.iter().map(|element| (format!("v:{element}"), element, path.to_owned())).collect()
-        }
+        (Value::Array(elements), Some(Topology::Set)) => elements
+            .iter()
+            .map(|element| (format!("v:{element}"), element, path.to_owned()))
+            .collect(),
         (Value::Array(elements), Some(Topology::Keyed(keys))) => elements
             .iter()
             .filter_map(|element| {

@@ -14,37 +14,37 @@ pub(crate) use definition::kinds_of;
 
 /// A kind in one version, as it is served.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// Its group, empty for the core.
-    pub group: String,
+    pub(crate) group: String,
     /// Its version, such as `v1`.
-    pub version: String,
+    pub(crate) version: String,
     /// Its name, such as `Ingress`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Its name in paths, such as `ingresses`.
-    pub plural: String,
+    pub(crate) plural: String,
     /// The singular of it.
-    pub singular: String,
+    pub(crate) singular: String,
     /// What kubectl takes for it besides.
-    pub short_names: Vec<String>,
+    pub(crate) short_names: Vec<String>,
     /// Groups of kinds that kubectl knows by a name, such as `all`.
-    pub categories: Vec<String>,
+    pub(crate) categories: Vec<String>,
     /// Whether its objects lie in namespaces.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
     /// Whether `/status` is written apart.
-    pub status: bool,
+    pub(crate) status: bool,
     /// Whether metadata.generation counts.
-    pub generation: bool,
+    pub(crate) generation: bool,
     /// Whether an update may come without a resourceVersion.
-    pub unconditional: bool,
+    pub(crate) unconditional: bool,
     /// Whether it is Kubernetes' own rather than of a CustomResourceDefinition.
-    pub builtin: bool,
+    pub(crate) builtin: bool,
     /// Fields that field selectors may name, besides metadata.name and metadata.namespace.
-    pub selectable: Vec<String>,
+    pub(crate) selectable: Vec<String>,
     /// The columns of `kubectl get`, of a custom kind.
-    pub columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// The schema of a custom kind.
-    pub schema: Option<Value>,
+    pub(crate) schema: Option<Value>,
     /// How its lists and maps merge.
     pub(crate) shape: Shape,
     /// In which shelf of the store its objects lie.
@@ -55,19 +55,19 @@ pub struct Kind {
 
 /// A column of `kubectl get`.
 #[derive(Clone, Debug)]
-pub struct Column {
+pub(crate) struct Column {
     /// Its head.
-    pub name: String,
+    pub(crate) name: String,
     /// integer, string, boolean, date.
-    pub kind: String,
+    pub(crate) kind: String,
     /// How the head's text is to be understood.
-    pub format: String,
+    pub(crate) format: String,
     /// Where the value stands.
-    pub path: String,
+    pub(crate) path: String,
     /// Above 0 it is shown only with `-o wide`.
-    pub priority: i64,
+    pub(crate) priority: i64,
     /// What it is.
-    pub description: String,
+    pub(crate) description: String,
 }
 
 /// How a kind's objects stand to those stored.
@@ -81,7 +81,7 @@ pub(crate) enum View {
 
 impl Kind {
     /// `ingresses.networking.k8s.io`, or `services` of the core.
-    pub fn qualified(&self) -> String {
+    pub(crate) fn qualified(&self) -> String {
         if self.group.is_empty() {
             self.plural.clone()
         } else {
@@ -90,7 +90,7 @@ impl Kind {
     }
 
     /// `networking.k8s.io/v1`, or `v1` of the core.
-    pub fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.clone()
         } else {
@@ -99,14 +99,14 @@ impl Kind {
     }
 
     /// What the list's kind is called.
-    pub fn list_kind(&self) -> String {
+    pub(crate) fn list_kind(&self) -> String {
         format!("{}List", self.kind)
     }
 }
 
 /// All kinds served.
 #[derive(Clone, Debug)]
-pub struct Kinds {
+pub(crate) struct Kinds {
     all: Vec<Arc<Kind>>,
     shelves: BTreeMap<String, usize>,
 }
@@ -121,7 +121,7 @@ impl Default for Kinds {
 
 impl Kinds {
     /// All of them, in the order that they came.
-    pub fn all(&self) -> &[Arc<Kind>] {
+    pub(crate) fn all(&self) -> &[Arc<Kind>] {
         &self.all
     }
 
@@ -131,19 +131,19 @@ impl Kinds {
     }
 
     /// The kind of a path.
-    pub fn at(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
+    pub(crate) fn at(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
         self.all
             .iter()
             .find(|kind| kind.plural == plural && kind.group == group && kind.version == version)
     }
 
     /// The kind of an object.
-    pub fn of(&self, api_version: &str, name: &str) -> Option<&Arc<Kind>> {
+    pub(crate) fn of(&self, api_version: &str, name: &str) -> Option<&Arc<Kind>> {
         self.all.iter().find(|kind| kind.kind == name && kind.api_version() == api_version)
     }
 
     /// By its name in paths, with the group: `services`, `ingresses.networking.k8s.io`.
-    pub fn named(&self, qualified: &str) -> Option<&Arc<Kind>> {
+    pub(crate) fn named(&self, qualified: &str) -> Option<&Arc<Kind>> {
         self.all.iter().find(|kind| kind.qualified() == qualified)
     }
 
@@ -157,7 +157,9 @@ impl Kinds {
         let next = self.shelves.len();
         kind.shelf = *self.shelves.entry(shelf).or_insert(next);
         let same = |other: &Arc<Kind>| {
-            other.group == kind.group && other.version == kind.version && other.plural == kind.plural
+            other.group == kind.group
+                && other.version == kind.version
+                && other.plural == kind.plural
         };
         match self.all.iter().position(same) {
             Some(place) => self.all[place] = Arc::new(kind),

@@ -63,12 +63,19 @@ pub(crate) fn list(
     if matching == Some("Exact") {
         let version = match asked {
             Some(0) | None => {
-                let message = "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+                let message =
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
                 return Err(Refusal::new(422, "Invalid", message));
             }
             Some(version) => version,
         };
-        return later_page(contents, kind, selection, &Token { version, after: String::new() }, limit);
+        return later_page(
+            contents,
+            kind,
+            selection,
+            &Token { version, after: String::new() },
+            limit,
+        );
     }
     // Any version will do: the server answers from its cache, and whole.
     let limit = if asked == Some(0) { 0 } else { limit };

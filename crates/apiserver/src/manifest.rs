@@ -63,8 +63,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Value>, String> {
 /// All objects of a directory's files (.yaml, .yml, .json) in the order of their names, or of one
 /// file. Lists are taken apart.
 pub(crate) fn load(path: &Path) -> Result<Vec<Value>, LoadError> {
-    let failed =
-        |error| LoadError::File { file: path.display().to_string(), error };
+    let failed = |error| LoadError::File { file: path.display().to_string(), error };
     if path.is_dir() {
         let mut inner = Vec::new();
         for entry in std::fs::read_dir(path).map_err(failed)? {
@@ -81,10 +80,8 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Value>, LoadError> {
         return Ok(objects);
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    let documents = documents(&text).map_err(|reason| LoadError::Syntax {
-        file: path.display().to_string(),
-        reason,
-    })?;
+    let documents = documents(&text)
+        .map_err(|reason| LoadError::Syntax { file: path.display().to_string(), reason })?;
     Ok(documents.into_iter().flat_map(items).collect())
 }
 

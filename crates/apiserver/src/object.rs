@@ -11,21 +11,21 @@ use crate::kinds::Kind;
 
 /// A stored object. It keeps its JSON rather than a tree: lists and watches send it as it is.
 #[derive(Clone, Debug)]
-pub struct Object {
+pub(crate) struct Object {
     /// Its namespace, empty for a cluster's.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its UID.
-    pub uid: String,
+    pub(crate) uid: String,
     /// Its resourceVersion.
-    pub version: u64,
+    pub(crate) version: u64,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// What field selectors may ask for, in the order of the kind's list.
     pub(crate) fields: Vec<String>,
     /// Its JSON.
-    pub json: Bytes,
+    pub(crate) json: Bytes,
     /// Where in the JSON the members behind kind and apiVersion begin, with their comma.
     bare: usize,
 }
@@ -52,7 +52,7 @@ impl Object {
     }
 
     /// The object as a tree.
-    pub fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         serde_json::from_slice(&self.json).expect("invariant: it was written by serde_json")
     }
 
@@ -136,7 +136,8 @@ pub(crate) fn now() -> String {
 
 /// A UID, as random as they are.
 pub(crate) fn uid() -> String {
-    let bits = fastrand::u128(..) & !(0xf000 << 64) & !(0xc000 << 48) | (0x4000 << 64) | (0x8000 << 48);
+    let bits =
+        fastrand::u128(..) & !(0xf000 << 64) & !(0xc000 << 48) | (0x4000 << 64) | (0x8000 << 48);
     let hex = format!("{bits:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }

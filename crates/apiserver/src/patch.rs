@@ -94,13 +94,7 @@ fn strategic_at(target: &mut Value, patch: &Value, shape: &Shape, path: &str) {
     }
 }
 
-fn strategic_list(
-    list: &mut Value,
-    patches: &[Value],
-    keys: &[String],
-    shape: &Shape,
-    path: &str,
-) {
+fn strategic_list(list: &mut Value, patches: &[Value], keys: &[String], shape: &Shape, path: &str) {
     let Value::Array(list) = list else { return };
     // Strategic merge knows one key for a list.
     let Some(key) = keys.first() else { return };

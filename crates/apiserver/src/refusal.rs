@@ -22,7 +22,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// One with a code, a reason and a message.
-    pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
         let (reason, message) = (reason.to_owned(), message.into());
         Self { code, reason, message, details: Value::Null, retry_after: None }
     }
@@ -115,7 +115,7 @@ impl Refusal {
     }
 
     /// The Status object.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",

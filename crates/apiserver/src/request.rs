@@ -80,12 +80,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// Of a path below `/api/v1` or `/apis/GROUP/VERSION`.
-    pub(crate) fn parse(
-        kinds: &Kinds,
-        group: &str,
-        version: &str,
-        rest: &[&str],
-    ) -> Option<Self> {
+    pub(crate) fn parse(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Option<Self> {
         let (watch, rest) = match rest {
             ["watch", rest @ ..] => (true, rest),
             rest => (false, rest),

@@ -22,7 +22,8 @@ pub(crate) fn check(object: &mut Value, schema: &Value) -> Found {
     let properties = &schema["properties"];
     for (name, value) in members.iter_mut() {
         // The server knows these itself.
-        if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata") && properties[name].is_object()
+        if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata")
+            && properties[name].is_object()
         {
             walk(value, &properties[name], name, &mut found);
         }
@@ -59,8 +60,7 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Found) {
         && !choices.contains(value)
     {
         let choices: Vec<String> = choices.iter().map(Value::to_string).collect();
-        let what =
-            format!("Unsupported value: {value}: supported values: {}", choices.join(", "));
+        let what = format!("Unsupported value: {value}: supported values: {}", choices.join(", "));
         found.wrong.push((path.to_owned(), what));
     }
     bounds(value, schema, path, found);
@@ -157,8 +157,6 @@ fn wrong_type(path: &str, value: &Value, wanted: &str) -> (String, String) {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let what = format!(
-        "Invalid value: {is:?}: {path} in body must be of type {wanted}: {is:?}",
-    );
+    let what = format!("Invalid value: {is:?}: {path} in body must be of type {wanted}: {is:?}",);
     (path.to_owned(), what)
 }

@@ -54,6 +54,11 @@ impl Selection {
         })
     }
 
+    /// Everything in a namespace.
+    pub(crate) fn of_namespace(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::default() }
+    }
+
     /// Whether it narrows anything but the namespace.
     pub(crate) fn narrows(&self) -> bool {
         self.name.is_some() || !self.labels.is_empty() || !self.fields.is_empty()

@@ -62,9 +62,8 @@ impl Asked {
     }
 
     fn json(&self) -> Result<Value, Refusal> {
-        manifest::one(&self.body).map_err(|error| {
-            Refusal::bad_request(format!("error decoding the body: {error}"))
-        })
+        manifest::one(&self.body)
+            .map_err(|error| Refusal::bad_request(format!("error decoding the body: {error}")))
     }
 }
 
@@ -102,7 +101,10 @@ impl Shared {
             verb: "other".to_owned(),
             ..Caller::default()
         };
-        let user = match self.access.user(asked.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok())) {
+        let user = match self
+            .access
+            .user(asked.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()))
+        {
             Ok(user) => user,
             Err(refusal) => {
                 self.faults.count(&caller, refusal.code);
@@ -139,7 +141,8 @@ impl Shared {
                 Effect::Hang => self.faults.connected(&caller).await,
             }
         }
-        let reply = self.answer(&asked, target, &caller).unwrap_or_else(|refusal| refused(&refusal));
+        let reply =
+            self.answer(&asked, target, &caller).unwrap_or_else(|refusal| refused(&refusal));
         // The answer too comes only through when the partition is over.
         self.faults.connected(&caller).await;
         self.faults.count(&caller, if lose_answer { 0 } else { reply.status().as_u16() });
@@ -309,7 +312,11 @@ impl Shared {
             if name.is_empty() { "unknown" } else { name }
         });
         if manager.len() > 128 {
-            return Err(Refusal::new(422, "Invalid", "fieldManager: Too long: may not be more than 128 bytes"));
+            return Err(Refusal::new(
+                422,
+                "Invalid",
+                "fieldManager: Too long: may not be more than 128 bytes",
+            ));
         }
         let dry_run = match asked.parameters.get("dryRun") {
             None => false,
@@ -366,13 +373,7 @@ impl Shared {
         Ok(written(asked, code, kind, &done, form))
     }
 
-    fn delete(
-        &self,
-        asked: &Asked,
-        kind: &Kind,
-        ask: &Ask,
-        form: Form,
-    ) -> Result<Reply, Refusal> {
+    fn delete(&self, asked: &Asked, kind: &Kind, ask: &Ask, form: Form) -> Result<Reply, Refusal> {
         let options = if asked.body.is_empty() { Value::Null } else { asked.json()? };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let preconditions = Preconditions {

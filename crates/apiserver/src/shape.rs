@@ -59,10 +59,9 @@ impl Shape {
             ],
             "ServiceAccount" => &[("secrets", "name"), ("imagePullSecrets", "name")],
             "Event" => &[("involvedObject", "atomic"), ("related", "atomic")],
-            "Namespace"
-            | "CustomResourceDefinition"
-            | "PodDisruptionBudget"
-            | "NetworkPolicy" => &[("status.conditions", "type"), ("spec.selector", "atomic")],
+            "Namespace" | "CustomResourceDefinition" | "PodDisruptionBudget" | "NetworkPolicy" => {
+                &[("status.conditions", "type"), ("spec.selector", "atomic")]
+            }
             "Deployment" | "DaemonSet" => &[
                 ("spec.selector", "atomic"),
                 ("spec.template.spec.volumes", "name"),

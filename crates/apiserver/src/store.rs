@@ -15,13 +15,13 @@ use crate::refusal::Refusal;
 /// The store. Everything that reads or writes takes its lock for as long as it takes, which makes
 /// every request one step.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     contents: Mutex<Contents>,
 }
 
 /// What is in it.
 #[derive(Debug)]
-pub struct Contents {
+pub(crate) struct Contents {
     pub(crate) kinds: Arc<Kinds>,
     pub(crate) version: u64,
     shelves: Vec<Shelf>,
@@ -74,19 +74,14 @@ impl Store {
     }
 
     /// Everything, locked.
-    pub fn lock(&self) -> MutexGuard<'_, Contents> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Contents {
-    /// The kinds served.
-    pub fn kinds(&self) -> &Kinds {
-        &self.kinds
-    }
-
     /// The version of the last change.
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 

@@ -81,9 +81,7 @@ impl Watch {
             bookmarks: parameters.is_true("allowWatchBookmarks").then_some(bookmark_every),
             streaming,
             // As the server: half an hour to an hour if the client doesn't say.
-            timeout: Duration::from_secs(
-                seconds.unwrap_or_else(|| fastrand::u64(1_800..3_600)),
-            ),
+            timeout: Duration::from_secs(seconds.unwrap_or_else(|| fastrand::u64(1_800..3_600))),
         })
     }
 

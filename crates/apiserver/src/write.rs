@@ -202,7 +202,9 @@ impl Contents {
         check_type(&kind, &config)?;
         drop_null(&mut config);
         if config["kind"].is_null() || config["apiVersion"].is_null() {
-            return Err(Refusal::bad_request("invalid object type: apiVersion and kind must be set"));
+            return Err(Refusal::bad_request(
+                "invalid object type: apiVersion and kind must be set",
+            ));
         }
         place(ask, &mut config)?;
         if config["metadata"]["name"].as_str().is_none_or(str::is_empty) {
@@ -311,8 +313,8 @@ impl Contents {
             let object = Arc::new(old_object.clone());
             return Ok(Done { object, created: false, unknown });
         }
-        let finished = !object["metadata"]["deletionTimestamp"].is_null()
-            && !has_finalizers(&kind, &object);
+        let finished =
+            !object["metadata"]["deletionTimestamp"].is_null() && !has_finalizers(&kind, &object);
         let stored = self.store_unless_dry(ask, object);
         if finished && !ask.dry_run {
             self.take_away(&kind, &stored.key());
@@ -404,7 +406,8 @@ impl Contents {
         if kind.kind == "CustomResourceDefinition" {
             let name = object.name.clone();
             if let Some(defined) = self.kinds.named(&name).cloned() {
-                let keys: Vec<String> = self.all(&defined, None).map(|object| object.key()).collect();
+                let keys: Vec<String> =
+                    self.all(&defined, None).map(|object| object.key()).collect();
                 for key in keys {
                     self.remove(&defined, &key);
                 }
@@ -437,8 +440,7 @@ impl Contents {
                 dry_run: false,
                 strict: false,
             };
-            let selection =
-                Selection { namespace: Some(namespace.to_owned()), ..Selection::default() };
+            let selection = Selection::of_namespace(namespace);
             // Objects that are there can be deleted.
             let _ = self.delete_all(&ask, &selection);
         }

@@ -28,12 +28,9 @@ fn heads(kind: &Kind) -> &'static [Head] {
             AGE,
             ("Selector", "string", 1),
         ],
-        "EndpointSlice" => &[
-            ("AddressType", "string", 0),
-            ("Ports", "string", 0),
-            ("Endpoints", "string", 0),
-            AGE,
-        ],
+        "EndpointSlice" => {
+            &[("AddressType", "string", 0), ("Ports", "string", 0), ("Endpoints", "string", 0), AGE]
+        }
         "Secret" => &[("Type", "string", 0), ("Data", "string", 0), AGE],
         "ConfigMap" => &[("Data", "string", 0), AGE],
         "Namespace" => &[("Status", "string", 0), AGE],
@@ -107,9 +104,9 @@ pub(super) fn cells(kind: &Kind, object: &Value) -> Vec<Value> {
         "IngressClass" => {
             let parameters = &spec["parameters"];
             let group = text(&parameters["apiGroup"]).map(|group| format!(".{group}"));
-            let parameters = text(&parameters["kind"]).zip(text(&parameters["name"])).map(
-                |(kind, name)| format!("{kind}{}/{name}", group.unwrap_or_default()),
-            );
+            let parameters = text(&parameters["kind"])
+                .zip(text(&parameters["name"]))
+                .map(|(kind, name)| format!("{kind}{}/{name}", group.unwrap_or_default()));
             vec![spec["controller"].clone(), or_none(parameters), age]
         }
         "Service" => service(object, age),
@@ -207,7 +204,8 @@ fn service(object: &Value, age: Value) -> Vec<Value> {
     };
     let selector = spec["selector"].as_object().map(|selector| {
         let pairs = selector.iter();
-        let pairs = pairs.map(|(name, value)| format!("{name}={}", text(value).unwrap_or_default()));
+        let pairs =
+            pairs.map(|(name, value)| format!("{name}={}", text(value).unwrap_or_default()));
         pairs.collect::<Vec<_>>().join(",")
     });
     vec![
@@ -231,12 +229,13 @@ fn node(object: &Value, age: Value) -> Vec<Value> {
         state.push_str(",SchedulingDisabled");
     }
     let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-    let roles: Vec<&str> = labels
-        .filter_map(|(name, _)| name.strip_prefix("node-role.kubernetes.io/"))
-        .collect();
+    let roles: Vec<&str> =
+        labels.filter_map(|(name, _)| name.strip_prefix("node-role.kubernetes.io/")).collect();
     let address = |kind: &str| {
         let addresses = &object["status"]["addresses"];
-        or_none(each(addresses).find(|one| one["type"] == kind).and_then(|one| text(&one["address"])))
+        or_none(
+            each(addresses).find(|one| one["type"] == kind).and_then(|one| text(&one["address"])),
+        )
     };
     vec![
         state.into(),
@@ -252,7 +251,8 @@ fn pod(object: &Value, age: Value) -> Vec<Value> {
     let status = &object["status"];
     let all = each(&object["spec"]["containers"]).count();
     let ready = each(&status["containerStatuses"]).filter(|one| one["ready"] == true).count();
-    let restarts = each(&status["containerStatuses"]).filter_map(|one| one["restartCount"].as_u64());
+    let restarts =
+        each(&status["containerStatuses"]).filter_map(|one| one["restartCount"].as_u64());
     let state = if object["metadata"]["deletionTimestamp"].is_null() {
         status["phase"].as_str().unwrap_or_default()
     } else {
@@ -275,8 +275,8 @@ fn event(object: &Value) -> Vec<Value> {
     };
     let about = of(["involvedObject", "regarding"]).cloned().unwrap_or_else(|| json!({}));
     let time = |names: [&str; 2]| of(names).and_then(text);
-    let made = text(&object["eventTime"])
-        .or_else(|| text(&object["metadata"]["creationTimestamp"]));
+    let made =
+        text(&object["eventTime"]).or_else(|| text(&object["metadata"]["creationTimestamp"]));
     let first = time(["firstTimestamp", "deprecatedFirstTimestamp"]).or_else(|| made.clone());
     let last = text(&object["series"]["lastObservedTime"])
         .or_else(|| time(["lastTimestamp", "deprecatedLastTimestamp"]))
