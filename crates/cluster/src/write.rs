@@ -22,7 +22,7 @@ mod writer;
 pub use events::Event;
 pub use outcome::Outcome;
 pub use perform::delete_edge;
-pub use writer::{Options, Writer, start};
+pub use writer::{Counters, Options, Writer, start};
 
 /// The field manager that statuses are written by.
 pub const MANAGER: &str = "tidegate";

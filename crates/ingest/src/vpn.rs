@@ -48,7 +48,13 @@ pub(crate) fn connections(
 ) -> (BTreeMap<ObjectKey, VpnConnection>, BTreeMap<ObjectKey, Vec<IpNet>>) {
     let cluster = cluster_subnets(objects, vpn);
     let mut candidates = Vec::with_capacity(objects.vpn.len());
+    let mut refused = BTreeMap::new();
     for (key, object) in &objects.vpn {
+        if object.metadata.deletion_timestamp.is_some() {
+            // It ends now, and stays guarded for as long as it is there.
+            refused.insert(key.clone(), guard::networks(object, &cluster));
+            continue;
+        }
         let read = reader::read(key, object, (objects, settings, vpn, &cluster), report);
         let (current, may_stay) = match read {
             Ok(connection) => (Some(connection), true),
@@ -70,7 +76,6 @@ pub(crate) fn connections(
     });
     let mut accepted: BTreeMap<ObjectKey, VpnConnection> = BTreeMap::new();
     let mut taken = overlap::Taken::default();
-    let mut refused = BTreeMap::new();
     for candidate in candidates {
         let Candidate { key, current, last, guarded } = candidate;
         let current = current.filter(|connection| {

@@ -152,6 +152,11 @@ impl Applier {
         })
     }
 
+    /// Whether there are rules of the overlay, as an earlier run leaves them.
+    pub fn has_rules(&self) -> bool {
+        rule::list().is_ok_and(|rules| rules.iter().any(|rule| self.is_ours(rule)))
+    }
+
     /// Brings the machine to a plan, or back to it, tunnels included.
     pub fn apply(&mut self, plan: &OverlayPlan, tunnels: &mut Interfaces, keys: &Keys) -> Report {
         let mut report = Report::default();

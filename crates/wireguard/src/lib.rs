@@ -13,9 +13,10 @@
 pub mod apply;
 mod interfaces;
 pub mod random;
+mod user_space;
 
 pub use apply::{Applier, ApplyError, Report, Scope};
 pub use interfaces::{
-    Backend, Drops, Fault, InterfaceStatistics, Interfaces, Keys, PeerStatistics, Settings,
-    StartError, Wanted,
+    Backend, Fault, InterfaceStatistics, Interfaces, Keys, PeerStatistics, Settings, StartError,
+    Wanted,
 };

@@ -24,6 +24,13 @@ pub fn nonce() -> Nonce {
     Nonce(octets)
 }
 
-pub(crate) fn fill(octets: &mut [u8]) {
+/// Any number.
+pub(crate) fn number() -> u32 {
+    let mut octets = [0; 4];
+    fill(&mut octets);
+    u32::from_ne_bytes(octets)
+}
+
+fn fill(octets: &mut [u8]) {
     aws_lc_rs::rand::fill(octets).expect("invariant: the system has randomness");
 }

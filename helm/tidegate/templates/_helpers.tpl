@@ -292,7 +292,11 @@ mtu: {{ . }}
 {{/* The agent's configuration. */}}
 {{- define "tidegate.agentConfig" -}}
 {{- $values := .Values.agent -}}
-{{- $overlay := dict "mode" .Values.overlay.mode -}}
+{{- $overlay := dict "mode" .Values.overlay.mode "backend" $values.backend -}}
+{{- /* An agent removes interfaces that begin as its own do and aren't: a gateway's beside it must not. */ -}}
+{{- if and $values.onEdgeNodes (ne .Values.gateway.kind "none") -}}
+{{- $_ := set $overlay "interfacePrefix" "tg-node" -}}
+{{- end -}}
 {{- with .Values.overlay.mtu -}}{{- $_ := set $overlay "mtu" . -}}{{- end -}}
 {{- $config := dict "apiVersion" "tidegate.io/v1alpha1" "kind" "AgentConfig" -}}
 {{- $_ := set $config "nodeName" "$(NODE_NAME)" -}}
@@ -301,6 +305,7 @@ mtu: {{ . }}
 {{- $listen := include "tidegate.adminListen" (dict "root" . "admin" $values.admin) -}}
 {{- $_ := set $config "admin" (dict "listen" $listen) -}}
 {{- $_ := set $config "state" "/var/lib/tidegate" -}}
+{{- $_ := set $config "onStop" $values.onStop -}}
 {{- toYaml (mergeOverwrite $config (deepCopy $values.config)) -}}
 {{- end -}}
 

@@ -272,7 +272,8 @@ impl Session<'_> {
             TunnResult::WriteToNetwork(datagram) => Some(datagram.len()),
             _ => {
                 let since = now.saturating_duration_since(state.last_sent);
-                let is_due = state.keepalive.is_some_and(|keepalive| since >= keepalive);
+                let is_due = state.way.is_some()
+                    && state.keepalive.is_some_and(|keepalive| since >= keepalive);
                 match is_due.then(|| state.tunn.encapsulate(&[], buffer)) {
                     Some(TunnResult::WriteToNetwork(datagram)) => Some(datagram.len()),
                     _ => None,
