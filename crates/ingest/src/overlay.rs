@@ -50,8 +50,12 @@ pub(crate) fn connections(
     let connection = |(key, object): (&ObjectKey, &std::sync::Arc<_>)| {
         let (remote, local) = vpn::reach(object, &cluster);
         let zone = object.spec["zone"].as_str().filter(|zone| !zone.is_empty());
-        let connection =
-            Connection { remote, local, zone: zone.map(str::to_owned), created: age(&object.metadata) };
+        let connection = Connection {
+            remote,
+            local,
+            zone: zone.map(str::to_owned),
+            created: age(&object.metadata),
+        };
         (key.clone(), connection)
     };
     objects.vpn.iter().map(connection).collect()

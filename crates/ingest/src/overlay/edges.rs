@@ -34,10 +34,8 @@ impl Reader<'_, '_, '_> {
         let drain = object.spec.drain.unwrap_or_default();
         let Some(status) = &object.status else { return Edge { drain, ..Edge::default() } };
         let addresses = self.all("underlayAddresses", status.underlay_addresses.as_ref());
-        let addresses: Vec<IpAddr> = addresses
-            .into_iter()
-            .filter_map(|(field, text)| self.address(&field, text))
-            .collect();
+        let addresses: Vec<IpAddr> =
+            addresses.into_iter().filter_map(|(field, text)| self.address(&field, text)).collect();
         let mode = status.mode.as_ref();
         let mode = mode.and_then(|text| self.mode("status.mode", text)).unwrap_or_default();
         let vips = self.all("vips", status.vips.as_ref());
@@ -92,7 +90,9 @@ impl Reader<'_, '_, '_> {
                 continue;
             }
             let key = self.key(&field, text);
-            keys.extend(key.filter(|key| keys.iter().all(|(one, _)| one != key)).map(|key| (key, *port)));
+            keys.extend(
+                key.filter(|key| keys.iter().all(|(one, _)| one != key)).map(|key| (key, *port)),
+            );
         }
         keys
     }

@@ -51,12 +51,13 @@ fn a_node_is_read_whole() {
     let annotations = format!(
         "tidegate.io/wireguard-public-keys: \"{TWO}, {ONE}\", tidegate.io/overlay-mode: wireguard"
     );
-    let text = node(1, "10.244.1.0/24, \"fd00:1::/64\"", &annotations).replace(
-        "metadata: {",
-        "metadata: {labels: {topology.kubernetes.io/zone: east}, ",
-    ) + "  conditions: [{type: Ready, status: \"False\"}]\n";
+    let text = node(1, "10.244.1.0/24, \"fd00:1::/64\"", &annotations)
+        .replace("metadata: {", "metadata: {labels: {topology.kubernetes.io/zone: east}, ")
+        + "  conditions: [{type: Ready, status: \"False\"}]\n";
     let text = text.replace("status: {addresses", "status:\n  {addresses");
-    let text = text.replace("}]}\n  conditions", "}],\n  conditions").replace("\"False\"}]", "\"False\"}]}");
+    let text = text
+        .replace("}]}\n  conditions", "}],\n  conditions")
+        .replace("\"False\"}]", "\"False\"}]}");
     let found = read(&text);
     assert_eq!(found.messages(), [] as [String; 0]);
     let node = &found.snapshot.nodes["n1"];
@@ -88,14 +89,16 @@ fn the_older_of_two_nodes_keeps_a_network() {
 fn a_node_without_a_network_or_an_address_is_told_of() {
     let found = read(&node(1, "", ""));
     assert!(found.only().contains("warning: Node n1: spec.podCIDRs: has no pod network"));
-    let found = read("apiVersion: v1\nkind: Node\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\n");
+    let found =
+        read("apiVersion: v1\nkind: Node\nmetadata: {name: a}\nspec: {podCIDR: 10.1.0.0/24}\n");
     assert!(found.only().contains("status.addresses: has no InternalIP"));
     assert_eq!(pods(&found, "a"), ["10.1.0.0/24"]);
     for (cidr, part) in [("10.244.1.0", "is no network"), ("0.0.0.0/0", "nobody's own")] {
         let message = read(&node(1, cidr, "")).messages().join("\n");
         assert!(message.contains(part), "{message}");
     }
-    let twice = node(1, "10.1.0.0/24", "") + &node(2, "10.2.0.0/24", "").replace("192.0.2.2", "192.0.2.1");
+    let twice =
+        node(1, "10.1.0.0/24", "") + &node(2, "10.2.0.0/24", "").replace("192.0.2.2", "192.0.2.1");
     let found = read(&twice);
     assert!(found.only().contains("error: Node n2: status.addresses[1].address \"192.0.2.1\""));
     assert!(found.snapshot.nodes["n2"].addresses.is_empty());
@@ -138,7 +141,9 @@ fn calicos_blocks_rule_where_there_are_any_unless_told_otherwise() {
     let found = read_with(&text, PodCidrs::Node);
     assert_eq!(pods(&found, "n1"), ["10.244.1.0/24"]);
     assert!(found.only().contains("Node n2: spec.podCIDRs"));
-    let twice = node(1, "", "") + &block("a", "10.1.0.0/26", "host:n1") + &block("b", "10.1.0.0/24", "host:n1");
+    let twice = node(1, "", "")
+        + &block("a", "10.1.0.0/26", "host:n1")
+        + &block("b", "10.1.0.0/24", "host:n1");
     assert!(read(&twice).only().contains("IPAMBlock b: spec.cidr"));
 }
 
@@ -157,7 +162,10 @@ fn an_edge_is_read_whole_and_its_faults_are_named() {
     assert_eq!((read_edge.keys[1].1, read_edge.mode), (51822, OverlayMode::Direct));
     assert_eq!(read_edge.vpn, [ObjectKey::new("office", "hq")]);
     for (status, part) in [
-        ("underlayAddresses: [127.0.0.1]", "status.underlayAddresses[0] \"127.0.0.1\": is no address"),
+        (
+            "underlayAddresses: [127.0.0.1]",
+            "status.underlayAddresses[0] \"127.0.0.1\": is no address",
+        ),
         ("mode: plain", "status.mode \"plain\": is no mode"),
         ("probePort: 0", "status.probePort \"0\": is no port"),
         ("vpnConnections: [hq]", "names no VpnConnection"),
