@@ -17,7 +17,17 @@ use tokio_util::task::TaskTracker;
 use crate::access::Need;
 use crate::kind::Kind;
 
+mod ask;
+mod collect;
+mod follow;
+mod gate;
+mod lines;
+mod object;
+mod secrets;
 mod state;
+
+use collect::{Collector, Known};
+use gate::Gate;
 
 pub use state::{KindState, SourceState};
 
@@ -94,8 +104,23 @@ pub fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Watching {
-    let _ = (client, what, pace, tasks, stop);
-    unimplemented!()
+    let (deliveries, delivered) = watch::channel(Arc::default());
+    let kinds = what.kinds.iter().map(|selected| (selected.kind, KindState::default()));
+    let state = SourceState { kinds: kinds.collect(), ..SourceState::default() };
+    let (states, state) = watch::channel(Arc::new(state));
+    let collector = Collector {
+        client,
+        what,
+        pace,
+        gate: Arc::new(Gate::new(pace)),
+        tasks: tasks.clone(),
+        stop,
+        deliveries,
+        state: states,
+        known: Known::default(),
+    };
+    tasks.spawn(collector.run());
+    Watching { deliveries: delivered, state }
 }
 
 impl What {

@@ -13,10 +13,16 @@ use model::{ObjectKey, PublicKey};
 use serde::Serialize;
 
 mod edge;
+mod marks;
 mod node;
+mod slices;
+pub mod table;
+mod tunnel;
+mod way;
 
 pub use edge::{EdgeInput, Heard, edge};
-pub use node::{NodeInput, Probed, node, numbers};
+pub use marks::numbers;
+pub use node::{NodeInput, Probed, node};
 
 /// The nftables table's family and name.
 pub const TABLE: &str = "inet tidegate-overlay";
@@ -163,7 +169,8 @@ pub enum Selector {
     Incoming(String),
 }
 
-/// Whom an agent probes.
+/// Whom an agent probes. Through a tunnel, from the tunnel's own address: that, and not the
+/// device, leads into it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ProbeTarget {
     /// The EdgeGateway.
