@@ -1,7 +1,7 @@
 //! The kernel's networking, as far as the gateway changes it.
 //!
 //! **What it is:** nftables transactions and who made them ([`nft`]), interfaces and their
-//! addresses ([`address`]), local routes and those of a table of our own ([`route`]), rules that
+//! addresses ([`address`], [`link`]), local routes and those of a table of our own ([`route`]), rules that
 //! lead to such a table ([`rule`]), duplicate address detection and announcing ([`neighbour`]),
 //! conntrack entries ([`conntrack`]), kernel settings ([`sysctl`]), TUN interfaces ([`tun`]), and
 //! the sockets that tunnels end in ([`udp`], [`esp_socket`]), and IPsec in the kernel ([`xfrm`]).
@@ -20,6 +20,7 @@
 pub mod address;
 pub mod conntrack;
 pub mod esp_socket;
+pub mod link;
 pub mod neighbour;
 mod netlink;
 pub mod nft;
