@@ -189,59 +189,41 @@ impl<'a> Planner<'a> {
     }
 
     fn plan(&mut self, snapshot: &Snapshot) -> OverlayPlan {
-        let spread = self.services();
-        let services = |name: &str| {
-            let parts = spread.iter().find(|(node, _)| *node == name);
-            parts.map_or(&[][..], |(_, parts)| parts.as_slice())
-        };
-        let mut tunnels = self.tunnels();
-        let mut routes: BTreeSet<Route> = BTreeSet::new();
+        let mut draft = Draft { tunnels: self.tunnels(), routes: BTreeMap::new() };
         let mut table = EdgeTable { vpn: self.input.vpn_interface.clone(), ..EdgeTable::default() };
         let mut guarded: BTreeSet<IpNet> =
             self.settings.services.iter().map(IpNet::trunc).collect();
-        for (name, node, way) in &self.ways {
-            let networks = node.pods.iter().chain(services(name));
-            match way {
-                Way::Foreign => continue,
-                Way::Missing => {}
-                Way::Direct(link) => {
-                    for network in networks {
-                        let Some(target) = link.target(network.addr().is_ipv4()) else { continue };
-                        if let Target::Via { interface, .. } = &target
-                            && node.pods.contains(network)
-                        {
-                            table.direct.entry(interface.clone()).or_default().push(*network);
-                        }
+        for (_, node, way) in self.ways.iter().filter(|(.., way)| *way != Way::Foreign) {
+            for network in &node.pods {
+                match draft.lead(way, TABLE_PODS, *network) {
+                    Some(Target::Via { interface, .. }) => {
+                        table.direct.entry(interface).or_default().push(*network);
                         table.pods.push(*network);
-                        routes.insert(Route { table: TABLE_PODS, network: *network, target });
                     }
-                }
-                Way::Tunnel(own, key) => {
-                    let Some(used) = tunnels.iter().find(|tunnel| tunnel.key == *own) else {
-                        continue;
-                    };
-                    let target = Target::Device(used.interface.clone());
-                    let hosts: Vec<IpNet> =
-                        node.addresses.iter().map(|address| alone(*address)).collect();
-                    for (number, network) in networks
-                        .map(|network| (TABLE_PODS, network))
-                        .chain(hosts.iter().map(|network| (TABLE_HOSTS, network)))
-                    {
-                        // The node changes over to another of the edge's keys when it likes.
-                        let allowed = tunnels.iter_mut().map(|one| allow(one, key, *network));
-                        if allowed.fold(true, |all, one| all && one) {
-                            let target = target.clone();
-                            routes.insert(Route { table: number, network: *network, target });
-                        }
+                    None if matches!(way, Way::Direct(_)) => {}
+                    _ => {
+                        guarded.insert(*network);
+                        table.pods.push(*network);
                     }
-                    table.hosts.extend(hosts);
                 }
             }
-            if !matches!(way, Way::Direct(_)) {
-                guarded.extend(&node.pods);
-                table.pods.extend(&node.pods);
+            if let Way::Tunnel(..) = way {
+                for address in &node.addresses {
+                    draft.lead(way, TABLE_HOSTS, alone(*address));
+                    table.hosts.push(alone(*address));
+                }
             }
         }
+        // Behind the pods: those are sure.
+        for (name, networks) in self.services() {
+            let way = self.ways.iter().find(|(node, ..)| *node == name).map(|(.., way)| way);
+            for network in networks {
+                way.and_then(|way| draft.lead(way, TABLE_PODS, network));
+            }
+        }
+        let Draft { tunnels, routes } = draft;
+        let route = |((table, network), target)| Route { table, network, target };
+        let mut routes: BTreeSet<Route> = routes.into_iter().map(route).collect();
         for (index, tunnel) in tunnels.iter().enumerate() {
             for peer in &tunnel.peers {
                 let target = Target::Device(tunnel.interface.clone());
@@ -315,6 +297,7 @@ impl<'a> Planner<'a> {
             });
             let mut peers: Vec<Peer> = peers.filter(|peer| !self.is_own_key(&peer.key)).collect();
             peers.sort();
+            peers.dedup_by_key(|peer| peer.key);
             Tunnel {
                 interface: edge_interface(self.settings, *port),
                 key: *key,
@@ -350,18 +333,47 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// What is planned so far.
+struct Draft {
+    tunnels: Vec<Tunnel>,
+    routes: BTreeMap<(u32, IpNet), Target>,
+}
+
+impl Draft {
+    /// Leads a network a way, unless it goes another one already. Returns where it goes then.
+    fn lead(&mut self, way: &Way, table: u32, network: IpNet) -> Option<Target> {
+        if self.routes.contains_key(&(table, network)) {
+            return None;
+        }
+        let target = match way {
+            Way::Direct(link) => link.target(network.addr().is_ipv4())?,
+            Way::Tunnel(own, key) => {
+                let used = self.tunnels.iter().find(|tunnel| tunnel.key == *own)?;
+                let target = Target::Device(used.interface.clone());
+                // The node changes over to another of the edge's keys when it likes.
+                let tunnels = self.tunnels.iter_mut();
+                let refused = tunnels.filter_map(|one| allow(one, key, network).err()).count();
+                (refused == 0).then_some(target)?
+            }
+            Way::Missing | Way::Foreign => return None,
+        };
+        self.routes.insert((table, network), target.clone());
+        Some(target)
+    }
+}
+
+/// Another peer has the network, or there is no such peer.
+struct Refused;
+
 /// Lets a network go to a peer, unless another one has it.
-fn allow(tunnel: &mut Tunnel, key: &PublicKey, network: IpNet) -> bool {
+fn allow(tunnel: &mut Tunnel, key: &PublicKey, network: IpNet) -> Result<(), Refused> {
     if tunnel.peers.iter().any(|peer| peer.allowed.contains(&network)) {
-        return false;
+        return Err(Refused);
     }
-    let peer = tunnel.peers.iter_mut().find(|peer| peer.key == *key);
-    if let Some(peer) = peer {
-        peer.allowed.push(network);
-        peer.allowed.sort_unstable();
-        return true;
-    }
-    false
+    let peer = tunnel.peers.iter_mut().find(|peer| peer.key == *key).ok_or(Refused)?;
+    peer.allowed.push(network);
+    peer.allowed.sort_unstable();
+    Ok(())
 }
 
 fn sorted(mut tunnels: Vec<Tunnel>) -> Vec<Tunnel> {
