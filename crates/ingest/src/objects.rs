@@ -1,6 +1,6 @@
 //! What a source delivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
@@ -53,4 +53,6 @@ pub struct Delivery {
     pub diagnostics: Vec<Diagnostic>,
     /// How many objects of which kinds were left alone: `apps/v1 Deployment`.
     pub ignored: BTreeMap<String, usize>,
+    /// Kinds of which nothing is known, since they may not be read: of these there may be objects.
+    pub unread: BTreeSet<&'static str>,
 }
