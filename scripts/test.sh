@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s\n' "$*"; }
 
-if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool &&
+if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool && python3 -m pip --version &&
     command -v nft && command -v tcpdump && command -v conntrack && command -v nginx && command -v haproxy; } >/dev/null; then
     step "tools"
     bash scripts/deps.sh
@@ -64,6 +64,10 @@ done
 # Its interfaces are examples: that this machine hasn't all of them is a warning.
 echo "-- configs/edge.yaml"
 gateway check --config configs/edge.yaml
+
+step "chart"
+cargo build --quiet --locked --package gateway --package edge-agent
+bash scripts/chart.sh "${CARGO_TARGET_DIR:-target}/debug"
 
 step "fuzzing"
 sh scripts/fuzz.sh "${FUZZ_SECONDS:-20}"

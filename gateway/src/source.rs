@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-pub use ingest::Delivery;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,9 +14,9 @@ use crate::config;
 use directory::{Directory, Pace};
 use kubernetes::Kubernetes;
 
-pub mod directory;
+pub use ::source::{Delivery, directory, store};
+
 pub mod kubernetes;
-pub mod store;
 
 /// A source that delivers.
 pub struct Source {

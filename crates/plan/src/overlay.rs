@@ -12,6 +12,25 @@ use ipnet::IpNet;
 use model::{ObjectKey, PublicKey};
 use serde::Serialize;
 
+mod edge;
+mod marks;
+mod node;
+mod slices;
+pub mod table;
+mod tunnel;
+mod way;
+
+pub use edge::{EdgeInput, Heard, edge};
+pub use marks::numbers;
+pub use node::{NodeInput, Probed, node};
+
+/// The nftables table's family and name.
+pub const TABLE: &str = "inet tidegate-overlay";
+/// The routing tables that are the overlay's own.
+pub const TABLES: std::ops::RangeInclusive<u32> = 0x5448..=0x54ff;
+/// The priorities of its rules, before the main table (32766).
+pub const PRIORITIES: std::ops::RangeInclusive<u32> = 5400..=5499;
+
 /// All of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OverlayPlan {
@@ -32,6 +51,21 @@ pub struct OverlayPlan {
     pub probes: Vec<ProbeTarget>,
     /// A node's: by which edge each VpnConnection and the egress networks go at present.
     pub active: Active,
+}
+
+/// How an edge and a node reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// In the clear, over a link that both are on.
+    Direct,
+    /// Through the tunnel between these two keys.
+    Tunnel {
+        /// The edge's.
+        edge: PublicKey,
+        /// The node's.
+        node: PublicKey,
+    },
 }
 
 /// By which edge what goes.
@@ -135,12 +169,14 @@ pub enum Selector {
     Incoming(String),
 }
 
-/// Whom an agent probes.
+/// Whom an agent probes. Through a tunnel, from the tunnel's own address: that, and not the
+/// device, leads into it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ProbeTarget {
     /// The EdgeGateway.
     pub edge: String,
-    /// Its key: messages are sealed for it.
+    /// Its key: messages are sealed for it, with the key of the tunnel that they go through, or
+    /// the node's newest one.
     pub key: PublicKey,
     /// Where it answers: inside of the tunnel, or on the underlay.
     pub address: SocketAddr,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use ingest::yaml::{FieldPath, Node};
+use ingest::yaml::Node;
 use model::AlbKind;
 use model::settings::canonical_network;
 
@@ -253,9 +253,7 @@ impl Checker<'_> {
     }
 
     fn error(&self, key: &str, reason: impl Into<String>) -> ConfigError {
-        let line = self.document.line_of(&FieldPath::of(key.split('.')));
-        let error = ConfigError::of_file(self.name, line, reason);
-        ConfigError { key: key.to_owned(), ..error }
+        ConfigError::of_key(self.name, self.document, key, reason)
     }
 
     fn path(&self, path: PathBuf) -> PathBuf {
