@@ -131,7 +131,7 @@ impl Control {
         let mailbox = Mailbox::new()?;
         let state = State::open(&config.state)?;
         let keys = KeyRing::open(&state)?;
-        let applier = Applier::open(Scope::default())?;
+        let applier = Applier::open(Scope::node())?;
         let interfaces = Interfaces::new(config.interfaces.clone())?;
         let post = mailbox.clone();
         let prober = Prober::start(&config.overlay.name, config.timing, move |findings| {

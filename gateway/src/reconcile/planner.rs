@@ -91,7 +91,8 @@ impl Planner {
             self.l4 = (same_or(before, plan), same_or(before_policy, policy));
             self.l4.clone()
         });
-        if !delivery.diagnostics.iter().any(may_hide_connections) {
+        let unread = delivery.unread.contains("VpnConnection");
+        if !unread && !delivery.diagnostics.iter().any(may_hide_connections) {
             self.former.clear();
         } else if self.settings.vpn.is_some() && !self.former.is_empty() {
             // Of no object.
