@@ -460,7 +460,7 @@ def agent_cases():
 
 
 def gateway_cases():
-    """What the gateway may ask of Services, besides their status."""
+    """What the gateway may ask of Services and VpnConnections, besides their status."""
 
     def asked():
         return {"operation": "UPDATE", "name": "web", "userInfo": {"extra": {}}}
@@ -481,10 +481,10 @@ def gateway_cases():
         ("somebody else", stranger, made(), made(spec={"type": "ClusterIP"}), None),
         ("another's finalizer gone", asked(), made([others, ours]), made(), "finalizers"),
         ("another's finalizer", asked(), made(), made([others]), "finalizers"),
-        ("the spec", asked(), made(), made(spec={"type": "ClusterIP"}), "nothing of a Service"),
-        ("an annotation", asked(), made(), made(annotations={"a": "b"}), "nothing of a Service"),
-        ("a label", asked(), made(), made(labels={"a": "b"}), "nothing of a Service"),
-        ("an owner", asked(), made(), made(ownerReferences=[{"name": "x"}]), "nothing of a Service"),
+        ("the spec", asked(), made(), made(spec={"type": "ClusterIP"}), "nothing of Services"),
+        ("an annotation", asked(), made(), made(annotations={"a": "b"}), "nothing of Services"),
+        ("a label", asked(), made(), made(labels={"a": "b"}), "nothing of Services"),
+        ("an owner", asked(), made(), made(ownerReferences=[{"name": "x"}]), "nothing of Services"),
     ]
 
 
