@@ -13,6 +13,7 @@ use crate::reconcile::Planner;
 
 mod connections;
 mod edges;
+mod flow;
 mod services;
 
 /// One edge, and what it sees.
