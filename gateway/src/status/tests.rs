@@ -29,7 +29,7 @@ fn l4() -> L4Settings {
         node_name: "edge-a".to_owned(),
         public: vec!["eth0".to_owned()],
         private: vec!["eth1".to_owned()],
-        node_ports: model::net::PortRange::new(30000, 32767).unwrap(),
+        node_ports: model::net::PortRange { first: 30000, last: 32767 },
         snat: false,
         load_balancer_class: "tidegate.io/edge".to_owned(),
         default_class: true,
