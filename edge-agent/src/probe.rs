@@ -354,6 +354,9 @@ impl Worker {
             let (Body::Answer(answer), Some(nonce)) = (message.body, message.answers) else {
                 return;
             };
+            if answer.edge != *name {
+                return;
+            }
             let found = edge.rounds.iter().find_map(|round| {
                 let sent = round.sent.iter().find(|(_, own, _)| *own == nonce)?;
                 Some((round.nonce, sent.0, sent.2))

@@ -21,7 +21,7 @@ fn junk(number: u64, key: &model::PublicKey) -> Vec<u8> {
         *begin = [(number % 5 + 1).min(4) as u8, 0, 0, 0];
     }
     // Data for sessions that are there.
-    if number % 7 == 0
+    if number.is_multiple_of(7)
         && let Some(index) = datagram.get_mut(4..8)
     {
         index.copy_from_slice(&[number as u8, key.0[0], 0, 0]);
@@ -45,7 +45,7 @@ fn a_flood_of_junk_and_of_handshakes_is_dropped_and_the_peer_is_heard() {
             while !stop.load(Ordering::Relaxed) {
                 let number = sent.fetch_add(1, Ordering::Relaxed);
                 let mut datagram = junk(number, &key);
-                if number % 50 == 0 {
+                if number.is_multiple_of(50) {
                     let wanted = overlay::peers::Wanted {
                         key,
                         endpoint: Some("192.0.2.1:51820".parse().unwrap()),

@@ -135,7 +135,49 @@ impl Lab {
 
     /// `wg show DEVICE FIELD`: what stands behind our key.
     pub(crate) fn wg_show(&self, field: &str) -> String {
-        // It says so in its answer, and not by its status, if the server doesn't listen yet.
+        let text = self.theirs.command("wg", &["show", &self.device, field]);
+        text.split_once('\t').map_or(String::new(), |(_, value)| value.trim().to_owned())
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        BTreeMap::from([(self.key.public(), self.key.clone())])
+    }
+
+    pub(crate) fn apply(&mut self) -> Vec<Fault> {
+        let keys = self.keys();
+        let (interfaces, tunnel) = (&mut self.interfaces, &self.tunnel);
+        self.ours.run(move || interfaces.apply(std::slice::from_ref(tunnel), &keys))
+    }
+
+    /// What we say of the peer.
+    pub(crate) fn peer(&mut self) -> PeerStatistics {
+        let all = self.interfaces.statistics();
+        all[OURS].peers[&self.tunnel.peers[0].key].clone()
+    }
+
+    pub(crate) fn drops(&mut self, reason: &str) -> u64 {
+        let all = self.interfaces.statistics();
+        all[OURS].drops.get(reason).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn endpoint(&mut self) -> Option<SocketAddr> {
+        self.peer().endpoint
+    }
+}
+
+/// Whether pings come back, with further arguments.
+pub(crate) fn pings(from: &Namespace, to: &str, more: &[&str]) -> bool {
+    let arguments = [&["-c", "3", "-i", "0.1", "-W", "2"], more, &[to]].concat();
+    from.try_command("ping", &arguments, "").is_ok()
+}
+
+/// Megabits a second that a TCP stream carries in a second.
+pub(crate) fn stream(from: &Namespace, to_namespace: &Namespace, to: &str, more: &[&str]) -> f64 {
+    let mut listening = Command::new("iperf3");
+    listening.args(["-s", "-1", "-B", to]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = to_namespace.spawn(&mut listening).expect("iperf3 is needed");
+    let arguments = [&["-c", to, "-t", "1", "-J"], more].concat();
+    // It says so in its answer, and not by its status, if the server doesn't listen yet.
     let text = eventually("iperf3 has run", || {
         let text = from.try_command("iperf3", &arguments, "").ok()?;
         text.contains("sum_received").then_some(text)
