@@ -66,7 +66,7 @@ async fn serve(config: Config) -> Result<()> {
             let client = cluster.client.clone();
             let told = publish::to_api(client.clone(), announced, mailbox.clone(), stop.clone());
             tasks.spawn(told);
-            tasks.spawn(tell_events(client, view.clone(), stop.clone()));
+            tasks.spawn(tell_events(client, node, view.clone(), stop.clone()));
         }
         _ => bail!("source: has neither kubernetes nor manifests"),
     }
@@ -94,11 +94,10 @@ async fn serve(config: Config) -> Result<()> {
 }
 
 /// Tells what is wrong with the Node as Events on it.
-async fn tell_events(client: kube::Client, view: View, stop: CancellationToken) {
+async fn tell_events(client: kube::Client, node: String, view: View, stop: CancellationToken) {
     let (sender, written) = watch::channel(Arc::new(Written::default()));
     // Statuses are the gateways' to write.
     let (_leads, leader) = watch::channel(false);
-    let node = view.shown().status.node.clone();
     let options = cluster::write::Options::new(node);
     let writer = cluster::write::start(client, options, written, leader, stop.clone());
     let mut interval = tokio::time::interval(EVENTS);

@@ -69,3 +69,20 @@ fn columns(out: &mut impl Write, rows: &[Vec<String>]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_schema_has_not_drifted() {
+        let mut out = Vec::new();
+        schema(&mut out).unwrap();
+        let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/agent-schema.json");
+        let committed = std::fs::read_to_string(committed).unwrap_or_default();
+        assert!(
+            String::from_utf8(out).unwrap() == committed,
+            "write it anew: cargo run -p edge-agent -- schema > configs/agent-schema.json"
+        );
+    }
+}

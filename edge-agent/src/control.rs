@@ -131,7 +131,7 @@ impl Control {
         let mailbox = Mailbox::new()?;
         let state = State::open(&config.state)?;
         let keys = KeyRing::open(&state)?;
-        let applier = Applier::open(Scope::default())?;
+        let applier = Applier::open(Scope::node())?;
         let interfaces = Interfaces::new(config.interfaces.clone())?;
         let post = mailbox.clone();
         let prober = Prober::start(&config.overlay.name, config.timing, move |findings| {
@@ -261,10 +261,11 @@ impl Worker {
     }
 
     fn wait(&self) {
-        let mut until = self.look.min(self.count);
-        if let Some(hold) = self.hold.filter(|_| self.snapshot.is_some()) {
-            until = until.min(hold);
-        }
+        // Before the first objects there is nothing to look for.
+        let until = match self.snapshot {
+            Some(_) => self.look.min(self.count),
+            None => self.count,
+        };
         let left = until.saturating_duration_since(Instant::now());
         let [table, routes] = self.applier.descriptors();
         let waited = wait::any(&[self.mailbox.waker.as_fd(), table, routes], Some(left));
@@ -347,11 +348,15 @@ impl Worker {
             edges: probed(&self.findings),
         };
         let (plan, planned) = plan::overlay::node(snapshot, &self.config.overlay, &input);
-        let told = snapshot.edges.iter().map(|(name, edge)| {
+        let aims = self.aims(&plan);
+        // An edge on this machine, and one that there is no way to, are not asked.
+        let asked = snapshot.edges.iter().filter(|(name, _)| aims.contains_key(*name));
+        let told = asked.map(|(name, edge)| {
             let vpn = edge.vpn.iter().cloned().collect();
             (name.clone(), Told { vpn, drain: edge.drain })
         });
-        let orders = Orders { aims: self.aims(&plan), told: told.collect() };
+        let told = told.collect();
+        let orders = Orders { aims, told };
         self.planned = planned;
         self.remember(numbers);
         if self.holds(&orders, now) {

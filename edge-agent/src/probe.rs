@@ -354,6 +354,9 @@ impl Worker {
             let (Body::Answer(answer), Some(nonce)) = (message.body, message.answers) else {
                 return;
             };
+            if answer.edge != *name {
+                return;
+            }
             let found = edge.rounds.iter().find_map(|round| {
                 let sent = round.sent.iter().find(|(_, own, _)| *own == nonce)?;
                 Some((round.nonce, sent.0, sent.2))
@@ -420,3 +423,6 @@ fn sequence(before: u64) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

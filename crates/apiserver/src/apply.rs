@@ -93,9 +93,13 @@ fn write(object: &mut Value, mut managed: Vec<Managed>) {
 }
 
 /// Notes in `new`'s managedFields what an update changed. `old` has them as they were.
-pub(crate) fn updated(old: &Value, new: &mut Value, shape: &Shape, writer: &Writer<'_>) {
+pub(crate) fn updated(kind: &Kind, old: &Value, new: &mut Value, writer: &Writer<'_>) {
     let mut managed = read(old);
-    let (changed, removed) = Fields::between(old, new, shape);
+    let (mut changed, removed) = Fields::between(old, new, &kind.shape);
+    // The status belongs to those who write it where it is written.
+    if kind.status && writer.subresource.is_empty() {
+        changed.forget("status");
+    }
     if !changed.is_empty() || !removed.is_empty() {
         for entry in &mut managed {
             entry.fields.subtract(&removed);
@@ -147,8 +151,7 @@ pub(crate) fn applied(
         entry.fields.subtract(&changed.common(&wanted));
     }
     if let Some((before, _)) = &before {
-        let mut gone = before.clone();
-        gone.subtract(&wanted);
+        let gone = before.without(&wanted);
         let mut kept = wanted.clone();
         managed.iter().for_each(|entry| kept.add(&entry.fields));
         gone.prune(&mut merged, &kept, shape);

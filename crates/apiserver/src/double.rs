@@ -343,13 +343,18 @@ impl Double {
 
     /// Breaks all connections and refuses new ones, for a time or until [`Double::come_back`].
     pub fn go_away(&self, time: Option<Duration>) {
-        let gone = time.map_or(Gone::Away, |time| Gone::Until(Instant::now() + time));
-        self.shared.faults.gone.send_replace(gone);
+        let until = time.map(|time| Instant::now() + time);
+        self.shared.faults.gone.send_replace(Gone::Away);
+        self.shared.faults.wait_here(false);
+        if let Some(until) = until {
+            self.shared.faults.gone.send_replace(Gone::Until(until));
+        }
     }
 
     /// Listens again.
     pub fn come_back(&self) {
         self.shared.faults.gone.send_replace(Gone::Here);
+        self.shared.faults.wait_here(true);
     }
 
     /// Denies something; access reviews say so too.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,8 @@ pub(crate) struct Faults {
     pub(crate) cut: watch::Sender<(u64, Fault)>,
     /// Until when there is no API at all.
     pub(crate) gone: watch::Sender<Gone>,
+    /// Whether connections are accepted now.
+    here: (Mutex<bool>, Condvar),
 }
 
 /// Whether connections are refused.
@@ -126,6 +128,7 @@ impl Default for Faults {
             changed: watch::Sender::new(0),
             cut: watch::Sender::new((0, Fault::default())),
             gone: watch::Sender::new(Gone::Here),
+            here: (Mutex::new(true), Condvar::new()),
         }
     }
 }
@@ -250,6 +253,21 @@ impl Faults {
                 () = at_latest => {}
             }
         }
+    }
+
+    /// Tells that connections are accepted from now on, or not any more.
+    pub(crate) fn set_here(&self, now: bool) {
+        let (here, changed) = &self.here;
+        *here.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        changed.notify_all();
+    }
+
+    /// Blocks until connections are accepted, or not any more; not for long if the double's thread
+    /// is gone.
+    pub(crate) fn wait_here(&self, wanted: bool) {
+        let (here, changed) = &self.here;
+        let now = here.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_timeout_while(now, Duration::from_secs(5), |now| *now != wanted));
     }
 
     /// Ends the watches of those whom the fault meets.

@@ -121,6 +121,11 @@ impl Fields {
         }
     }
 
+    /// Takes out a top-level field.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.inner.remove(&format!("f:{name}"));
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         !self.own && self.inner.is_empty()
@@ -150,6 +155,18 @@ impl Fields {
                 }
             }
         }
+    }
+
+    /// The fields that are not in another set.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut rest = Self { own: self.own && !other.own, inner: BTreeMap::new() };
+        for (step, ours) in &self.inner {
+            match other.inner.get(step) {
+                Some(theirs) => rest.put(step.clone(), ours.without(theirs)),
+                None => rest.put(step.clone(), ours.clone()),
+            }
+        }
+        rest
     }
 
     /// The fields that are in both.

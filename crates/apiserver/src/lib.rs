@@ -8,8 +8,8 @@
 //! Tables for kubectl, and faults on demand.
 //!
 //! **What it is not:** a cluster. No controllers run (no EndpointSlices come of Services, nothing
-//! is collected as garbage but a namespace's objects), no admission webhooks, no TLS, no
-//! protobuf. Roles are stored and not enforced: what is denied is what a [`Denial`] says. Of the
+//! is collected as garbage but a namespace's objects), no admission webhooks, no TLS, and
+//! protobuf only as far as kubectl's `create` and `auth` send it. Roles are stored and not enforced: what is denied is what a [`Denial`] says. Of the
 //! defaults only those that clients count on are filled in (Services' addresses and ports,
 //! Secrets' types). Of custom kinds' schemas, types, enumerations, bounds and required fields are
 //! checked; patterns, formats and CEL rules are not, and versions of one kind are not converted.
@@ -34,6 +34,7 @@ mod listen;
 mod manifest;
 mod object;
 mod patch;
+mod protobuf;
 mod refusal;
 mod request;
 mod schema;

@@ -40,6 +40,9 @@ pub(crate) async fn run(
             }
         }
         presence.cancel();
+        // Connections see it when they are polled next.
+        tokio::task::yield_now().await;
+        shared.faults.set_here(false);
         tokio::select! {
             () = away(&mut gone) => {}
             () = stop.cancelled() => return,
@@ -55,6 +58,7 @@ pub(crate) async fn run(
             listener = listen_again(address) => Some(listener),
             () = stop.cancelled() => return,
         };
+        shared.faults.set_here(true);
     }
 }
 
@@ -97,8 +101,9 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, presence: &Cancell
                 // It ends with the presence.
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(stream, peer, shared) => {}
+                        biased;
                         () = presence.cancelled() => {}
+                        () = connection(stream, peer, shared) => {}
                     }
                 });
             }

@@ -22,6 +22,7 @@ use crate::form::Form;
 use crate::kinds::{Kind, View};
 use crate::list;
 use crate::manifest;
+use crate::protobuf;
 use crate::refusal::Refusal;
 use crate::request::{Parameters, Target};
 use crate::selector::Selection;
@@ -62,6 +63,9 @@ impl Asked {
     }
 
     fn json(&self) -> Result<Value, Refusal> {
+        if let Some(decoded) = protobuf::decode(&self.body) {
+            return decoded;
+        }
         manifest::one(&self.body)
             .map_err(|error| Refusal::bad_request(format!("error decoding the body: {error}")))
     }

@@ -136,7 +136,7 @@ impl Contents {
         } else {
             let nothing = json!({"metadata": {}});
             let api_version = kind.api_version();
-            apply::updated(&nothing, &mut object, &kind.shape, &ask.writer(&api_version));
+            apply::updated(&kind, &nothing, &mut object, &ask.writer(&api_version));
         }
         let object = self.store_unless_dry(ask, object);
         Ok(Done { object, created: true, unknown })
@@ -307,7 +307,7 @@ impl Contents {
             }
         } else {
             let api_version = kind.api_version();
-            apply::updated(&old, &mut object, &kind.shape, &ask.writer(&api_version));
+            apply::updated(&kind, &old, &mut object, &ask.writer(&api_version));
         }
         if same(&old, &object) {
             let object = Arc::new(old_object.clone());

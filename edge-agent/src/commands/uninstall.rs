@@ -31,7 +31,7 @@ pub fn run(args: &UninstallArgs, out: &mut impl Write) -> Result<ExitCode> {
     let config = Config::load(&args.config.config)?;
     let state = State::open(&config.state)?;
     let mut failed = Vec::new();
-    match Applier::open(Scope::default()) {
+    match Applier::open(Scope::node()) {
         Ok(mut applier) => {
             let report = applier.remove_all();
             writeln!(out, "routes, rules and table: {} changes", report.changes)?;

@@ -10,7 +10,8 @@ use crate::view::{EdgeStatus, Finding, KeyStatus, Status, TunnelStatus, seconds}
 
 impl Worker {
     /// Tells how everything is.
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
+        let tunnels = self.tunnels();
         let probes = self.prober.statistics();
         let keys = self.keys.held().iter().map(|held| KeyStatus {
             key: held.private.public().to_string(),
@@ -31,7 +32,7 @@ impl Worker {
             edges: self.edges(&probes),
             connections: self.connections(),
             egress: self.plan.active.egress.clone(),
-            tunnels: self.tunnels(),
+            tunnels,
             applied: self.applied.clone(),
             findings: findings.collect(),
         };
@@ -94,7 +95,7 @@ impl Worker {
         keys.map(|key| (key.to_string(), active.get(key).cloned())).collect()
     }
 
-    fn tunnels(&self) -> BTreeMap<String, TunnelStatus> {
+    fn tunnels(&mut self) -> BTreeMap<String, TunnelStatus> {
         let counted = self.interfaces.statistics();
         let of = |tunnel: &plan::overlay::Tunnel| {
             let peer = tunnel.peers.first();
