@@ -71,12 +71,13 @@ impl World {
     fn until(&mut self, has: impl Fn(&Delivery) -> bool) -> impl Future<Output = Arc<Delivery>> {
         let what = std::panic::Location::caller();
         let mut deliveries = self.watching.deliveries.clone();
+        let all = deliveries.clone();
         async move {
             let found = deliveries.wait_for(|delivery| has(delivery));
             match tokio::time::timeout(DEADLINE, found).await {
                 Ok(found) => Arc::clone(&found.unwrap()),
                 Err(_) => {
-                    let last = deliveries.borrow();
+                    let last = all.borrow();
                     panic!("{what}: not within {DEADLINE:?}; findings: {:?}", last.diagnostics)
                 }
             }
@@ -371,7 +372,8 @@ async fn only_secrets_that_are_of_use_are_known() {
         all.collect::<Vec<_>>()
     };
     // Those that are named are there from the first.
-    assert_eq!(names(&world.first().await), ["certificate", "named"]);
+    let first = world.first().await;
+    assert_eq!(names(&first), ["certificate", "named"]);
     world.put(connection("site", "other"));
     world.put(secret("other", "Opaque"));
     world.until(|delivery| names(delivery) == ["certificate", "other"]).await;
