@@ -7,6 +7,7 @@ use std::time::Duration;
 use apiserver::{Double, Options};
 use cluster::watch::{self, Pace, What};
 use ingest::{Delivery, ObjectSet};
+use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use model::settings::FailSafe;
 use model::{AlbKind, AlbSettings, L4Settings, PortRange, Settings, VpnSettings};
@@ -68,6 +69,13 @@ fn trim(set: &mut ObjectSet, like: &ObjectSet) {
         // Set by the server, too.
         namespace.metadata.labels.as_mut().map(|all| all.remove("kubernetes.io/metadata.name"));
         namespace.metadata.labels.take_if(|all| all.is_empty());
+    }
+    for secret in set.secrets.values_mut() {
+        // The double has loaded them as they are written.
+        let secret = Arc::make_mut(secret);
+        let texts = secret.string_data.take().into_iter().flatten();
+        let bytes = texts.map(|(key, text)| (key, ByteString(text.into_bytes())));
+        secret.data.get_or_insert_default().extend(bytes);
     }
     set.namespaces.retain(|name, _| like.namespaces.contains_key(name));
     // Others are of no use.
