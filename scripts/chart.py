@@ -9,7 +9,7 @@
     chart.py gateway-config FILE GATEWAY    the GatewayConfig in it, as that program may check it here
     chart.py agent-config FILE AGENT        the AgentConfig in it is valid for that program
     chart.py alerts FILE             the PrometheusRule in it, as a file for promtool; none: nothing
-    chart.py metrics                 each metric of an alert is one that docs/operations.md has
+    chart.py metrics                 each metric of an alert is one of the gateway's or the agent's
     chart.py refused HELM            wrong values are refused, each with a word of the reason
 """
 
@@ -35,6 +35,7 @@ HOST_PATHS = {
 CAPABILITIES = {
     "prepare": {"CHOWN"},
     "agent": {"NET_ADMIN"},
+    "uninstall": {"NET_ADMIN"},
     "gateway": {"NET_ADMIN", "NET_RAW", "NET_BIND_SERVICE"},
 }
 WORKLOADS = {"DaemonSet", "Deployment", "Job", "Pod"}
@@ -241,11 +242,11 @@ def pods(item):
         if context.get("runAsNonRoot") is not (not root) or "runAsUser" not in context:
             yield f"{name}: whether it is root is left open"
         # Escalation is for file capabilities alone, which root doesn't need.
-        if context.get("allowPrivilegeEscalation") is not (not root and name in ("agent", "gateway")):
+        if context.get("allowPrivilegeEscalation") is not (not root and name in ("agent", "uninstall", "gateway")):
             yield f"{name}: allowPrivilegeEscalation is {context.get('allowPrivilegeEscalation')}"
         if not {"requests", "limits"} <= container.get("resources", {}).keys():
             yield f"{name}: no resources"
-        if not test and container not in init and not {"livenessProbe", "readinessProbe"} <= container.keys():
+        if not test and name != "done" and container not in init and not {"livenessProbe", "readinessProbe"} <= container.keys():
             yield f"{name}: no probes"
         # The kubelet replaces what stands so, in arguments; a shell's own variables must not.
         known = {entry["name"] for entry in container.get("env", [])}
@@ -363,13 +364,15 @@ def alerts(path):
 def metrics():
     """Alerts ask for what there is."""
     documented = (ROOT / "docs/operations.md").read_text()
+    printed = (ROOT / "edge-agent/src/metrics.rs").read_text()
     text = (CHART / "alerts.yaml").read_text()
     faults = []
     for group in yaml.safe_load(text).values():
         for alert in group:
             for metric in set(re.findall(r"tidegate_[a-z0-9_]*[a-z0-9]\b(?!\()", alert["expr"])):
-                if f"`{metric}`" not in documented and not re.search(r"__name__", alert["expr"]):
-                    faults.append(f"alerts.yaml: {alert['alert']}: docs/operations.md has no {metric}")
+                known = f"`{metric}`" in documented or f'"{metric}"' in printed
+                if not known and "__name__" not in alert["expr"]:
+                    faults.append(f"alerts.yaml: {alert['alert']}: there is no metric {metric}")
     return faults
 
 

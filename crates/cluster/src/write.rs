@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub mod allocations;
 pub mod events;
+mod needs;
 mod outcome;
 mod perform;
 pub mod queue;
@@ -20,6 +21,7 @@ mod request;
 mod writer;
 
 pub use events::Event;
+pub use needs::needs;
 pub use outcome::Outcome;
 pub use perform::delete_edge;
 pub use writer::{Counters, Options, Writer, start};
@@ -128,17 +130,13 @@ pub struct Patch {
     /// same name isn't changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// The `metadata.resourceVersion` that was seen. What was written once isn't written again
-    /// until there is another version.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
     /// Who writes it.
     pub author: Author,
     /// Its status.
     pub status: StatusChange,
-    /// Its finalizers.
+    /// Its finalizer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub finalizers: Option<Finalizers>,
+    pub finalizer: Option<FinalizerChange>,
 }
 
 /// What becomes of a status.
@@ -163,12 +161,12 @@ pub enum StatusChange {
     TakeBack,
 }
 
-/// A change of `metadata.finalizers`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+/// What becomes of [`FINALIZER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finalizers {
-    /// All that there are to be, others' included.
-    pub all: Vec<String>,
-    /// [`FINALIZER`] joins them, before the status is written; otherwise it goes, after that.
-    pub add: bool,
+pub enum FinalizerChange {
+    /// It joins the others, before the status is written.
+    Add,
+    /// It goes, after the status is written.
+    Remove,
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use model::{ObjectKey, PublicKey};
@@ -24,12 +25,18 @@ pub use edge::{EdgeInput, Heard, edge};
 pub use marks::numbers;
 pub use node::{NodeInput, Probed, node};
 
-/// The nftables table's family and name.
+/// The nftables table's family and name, on an edge.
 pub const TABLE: &str = "inet tidegate-overlay";
-/// The routing tables that are the overlay's own.
-pub const TABLES: std::ops::RangeInclusive<u32> = 0x5448..=0x54ff;
-/// The priorities of its rules, before the main table (32766).
-pub const PRIORITIES: std::ops::RangeInclusive<u32> = 5400..=5499;
+/// The same on a node. They differ since an edge may run on a node.
+pub const TABLE_NODE: &str = "inet tidegate-agent";
+/// The routing tables that are an edge's own.
+pub const TABLES: RangeInclusive<u32> = 0x5448..=0x546f;
+/// The same of a node.
+pub const TABLES_NODE: RangeInclusive<u32> = 0x5470..=0x54ff;
+/// The priorities of an edge's rules, before the main table (32766).
+pub const PRIORITIES: RangeInclusive<u32> = 5440..=5446;
+/// The same of a node's.
+pub const PRIORITIES_NODE: RangeInclusive<u32> = 5430..=5439;
 
 /// All of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -40,7 +47,7 @@ pub struct OverlayPlan {
     pub routes: Vec<Route>,
     /// Rules that lead to these tables, sorted.
     pub rules: Vec<Rule>,
-    /// The text of the nftables table (`inet tidegate-overlay`), one transaction that brings it
+    /// The text of the nftables table ([`TABLE`] or [`TABLE_NODE`]), one transaction that brings it
     /// up whole; empty for none.
     pub table: String,
     /// Kernel settings that have to have at least these values, such as

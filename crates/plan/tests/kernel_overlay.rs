@@ -332,5 +332,5 @@ fn plans_text_is_what_nft_reads() {
     }
     let listed = lab.exec("e", "nft list table inet tidegate-overlay", "");
     assert!(listed.contains("overlay_spoofed"), "{listed}");
-    lab.exec("e", "nft -f -", &overlay::table::removal());
+    lab.exec("e", "nft -f -", &overlay::table::removal(overlay::TABLE));
 }

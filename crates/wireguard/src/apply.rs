@@ -3,7 +3,7 @@
 //! Each look compares with what the kernel really holds, so that it may be done again at any time:
 //! nothing is done then, or what others did is mended. Only what is the overlay's own is ever
 //! changed: routes and rules that this program made (they bear its protocol number) in the tables
-//! and at the priorities of a [`Scope`], and the table [`plan::overlay::TABLE`].
+//! and at the priorities of a [`Scope`], and its nftables table.
 //!
 //! Behind every route there is one that refuses its packets and comes last. So where an interface
 //! goes away, with its routes, packets are refused rather than leave another way. These come
@@ -26,8 +26,6 @@ use thiserror::Error;
 
 use crate::{Interfaces, Keys};
 
-/// The table's family and name.
-const TABLE: &str = overlay::TABLE;
 /// Of routes that lead somewhere.
 const METRIC: u32 = 10;
 /// Of those that refuse, which come last.
@@ -40,12 +38,23 @@ pub struct Scope {
     pub tables: RangeInclusive<u32>,
     /// Priorities of rules.
     pub priorities: RangeInclusive<u32>,
+    /// The nftables table's family and name.
+    pub table: &'static str,
 }
 
-impl Default for Scope {
-    /// What plans have.
-    fn default() -> Self {
-        Self { tables: overlay::TABLES, priorities: overlay::PRIORITIES }
+impl Scope {
+    /// What an edge's plans have.
+    pub fn edge() -> Self {
+        Self { tables: overlay::TABLES, priorities: overlay::PRIORITIES, table: overlay::TABLE }
+    }
+
+    /// What a node's plans have. An edge may run beside it.
+    pub fn node() -> Self {
+        Self {
+            tables: overlay::TABLES_NODE,
+            priorities: overlay::PRIORITIES_NODE,
+            table: overlay::TABLE_NODE,
+        }
     }
 }
 
@@ -53,7 +62,7 @@ impl Default for Scope {
 #[derive(Debug, Error)]
 pub enum ApplyError {
     /// nftables can't be changed.
-    #[error("nftables table `{TABLE}`: {0}")]
+    #[error("nftables: {0}")]
     Table(#[from] nft::NftError),
     /// A route.
     #[error("{0}")]
@@ -140,7 +149,7 @@ impl Applier {
     pub fn open(scope: Scope) -> Result<Self, ApplyError> {
         let nft = Nft::find()?;
         nft.probe()?;
-        let monitor = nft.monitor(TABLE)?;
+        let monitor = nft.monitor(scope.table)?;
         Ok(Self {
             scope,
             nft,
@@ -358,7 +367,8 @@ impl Applier {
             return;
         }
         if text.is_empty() {
-            let (family, name) = TABLE.split_once(' ').unwrap_or(("inet", TABLE));
+            let (family, name) =
+                self.scope.table.split_once(' ').unwrap_or(("inet", self.scope.table));
             match self.nft.list_rules(family, name) {
                 Err(error) if error.is_not_there() => {
                     self.loaded = Some(String::new());
@@ -369,7 +379,7 @@ impl Applier {
             }
         }
         let transaction = match text {
-            "" => format!("delete table {TABLE}\n"),
+            "" => format!("delete table {}\n", self.scope.table),
             text => text.to_owned(),
         };
         match self.nft.apply(&transaction) {
@@ -392,12 +402,13 @@ impl Applier {
                 Ok(None) => break,
                 Ok(Some(event)) => {
                     if let nft::Event::Changed { by_pid, by_name, .. } = event {
-                        tracing::warn!(by_pid, by_name, "somebody changed `{TABLE}`");
+                        let table = self.scope.table;
+                        tracing::warn!(table, by_pid, by_name, "somebody changed this table");
                     }
                     touched = true;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "changes of `{TABLE}` can't be seen");
+                    tracing::error!(%error, "changes of nftables can't be seen");
                     break;
                 }
             }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use model::PublicKey;
 use netdev::address::{self, Scope};
-use netdev::link;
+use netdev::{link, wireguard};
 use overlay::PrivateKey;
 use plan::overlay::Tunnel;
 
+mod kernel;
 mod local;
 mod statistics;
 mod types;
@@ -16,6 +17,7 @@ mod types;
 pub use statistics::{InterfaceStatistics, PeerStatistics};
 pub use types::{Backend, Fault, Settings, StartError, Wanted};
 
+use kernel::Kernel;
 use local::Local;
 
 /// Private keys by their public halves.
@@ -31,6 +33,7 @@ pub struct Interfaces {
 
 #[derive(Debug)]
 enum Inner {
+    Kernel(Kernel),
     UserSpace(Local),
 }
 
@@ -40,13 +43,24 @@ impl Interfaces {
     /// # Errors
     /// [`StartError`]: the kernel has neither WireGuard nor TUN, or it isn't allowed.
     pub fn new(settings: Settings) -> Result<Self, StartError> {
-        let inner = Inner::UserSpace(Local::default());
+        let inner = match settings.backend {
+            Wanted::UserSpace => Inner::UserSpace(Local::default()),
+            wanted => match wireguard::probe().map_err(|error| error.source) {
+                Ok(()) => Inner::Kernel(Kernel::open().map_err(StartError::Kernel)?),
+                Err(source) if wanted == Wanted::Kernel => return Err(StartError::Kernel(source)),
+                Err(why) => {
+                    tracing::info!(%why, "WireGuard in user space, since the kernel can't");
+                    Inner::UserSpace(Local::default())
+                }
+            },
+        };
         Ok(Self { settings, inner })
     }
 
     /// Where interfaces are.
     pub fn backend(&self) -> Backend {
         match &self.inner {
+            Inner::Kernel(_) => Backend::Kernel,
             Inner::UserSpace(_) => Backend::UserSpace,
         }
     }
@@ -60,6 +74,7 @@ impl Interfaces {
         let good: Vec<(&Tunnel, &PrivateKey)> =
             tunnels.iter().filter_map(|tunnel| check(tunnel, keys, &mut faults)).collect();
         match &mut self.inner {
+            Inner::Kernel(kernel) => kernel.apply(&good, settings, &mut faults),
             Inner::UserSpace(local) => local.apply(&good, settings, &mut faults),
         }
         finish(&good, &mut faults);
@@ -67,8 +82,9 @@ impl Interfaces {
     }
 
     /// What each interface has done.
-    pub fn statistics(&self) -> BTreeMap<String, InterfaceStatistics> {
-        match &self.inner {
+    pub fn statistics(&mut self) -> BTreeMap<String, InterfaceStatistics> {
+        match &mut self.inner {
+            Inner::Kernel(kernel) => kernel.statistics(),
             Inner::UserSpace(local) => local.statistics(),
         }
     }
@@ -76,6 +92,7 @@ impl Interfaces {
     /// The UDP port of an interface, which is of interest where the plan left it open.
     pub fn port(&self, interface: &str) -> Option<u16> {
         match &self.inner {
+            Inner::Kernel(kernel) => kernel.port(interface),
             Inner::UserSpace(local) => local.port(interface),
         }
     }

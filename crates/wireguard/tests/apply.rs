@@ -50,10 +50,10 @@ fn plan() -> OverlayPlan {
             route(2, "0.0.0.0/0", via("192.0.2.9")),
         ],
         rules: vec![
-            rule(5401, mark.clone(), 1),
-            Rule { v6: true, ..rule(5401, mark, 1) },
-            rule(5402, Selector::Incoming("out0".to_owned()), 2),
-            rule(5403, Selector::All, 0),
+            rule(5441, mark.clone(), 1),
+            Rule { v6: true, ..rule(5441, mark, 1) },
+            rule(5442, Selector::Incoming("out0".to_owned()), 2),
+            rule(5443, Selector::All, 0),
         ],
         table: TEXT.to_owned(),
         sysctls: BTreeMap::from([("net.ipv4.conf.wg-1.rp_filter".to_owned(), 2)]),
@@ -109,7 +109,7 @@ fn a_plan_is_put_in_force_once_and_removed_without_a_trace() {
     let machine = machine();
     let before = state(&machine);
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         assert!(apply(&mut applier, &plan()).0 > 0);
         let state = state(&machine);
         let shown = |number| {
@@ -121,8 +121,8 @@ fn a_plan_is_put_in_force_once_and_removed_without_a_trace() {
         assert!(shown(0).contains("throw 10.9.7.0/24"), "{state}");
         assert!(shown(1).contains("default dev wg-1"), "{state}");
         assert!(shown(2).contains("default via 192.0.2.9 dev out0"), "{state}");
-        assert!(state.contains("5401:\tfrom all fwmark 0x10/0x70 lookup"), "{state}");
-        assert!(state.contains("5402:\tfrom all iif out0 lookup"), "{state}");
+        assert!(state.contains("5441:\tfrom all fwmark 0x10/0x70 lookup"), "{state}");
+        assert!(state.contains("5442:\tfrom all iif out0 lookup"), "{state}");
         assert!(state.contains("ct mark set 0x00000010"), "{state}");
         assert_eq!(machine.setting("ipv4/conf/wg-1/rp_filter"), "2");
         let way = |to: &str| machine.try_command("ip", &["route", "get", to], "");
@@ -132,14 +132,14 @@ fn a_plan_is_put_in_force_once_and_removed_without_a_trace() {
 
         assert_eq!(apply(&mut applier, &plan()), (0, false));
         // Also by one who doesn't know what was there: only the table is loaded anew.
-        let mut next = Applier::open(Scope::default()).unwrap();
+        let mut next = Applier::open(Scope::edge()).unwrap();
         assert_eq!(apply(&mut next, &plan()), (1, false));
         assert_eq!(self::state(&machine), state);
     });
     // One that is dropped has left it all.
-    assert!(state(&machine).contains("5403:"));
+    assert!(state(&machine).contains("5443:"));
     machine.run(|| {
-        let report = Applier::open(Scope::default()).unwrap().remove_all();
+        let report = Applier::open(Scope::edge()).unwrap().remove_all();
         assert!(report.faults.is_empty() && report.changes > 0, "{report:?}");
     });
     assert_eq!(state(&machine), before);
@@ -149,7 +149,7 @@ fn a_plan_is_put_in_force_once_and_removed_without_a_trace() {
 fn what_others_take_away_is_mended_and_what_they_add_is_left_alone() {
     let machine = machine();
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         apply(&mut applier, &plan());
         let whole = state(&machine);
         applier.changed();
@@ -158,8 +158,8 @@ fn what_others_take_away_is_mended_and_what_they_add_is_left_alone() {
         for (change, parts) in [
             (format!("ip route del 10.9.0.0/16 dev wg-1 table {zero}"), 1),
             (format!("ip route flush table {zero}"), 4),
-            ("ip rule del pref 5401".to_owned(), 1),
-            ("ip -6 rule del pref 5401".to_owned(), 1),
+            ("ip rule del pref 5441".to_owned(), 1),
+            ("ip -6 rule del pref 5441".to_owned(), 1),
             ("nft delete table inet tidegate-overlay".to_owned(), 1),
             ("nft flush chain inet tidegate-overlay marks".to_owned(), 1),
         ] {
@@ -173,7 +173,7 @@ fn what_others_take_away_is_mended_and_what_they_add_is_left_alone() {
             assert_eq!(state(&machine), whole, "{change}");
         }
         machine.ip(&format!(
-            "route add 10.6.0.0/16 dev out0 table {zero}\nrule add from 10.6.0.0/16 lookup {zero} pref 5410"
+            "route add 10.6.0.0/16 dev out0 table {zero}\nrule add from 10.6.0.0/16 lookup {zero} pref 5445"
         ));
         let with_foreign = state(&machine);
         assert_eq!(apply(&mut applier, &plan()), (0, false));
@@ -181,7 +181,7 @@ fn what_others_take_away_is_mended_and_what_they_add_is_left_alone() {
         let report = applier.remove_all();
         assert!(report.faults.is_empty(), "{report:?}");
         let left = state(&machine);
-        assert!(left.contains("10.6.0.0/16 dev out0 table") && left.contains("5410:"), "{left}");
+        assert!(left.contains("10.6.0.0/16 dev out0 table") && left.contains("5445:"), "{left}");
         assert!(left.contains("table inet foreign") && left.contains("5450:"), "{left}");
     });
 }
@@ -190,7 +190,7 @@ fn what_others_take_away_is_mended_and_what_they_add_is_left_alone() {
 fn without_its_interface_a_network_is_refused_and_it_comes_back_with_it() {
     let machine = machine();
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         apply(&mut applier, &plan());
         let whole = state(&machine);
         applier.changed();
@@ -221,7 +221,7 @@ link set wg-2 up
 link set wg-2-peer up
 addr add 10.255.0.2/32 dev wg-2");
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         apply(&mut applier, &plan());
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         let mut next = plan();
@@ -256,7 +256,7 @@ fn what_is_outside_of_its_scope_is_not_made() {
     let machine = machine();
     let before = state(&machine);
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         let mut foreign = OverlayPlan::default();
         foreign.routes.push(Route { table: 254, ..device(0, "10.5.0.0/16", "out0") });
         foreign.rules.push(rule(100, Selector::All, 0));
@@ -272,7 +272,7 @@ fn a_setting_is_raised_and_never_lowered_and_faults_name_what_and_why() {
     let machine = machine();
     machine.set("ipv4/conf/out0/rp_filter", "2");
     machine.run(|| {
-        let mut applier = Applier::open(Scope::default()).unwrap();
+        let mut applier = Applier::open(Scope::edge()).unwrap();
         let key = |name: &str| name.to_owned();
         let wanted = OverlayPlan {
             sysctls: BTreeMap::from([

@@ -135,10 +135,9 @@ fn patch(name: &str, edge: Option<&EdgeGateway>, author: Author, status: StatusC
     Patch {
         target: Target { kind: Kind::EdgeGateway, namespace: None, name: name.to_owned() },
         uid: metadata.and_then(|metadata| metadata.uid.clone()),
-        version: metadata.and_then(|metadata| metadata.resource_version.clone()),
         author,
         status,
-        finalizers: None,
+        finalizer: None,
     }
 }
 

@@ -80,9 +80,8 @@ pub(super) fn patch(
     Patch {
         target: Target { kind, namespace: Some(key.namespace.clone()), name: key.name.clone() },
         uid: metadata.uid.clone(),
-        version: metadata.resource_version.clone(),
         author: Author::Leader,
         status,
-        finalizers: None,
+        finalizer: None,
     }
 }

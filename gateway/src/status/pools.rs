@@ -48,10 +48,9 @@ impl View<'_> {
             written.patches.push(Patch {
                 target: Target { kind: Kind::AddressPool, namespace: None, name: name.clone() },
                 uid: object.metadata.uid.clone(),
-                version: object.metadata.resource_version.clone(),
                 author: Author::Leader,
                 status: StatusChange::Apply { fields, force: true },
-                finalizers: None,
+                finalizer: None,
             });
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use cluster::write::{Author, Event, FINALIZER, Finalizers, Kind, StatusChange, Written};
+use cluster::write::{Author, Event, FINALIZER, FinalizerChange, Kind, StatusChange, Written};
 use ingest::crds::vpn_connection::ConditionStatus;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,17 +31,17 @@ impl View<'_> {
         for (key, object) in &self.facts.delivery.objects.services {
             let planned = plans.get(key).copied();
             let deleted = object.metadata.deletion_timestamp.is_some();
-            let (status, finalizers) = if is_ours(object, settings) && !deleted {
+            let (status, finalizer) = if is_ours(object, settings) && !deleted {
                 let Some(planned) = planned else { continue };
                 self.of_ours(key, object, planned, written)
             } else {
                 self.of_others(key, object, (plan, planned))
             };
-            if status == StatusChange::Keep && finalizers.is_none() {
+            if status == StatusChange::Keep && finalizer.is_none() {
                 continue;
             }
             let mut patch = patch(key, &object.metadata, Kind::Service, status);
-            patch.finalizers = finalizers;
+            patch.finalizer = finalizer;
             written.patches.push(patch);
         }
     }
@@ -53,7 +53,7 @@ impl View<'_> {
         object: &Service,
         planned: &ServicePlan,
         written: &mut Written,
-    ) -> (StatusChange, Option<Finalizers>) {
+    ) -> (StatusChange, Option<FinalizerChange>) {
         let before = conditions(object);
         let mut now = Conditions::new(&before, object.metadata.generation, self.now);
         let reference = ObjectRef::namespaced("Service", key);
@@ -69,9 +69,9 @@ impl View<'_> {
             planned.addresses.iter().map(|ip| json!({"ip": ip, "ipMode": mode})).collect();
         let present = present(object);
         let wants_finalizer = !planned.addresses.is_empty() && !has_finalizer(&object.metadata);
-        let finalizers = wants_finalizer.then(|| with_finalizer(&object.metadata));
+        let finalizer = wants_finalizer.then_some(FinalizerChange::Add);
         if present == list && before == now {
-            return (StatusChange::Keep, finalizers);
+            return (StatusChange::Keep, finalizer);
         }
         for address in planned.addresses.iter().filter(|ip| !has(&present, **ip)) {
             written.events.push(Event {
@@ -94,7 +94,7 @@ impl View<'_> {
         let fields = json!({"loadBalancer": load_balancer, "conditions": conditions});
         // One without a class may be another controller's, too: then there is a conflict.
         let class = object.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_ref());
-        (StatusChange::Apply { fields, force: class.is_some() }, finalizers)
+        (StatusChange::Apply { fields, force: class.is_some() }, finalizer)
     }
 
     /// Of a Service that is to have none of our addresses, and perhaps had some.
@@ -103,7 +103,7 @@ impl View<'_> {
         key: &ObjectKey,
         object: &Service,
         (plan, planned): (&L4Plan, Option<&ServicePlan>),
-    ) -> (StatusChange, Option<Finalizers>) {
+    ) -> (StatusChange, Option<FinalizerChange>) {
         let metadata = &object.metadata;
         let finalizer = has_finalizer(metadata);
         let ours = has_applied(metadata)
@@ -125,7 +125,7 @@ impl View<'_> {
             shared || self.is_released(address)
         };
         let released = self.facts.holders.is_some() && had.all(is_given_up);
-        (status, released.then(|| without_finalizer(metadata)))
+        (status, released.then_some(FinalizerChange::Remove))
     }
 
     fn pool_of(&self, address: IpAddr) -> Option<&str> {
@@ -189,16 +189,4 @@ fn conditions(object: &Service) -> Vec<ConditionStatus> {
 
 pub(super) fn has_finalizer(metadata: &ObjectMeta) -> bool {
     metadata.finalizers.iter().flatten().any(|one| one == FINALIZER)
-}
-
-pub(super) fn with_finalizer(metadata: &ObjectMeta) -> Finalizers {
-    let mut all = metadata.finalizers.clone().unwrap_or_default();
-    all.push(FINALIZER.to_owned());
-    Finalizers { all, add: true }
-}
-
-pub(super) fn without_finalizer(metadata: &ObjectMeta) -> Finalizers {
-    let mut all = metadata.finalizers.clone().unwrap_or_default();
-    all.retain(|one| one != FINALIZER);
-    Finalizers { all, add: false }
 }

@@ -1,7 +1,7 @@
 //! VpnConnections: how they are, told by the edge that holds them, or by the leading one where
 //! none does.
 
-use cluster::write::{Author, Event, Kind, StatusChange, Written};
+use cluster::write::{Author, Event, FinalizerChange, Kind, StatusChange, Written};
 use ingest::crds::VpnConnection;
 use ingest::crds::vpn_connection::VpnConnectionStatus;
 use k8s_openapi::jiff::Timestamp;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::conditions::Conditions;
 use super::edges::without_nulls;
 use super::ingresses::patch;
-use super::services::{has_finalizer, with_finalizer, without_finalizer};
+use super::services::has_finalizer;
 use super::{Connection, View, text_of};
 
 /// Times that differ by less, in seconds, are the same: they were measured from two clocks.
@@ -59,17 +59,17 @@ impl View<'_> {
                 .as_ref()
                 .is_some_and(|plan| plan.vpn.iter().any(|one| one.connection == *key));
             let has = has_finalizer(&object.metadata);
-            let finalizers = match (allocated, has) {
-                (true, false) => Some(with_finalizer(&object.metadata)),
-                (false, true) if self.is_given_up(key) => Some(without_finalizer(&object.metadata)),
+            let finalizer = match (allocated, has) {
+                (true, false) => Some(FinalizerChange::Add),
+                (false, true) if self.is_given_up(key) => Some(FinalizerChange::Remove),
                 _ => None,
             };
-            if status == StatusChange::Keep && finalizers.is_none() {
+            if status == StatusChange::Keep && finalizer.is_none() {
                 continue;
             }
             let mut patch = patch(key, &object.metadata, Kind::VpnConnection, status);
             patch.author = if own { Author::Own } else { Author::Leader };
-            patch.finalizers = finalizers;
+            patch.finalizer = finalizer;
             written.patches.push(patch);
         }
     }
@@ -81,7 +81,7 @@ impl View<'_> {
         }
         let status = StatusChange::Keep;
         let mut patch = patch(key, &object.metadata, Kind::VpnConnection, status);
-        patch.finalizers = Some(without_finalizer(&object.metadata));
+        patch.finalizer = Some(FinalizerChange::Remove);
         written.patches.push(patch);
     }
 

@@ -155,8 +155,9 @@ the configuration. */}}
       b=/bin/busybox
       uid={{ .root.Values.security.runAsUser }}
       if [ "$($b stat -c %u /state)" != "$uid" ]; then
-          # First it is root's from the top on: root has no right here to look into others' folders.
-          $b chown -R 0:0 /state
+          # First it is root's, each folder before what is in it: root has no right here to look into
+          # others' folders.
+          $b find /state -exec $b chown 0:0 {} \;
           $b chmod 0700 /state
           # Then the user's, the top last.
           $b find /state -depth -exec $b chown "$uid:$uid" {} +

@@ -5,7 +5,13 @@ use kube::Client;
 use serde_json::{Map, Value, json};
 
 use super::request::{Ask, Body};
-use super::{Kind, MANAGER, MANAGER_OF_LOST, Outcome, Patch, StatusChange, Target};
+use super::{
+    FINALIZER, FinalizerChange, Kind, MANAGER, MANAGER_OF_LOST, Outcome, Patch, StatusChange,
+    Target,
+};
+
+/// Where an object has its version.
+const VERSION: &str = "/metadata/resourceVersion";
 
 /// Makes a change.
 pub(super) async fn perform(client: &Client, patch: &Patch) -> Outcome {
@@ -17,42 +23,32 @@ pub(super) async fn perform(client: &Client, patch: &Patch) -> Outcome {
 
 async fn changes(client: &Client, patch: &Patch) -> Result<(), Outcome> {
     let target = &patch.target;
-    // What others may have changed meanwhile isn't overwritten.
-    let (mut uid, mut version) = (patch.uid.clone(), patch.version.clone());
-    if uid.is_none() {
-        (uid, version) = create(client, target).await?;
-    }
-    let adds = patch.finalizers.as_ref().filter(|finalizers| finalizers.add);
-    if let Some(finalizers) = adds {
-        let all = &finalizers.all;
-        version = finalizers_are(client, target, all, (uid.as_deref(), version)).await?;
+    let uid = match &patch.uid {
+        Some(uid) => Some(uid.clone()),
+        None => create(client, target).await?,
+    };
+    let uid = uid.as_deref();
+    if patch.finalizer == Some(FinalizerChange::Add) {
+        finalizer(client, target, uid, FinalizerChange::Add).await?;
     }
     match &patch.status {
         StatusChange::Keep => {}
         StatusChange::Apply { fields, force } => {
-            let answer = apply(client, target, uid.as_deref(), (MANAGER, *force), fields).await?;
-            version = version_of(&answer);
+            apply(client, target, uid, (MANAGER, *force), fields).await?;
         }
         StatusChange::Lost { fields } => {
-            let manager = (MANAGER_OF_LOST, true);
-            let answer = apply(client, target, uid.as_deref(), manager, fields).await?;
-            version = version_of(&answer);
+            apply(client, target, uid, (MANAGER_OF_LOST, true), fields).await?;
         }
-        StatusChange::TakeBack => {
-            version = take_back(client, target, uid.as_deref()).await?.or(version);
-        }
+        StatusChange::TakeBack => take_back(client, target, uid).await?,
     }
-    if let Some(finalizers) = patch.finalizers.as_ref().filter(|finalizers| !finalizers.add) {
-        finalizers_are(client, target, &finalizers.all, (uid.as_deref(), version)).await?;
+    if patch.finalizer == Some(FinalizerChange::Remove) {
+        finalizer(client, target, uid, FinalizerChange::Remove).await?;
     }
     Ok(())
 }
 
-/// Makes the object, and tells its uid and version. One that is there already is as good.
-async fn create(
-    client: &Client,
-    target: &Target,
-) -> Result<(Option<String>, Option<String>), Outcome> {
+/// Makes the object, and tells its uid. One that is there already is as good.
+async fn create(client: &Client, target: &Target) -> Result<Option<String>, Outcome> {
     let path = target.path();
     let collection = path.rsplit_once('/').map_or(path.as_str(), |(collection, _)| collection);
     let body = json!({
@@ -72,8 +68,7 @@ async fn create(
         Err(Outcome::Raced) => Ask::new(Method::GET, path, "get", plural).send(client).await?,
         Err(outcome) => return Err(outcome),
     };
-    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
-    Ok((uid, version_of(&object)))
+    Ok(text_of(&object, "/metadata/uid"))
 }
 
 /// Applies a status.
@@ -83,7 +78,7 @@ async fn apply(
     uid: Option<&str>,
     (manager, force): (&str, bool),
     fields: &Value,
-) -> Result<Value, Outcome> {
+) -> Result<(), Outcome> {
     let mut body = head(target, uid, None);
     body.insert("status".to_owned(), fields.clone());
     let force = if force { "&force=true" } else { "" };
@@ -92,28 +87,24 @@ async fn apply(
         .body(Body::Apply, Value::Object(body))
         .send(client)
         .await
+        .map(drop)
 }
 
-/// Takes back what was applied to the status, if anything was. Answers the version after that.
-async fn take_back(
-    client: &Client,
-    target: &Target,
-    uid: Option<&str>,
-) -> Result<Option<String>, Outcome> {
-    let object =
-        Ask::new(Method::GET, target.path(), "get", target.kind.plural()).send(client).await?;
-    let version = version_of(&object);
+/// Takes back what was applied to the status, if anything was.
+async fn take_back(client: &Client, target: &Target, uid: Option<&str>) -> Result<(), Outcome> {
+    let object = get(client, target, uid).await?;
     if !is_applied(&object) {
-        return Ok(version);
+        return Ok(());
     }
-    let body = head(target, uid, version);
+    // Whoever serves it now may have written meanwhile.
+    let body = head(target, uid, text_of(&object, VERSION));
     let path = format!("{}/status?fieldManager={MANAGER}", target.path());
     let resource = format!("{}/status", target.kind.plural());
-    let answer = Ask::new(Method::PATCH, path, "patch", &resource)
+    Ask::new(Method::PATCH, path, "patch", &resource)
         .body(Body::Apply, Value::Object(body))
         .send(client)
-        .await?;
-    Ok(version_of(&answer))
+        .await
+        .map(drop)
 }
 
 /// Whether [`MANAGER`] has applied anything to the status of an object.
@@ -126,23 +117,48 @@ fn is_applied(object: &Value) -> bool {
     })
 }
 
-/// Sets the finalizers, if nobody has changed the object since that version.
-async fn finalizers_are(
+/// Adds or removes the finalizer, and leaves those of others as they are.
+async fn finalizer(
     client: &Client,
     target: &Target,
-    all: &[String],
-    (uid, version): (Option<&str>, Option<String>),
-) -> Result<Option<String>, Outcome> {
-    let mut metadata = Map::new();
-    metadata.extend(uid.map(|uid| ("uid".to_owned(), json!(uid))));
-    metadata.extend(version.map(|version| ("resourceVersion".to_owned(), json!(version))));
-    metadata.insert("finalizers".to_owned(), json!(all));
+    uid: Option<&str>,
+    change: FinalizerChange,
+) -> Result<(), Outcome> {
+    let object = get(client, target, uid).await?;
+    let before = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let before: Vec<&Value> = before.into_iter().flatten().collect();
+    let mut after = before.clone();
+    after.retain(|one| **one != FINALIZER);
+    let own = json!(FINALIZER);
+    // Nobody may add one to an object that is being deleted.
+    let deleted = !object["metadata"]["deletionTimestamp"].is_null();
+    if change == FinalizerChange::Add && !deleted {
+        after.push(&own);
+    }
+    if before.len() == after.len() {
+        return Ok(());
+    }
+    let body = json!({"metadata": {
+        "uid": object["metadata"]["uid"],
+        "resourceVersion": object["metadata"]["resourceVersion"],
+        "finalizers": after,
+    }});
     let path = format!("{}?fieldManager={MANAGER}", target.path());
-    let answer = Ask::new(Method::PATCH, path, "patch", target.kind.plural())
-        .body(Body::Merge, json!({ "metadata": metadata }))
+    Ask::new(Method::PATCH, path, "patch", target.kind.plural())
+        .body(Body::Merge, body)
         .send(client)
-        .await?;
-    Ok(version_of(&answer))
+        .await
+        .map(drop)
+}
+
+/// The object as it is now, if it is the one that is meant.
+async fn get(client: &Client, target: &Target, uid: Option<&str>) -> Result<Value, Outcome> {
+    let ask = Ask::new(Method::GET, target.path(), "get", target.kind.plural());
+    let object = ask.send(client).await?;
+    match uid.is_none_or(|uid| object["metadata"]["uid"] == uid) {
+        true => Ok(object),
+        false => Err(Outcome::Gone),
+    }
 }
 
 /// Removes an EdgeGateway, as when its edge is uninstalled. One that isn't there is as good.
@@ -173,6 +189,6 @@ fn head(target: &Target, uid: Option<&str>, version: Option<String>) -> Map<Stri
     body
 }
 
-fn version_of(object: &Value) -> Option<String> {
-    object.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned)
+fn text_of(object: &Value, pointer: &str) -> Option<String> {
+    object.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
 }

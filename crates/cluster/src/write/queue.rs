@@ -1,8 +1,9 @@
 //! Which change is made next: a state machine without I/O.
 //!
 //! Of each object only the newest change is known. What has been made isn't made again until the
-//! object was seen in another version; if that happens over and over, somebody else undoes it, and
-//! the rests in between grow. What fails is tried again after growing rests with jitter.
+//! objects that are seen have had it, or haven't had it for a while; if that happens over and over,
+//! somebody else undoes it, and the rests in between grow. What fails is tried again after growing
+//! rests with jitter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::Diagnostic;
+use serde_json::Value;
 
-use super::{Author, Outcome, Patch, Target, Written};
+use super::{Author, Outcome, Patch, StatusChange, Target, Written};
 
 /// Changes under way at once.
 pub const AT_ONCE: usize = 16;
@@ -19,8 +21,12 @@ pub const AT_ONCE: usize = 16;
 const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 /// The rest after something that only people can mend.
 const LONG_REST: Duration = Duration::from_secs(120);
-/// So many changes of one object in a row need no rest.
-const FREE_CHANGES: u32 = 3;
+/// What was made and still isn't seen is made again after this time.
+const UNSEEN: Duration = Duration::from_secs(30);
+/// So many changes of one object within [`CALM`] need no rest.
+const FREE_CHANGES: u32 = 5;
+/// After so long without a change an object's changes are counted anew.
+const CALM: Duration = Duration::from_secs(60);
 
 /// All changes that are to be made.
 #[derive(Debug)]
@@ -54,8 +60,16 @@ struct Track {
     /// Changes, or failures, in a row.
     changes: u32,
     failures: u32,
+    /// When the last change was made.
+    last: Option<Instant>,
     /// When it may be begun, if it is in `later`.
     at: Option<Instant>,
+}
+
+impl Track {
+    fn is_recent(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| now.saturating_duration_since(last) < CALM)
+    }
 }
 
 impl Queue {
@@ -77,7 +91,7 @@ impl Queue {
     }
 
     /// There is a new desired state, or a new leader.
-    pub fn want(&mut self, written: &Written, leads: bool) {
+    pub fn want(&mut self, written: &Written, leads: bool, now: Instant) {
         self.leads = leads;
         let mine = written.patches.iter().filter(|patch| leads || patch.author == Author::Own);
         let wanted: BTreeMap<Target, Arc<Patch>> = mine
@@ -87,23 +101,46 @@ impl Queue {
             })
             .collect();
         self.wanted = wanted;
-        // What is as it should be is forgotten.
-        let Self { tracks, later, wanted, findings, .. } = self;
+        let Self { tracks, later, wanted, findings, ready, .. } = self;
+        // What is as it should be: if it doesn't stay so it is made again.
         tracks.retain(|target, track| {
-            let stays = track.running || wanted.contains_key(target);
-            if let (false, Some(at)) = (stays, track.at) {
+            if wanted.contains_key(target) {
+                return true;
+            }
+            if let Some(at) = track.at.take() {
                 later.remove(&(at, target.clone()));
             }
-            stays
+            (track.made, track.failures) = (None, 0);
+            track.running || track.is_recent(now)
         });
         findings.retain(|target, _| wanted.contains_key(target));
-        self.ready.clear();
-        for (target, patch) in &self.wanted {
-            let track = self.tracks.entry(target.clone()).or_default();
-            let is_new = track.made != Some(fingerprint(patch));
-            if is_new && !track.running && track.at.is_none() {
-                self.ready.insert(target.clone());
+        ready.retain(|target| wanted.contains_key(target));
+        let targets: Vec<Target> = self.wanted.keys().cloned().collect();
+        for target in targets {
+            self.enqueue(target, now);
+        }
+    }
+
+    /// Puts a change where it belongs, if it is another one than was made last.
+    fn enqueue(&mut self, target: Target, now: Instant) {
+        let Some(patch) = self.wanted.get(&target) else { return };
+        let track = self.tracks.entry(target.clone()).or_default();
+        let rests = track.failures > 0 && track.at.is_some();
+        if track.running || rests || track.made == Some(fingerprint(patch)) {
+            return;
+        }
+        if let Some(at) = track.at.take() {
+            self.later.remove(&(at, target.clone()));
+        }
+        let fights = track.changes.checked_sub(FREE_CHANGES).filter(|more| *more > 0);
+        let calm = fights.filter(|_| track.is_recent(now)).zip(track.last);
+        let at = calm.map(|(more, last)| last + rest(more, 1.0)).filter(|at| *at > now);
+        match at {
+            Some(at) => {
+                track.at = Some(at);
+                self.later.insert((at, target));
             }
+            None => drop(self.ready.insert(target)),
         }
     }
 
@@ -118,7 +155,7 @@ impl Queue {
             && let Some((_, target)) = self.later.pop_first()
         {
             if let Some(track) = self.tracks.get_mut(&target) {
-                track.at = None;
+                (track.at, track.made) = (None, None);
             }
             self.ready.insert(target);
         }
@@ -145,53 +182,41 @@ impl Queue {
             return;
         }
         self.running = self.running.saturating_sub(1);
+        let done = outcome == Some(Outcome::Done);
+        if done {
+            self.busy = 0;
+            self.findings.remove(target);
+            track.failures = 0;
+            track.changes = if track.is_recent(now) { track.changes.saturating_add(1) } else { 1 };
+            track.last = Some(now);
+        } else {
+            track.made = None;
+        }
         let again = match &outcome {
-            Some(Outcome::Done) => {
-                self.busy = 0;
-                self.findings.remove(target);
-                track.failures = 0;
-                track.changes += 1;
-                let rest = match track.changes.checked_sub(FREE_CHANGES) {
-                    None | Some(0) => Duration::ZERO,
-                    Some(more) => rest(more, jitter),
-                };
-                Some(rest)
-            }
-            // The objects that are seen will tell.
-            Some(Outcome::Gone | Outcome::Raced) => {
-                track.failures += 1;
-                Some(rest(track.failures, jitter))
-            }
+            Some(Outcome::Done) => Some(UNSEEN.saturating_mul(track.changes)),
             Some(Outcome::Busy(after)) => {
-                track.made = None;
-                self.busy += 1;
+                self.busy = self.busy.saturating_add(1);
                 let rest = after.unwrap_or_default().max(rest(self.busy, jitter));
                 self.pause = self.pause.max(Some(now + rest));
-                Some(Duration::ZERO)
+                None
             }
-            Some(Outcome::Failed(_)) => {
-                track.made = None;
-                track.failures += 1;
+            // The objects that are seen will tell, if they don't already.
+            Some(Outcome::Gone | Outcome::Raced | Outcome::Failed(_)) => {
+                track.failures = track.failures.saturating_add(1);
                 Some(rest(track.failures, jitter))
             }
             Some(Outcome::Foreign(_) | Outcome::Forbidden { .. } | Outcome::Refused(_)) => {
-                track.made = None;
+                track.failures = track.failures.saturating_add(1);
                 Some(LONG_REST.mul_f64(1.0 + jitter))
             }
-            None => {
-                track.made = None;
-                Some(Duration::ZERO)
-            }
+            None => None,
         };
-        if let Some(rest) = again {
-            if rest.is_zero() {
-                self.ready.insert(target.clone());
-            } else {
-                track.at = Some(now + rest);
-                self.later.insert((now + rest, target.clone()));
-            }
+        if let (Some(rest), true) = (again, self.wanted.contains_key(target)) {
+            track.at = Some(now + rest);
+            self.later.insert((now + rest, target.clone()));
         }
         self.note(target, outcome.as_ref(), now);
+        self.enqueue(target.clone(), now);
     }
 
     /// When [`Self::next`] may have something that it hasn't now; none if it needs to be told
@@ -271,10 +296,36 @@ fn missing(verb: &str, resource: &str) -> Diagnostic {
     .remedy(format!("allow {verb} of {resource} to the gateway's ServiceAccount"))
 }
 
+/// Of what a change does. The time of a condition is that of its first planning.
 fn fingerprint(patch: &Patch) -> u64 {
     let mut hasher = DefaultHasher::new();
-    patch.hash(&mut hasher);
+    let Patch { target, uid, author, status, finalizer } = patch;
+    (target, uid, author, finalizer, std::mem::discriminant(status)).hash(&mut hasher);
+    match status {
+        StatusChange::Apply { fields, force } => {
+            force.hash(&mut hasher);
+            hash(fields, &mut hasher);
+        }
+        StatusChange::Lost { fields } => hash(fields, &mut hasher),
+        StatusChange::Keep | StatusChange::TakeBack => {}
+    }
     hasher.finish()
+}
+
+fn hash(value: &Value, hasher: &mut DefaultHasher) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields.iter().filter(|(key, _)| *key != "lastTransitionTime") {
+                key.hash(hasher);
+                hash(value, hasher);
+            }
+        }
+        Value::Array(items) => {
+            items.len().hash(hasher);
+            items.iter().for_each(|item| hash(item, hasher));
+        }
+        other => other.hash(hasher),
+    }
 }
 
 /// Doubles from one to the next, up to the limit; between the half and the whole of it.

@@ -175,7 +175,7 @@ impl Task {
             std::mem::take(&mut self.term).cancel();
         }
         let written = Arc::clone(&written.borrow_and_update());
-        self.queue.want(&written, leads);
+        self.queue.want(&written, leads, Instant::now());
         let mine = |event: &&Event| leads || event.author == Author::Own;
         self.book.tell(written.events.iter().filter(mine), Instant::now());
         self.report();

@@ -250,9 +250,7 @@ impl Session<'_> {
     pub fn next_waiting(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
         let state = &mut *self.0;
         // Those that still have no session would be put back again and again.
-        if state.tunn.time_since_last_handshake().is_none() {
-            return None;
-        }
+        state.tunn.time_since_last_handshake()?;
         if let TunnResult::WriteToNetwork(datagram) = state.tunn.decapsulate(None, &[], buffer) {
             state.last_sent = now;
             if datagram.first() != Some(&INITIATION) {

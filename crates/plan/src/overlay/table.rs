@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::TABLE;
+use super::{TABLE, TABLE_NODE};
 use crate::vpn::table::{chain, counter, set};
 
 /// Packets that claimed to come from a pod, and came by another way.
@@ -17,9 +17,9 @@ pub const SPOOFED: &str = "overlay_spoofed";
 /// Bit of the packet mark: an edge's packet for a node's own address goes through its tunnel.
 pub const MARK_HOST: u32 = 0x0800_0000;
 
-/// The text that takes the table away, whether or not it is there.
-pub fn removal() -> String {
-    format!("add table {TABLE}\ndelete table {TABLE}\n")
+/// The text that takes a table away, whether or not it is there.
+pub fn removal(table: &str) -> String {
+    format!("add table {table}\ndelete table {table}\n")
 }
 
 /// What an edge's table depends on.
@@ -46,7 +46,7 @@ impl EdgeTable {
         if self.tunnels.is_empty() && self.pods.is_empty() {
             return String::new();
         }
-        let mut text = removal();
+        let mut text = removal(TABLE);
         let _ = writeln!(text, "table {TABLE} {{");
         text.push_str(&counter(SPOOFED));
         set(&mut text, "pods", &self.pods);
@@ -142,8 +142,8 @@ impl NodeTable {
         if self.edges.is_empty() {
             return String::new();
         }
-        let mut text = removal();
-        let _ = writeln!(text, "table {TABLE} {{");
+        let mut text = removal(TABLE_NODE);
+        let _ = writeln!(text, "table {TABLE_NODE} {{");
         set(&mut text, "pods", &self.pods);
         set(&mut text, "services", &self.services);
         let (mask, keep) = (self.mask, !self.mask);

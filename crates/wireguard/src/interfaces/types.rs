@@ -73,7 +73,7 @@ pub enum StartError {
         "the kernel makes no WireGuard interface ({0}); load the module `wireguard`, or let the \
              backend be `auto`"
     )]
-    Kernel(netdev::link::LinkError),
+    Kernel(netdev::NetlinkError),
 }
 
 /// What of a plan is not in force.
