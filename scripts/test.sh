@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s\n' "$*"; }
 
-if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool &&
+if ! { command -v c++ && command -v python3 && command -v ip && command -v promtool && python3 -m pip --version &&
     command -v nft && command -v tcpdump && command -v conntrack && command -v nginx && command -v haproxy; } >/dev/null; then
     step "tools"
     bash scripts/deps.sh
@@ -47,7 +47,7 @@ if ! gateway schema | diff configs/schema.json -; then
 fi
 
 step "custom resource definitions"
-for plural in addresspools vpnconnections; do
+for plural in addresspools edgegateways vpnconnections; do
     if ! gateway crds "$plural" | diff "helm/tidegate/crds/$plural.yaml" -; then
         echo "helm/tidegate/crds/$plural.yaml has drifted; write it anew:" >&2
         echo "  cargo run -p gateway -- crds $plural > helm/tidegate/crds/$plural.yaml" >&2
@@ -64,6 +64,10 @@ done
 # Its interfaces are examples: that this machine hasn't all of them is a warning.
 echo "-- configs/edge.yaml"
 gateway check --config configs/edge.yaml
+
+step "chart"
+cargo build --quiet --locked --package gateway --package edge-agent
+bash scripts/chart.sh "${CARGO_TARGET_DIR:-target}/debug"
 
 step "fuzzing"
 sh scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
@@ -97,6 +101,9 @@ kill "$backend"
 
 step "documentation's examples"
 cargo test --workspace --doc --locked
+
+step "programs that tests start"
+cargo build --quiet --locked --package edge-agent --package tidegate-apiserver
 
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then

@@ -11,17 +11,16 @@ use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings, VpnSettings};
 use plan::l4::AlbPorts;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use settings::document;
 
 use crate::access_log::Target;
 
 mod check;
-pub mod error;
 pub mod file;
-pub mod values;
 
-pub use error::ConfigError;
 pub use file::{Ejection, HalfOpen, Limits, Retransmit, Timeouts, Upstream};
-pub use values::{Period, ServicePort, Workers};
+pub use settings::values::{self, Period, ServicePort, Workers};
+pub use settings::{ConfigError, error};
 
 /// A configuration that holds together. Paths in it are absolute or relative to the current
 /// directory, no longer to the file.
@@ -103,11 +102,24 @@ pub enum OnStop {
     Remove,
 }
 
-/// Where objects come from.
+/// Where objects come from: one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The directory of manifests; always there as long as there is no other source.
+    /// The directory of manifests.
     pub manifests: Option<PathBuf>,
+    /// The Kubernetes API.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// How to reach the Kubernetes API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// A kubeconfig; none within the cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// One of its contexts; none for the current one.
+    pub context: Option<String>,
+    /// Where Leases and the like are; none for the service account's, or `tidegate`.
+    pub namespace: Option<String>,
 }
 
 /// The two ALBs.
@@ -189,10 +201,7 @@ impl Config {
     /// For the first thing that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let name = path.to_string_lossy();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::of_file(&name, 0, format!("can't be read: {error}"))
-                .remedy("name the configuration file with --config")
-        })?;
+        let text = document::text(path)?;
         Self::parse(&name, &text, path.parent().unwrap_or(Path::new("")))
     }
 

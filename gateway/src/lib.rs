@@ -18,5 +18,6 @@ pub mod metrics;
 pub mod reconcile;
 pub mod signals;
 pub mod source;
+pub mod status;
 pub mod stream;
 pub mod vpn;

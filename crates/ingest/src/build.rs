@@ -1,11 +1,14 @@
 //! From objects to the snapshot.
 
+use std::collections::BTreeMap;
+
 use model::snapshot::Snapshot;
 use model::{Diagnostic, ObjectRef, Settings};
 
 use crate::ObjectSet;
 use crate::calico;
 use crate::classes::Classes;
+use crate::overlay;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services;
@@ -74,10 +77,20 @@ pub fn ingest_with(
     }
     snapshot.policies = calico::policies(objects, settings, &mut report);
     snapshot.certificates = certificates.finish();
+    let pods = match &settings.overlay {
+        Some(overlay) => overlay::by_node(objects, overlay.pod_cidrs, &mut report),
+        None => overlay::all_written(objects),
+    };
+    if let Some(overlay) = &settings.overlay {
+        let mut keys = BTreeMap::new();
+        snapshot.edges = overlay::edges(objects, &mut keys, &mut report);
+        snapshot.nodes = overlay::nodes(objects, overlay, &pods, &mut keys, &mut report);
+        snapshot.connections = overlay::connections(objects, overlay, &snapshot.edges);
+    }
     if let Some(vpn) = &settings.vpn {
         let found = vpn::connections(objects, (settings, vpn), &mut memo.vpn, &mut report);
         (snapshot.vpn, snapshot.vpn_refused) = found;
-        snapshot.zones = vpn::zones(objects);
+        snapshot.zones = vpn::zones(objects, &pods);
     } else {
         vpn::not_enabled(objects, &mut report);
     }

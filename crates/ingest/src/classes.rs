@@ -186,6 +186,20 @@ fn is_default(class: &IngressClass) -> bool {
         .is_some_and(|value| value == "true")
 }
 
+/// The Ingresses that are an ALB's, and whose. Those of other classes aren't among them.
+pub fn ingresses_of_albs(
+    objects: &ObjectSet,
+    albs: &[AlbSettings],
+) -> BTreeMap<ObjectKey, AlbKind> {
+    let origins = BTreeMap::new();
+    let mut report = Report::new(&origins);
+    let classes = Classes::new(objects, albs, &mut report);
+    let of = |(key, ingress): (&ObjectKey, &std::sync::Arc<Ingress>)| {
+        Some((key.clone(), classes.alb_of(key, ingress, &mut report)?))
+    };
+    objects.ingresses.iter().filter_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::networking::v1::{IngressClassSpec, IngressSpec};

@@ -17,6 +17,7 @@ mod ingresses;
 pub mod manifest;
 mod names;
 pub mod objects;
+pub mod overlay;
 mod pools;
 mod report;
 mod secrets;

@@ -1,6 +1,6 @@
 //! What a source delivers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
@@ -44,6 +44,33 @@ pub struct ObjectSet {
     pub origins: BTreeMap<ObjectRef, Location>,
 }
 
+impl ObjectSet {
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        let calico = &self.calico;
+        self.ingresses.len()
+            + self.ingress_classes.len()
+            + self.services.len()
+            + self.endpoint_slices.len()
+            + self.secrets.len()
+            + self.namespaces.len()
+            + self.nodes.len()
+            + self.pools.len()
+            + self.vpn.len()
+            + self.edges.len()
+            + self.ipam_blocks.len()
+            + calico.policies.len()
+            + calico.endpoints.len()
+            + calico.sets.len()
+            + calico.unsupported.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// All objects of a source at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delivery {
@@ -53,4 +80,6 @@ pub struct Delivery {
     pub diagnostics: Vec<Diagnostic>,
     /// How many objects of which kinds were left alone: `apps/v1 Deployment`.
     pub ignored: BTreeMap<String, usize>,
+    /// Kinds of which nothing is known, since they may not be read: of these there may be objects.
+    pub unread: BTreeSet<&'static str>,
 }

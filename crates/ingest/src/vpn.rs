@@ -11,6 +11,7 @@ use model::snapshot::vpn::VpnConnection;
 use model::{Diagnostic, ObjectKey, ObjectRef, Settings, VpnSettings};
 
 use crate::ObjectSet;
+use crate::overlay;
 use crate::report::Report;
 
 mod guard;
@@ -20,9 +21,6 @@ mod reader;
 mod secrets;
 #[cfg(test)]
 mod tests;
-
-/// Where Kubernetes writes a Node's zone, and where it did before 1.17.
-const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 
 /// Connections as they were last accepted.
 #[derive(Debug, Default)]
@@ -50,7 +48,13 @@ pub(crate) fn connections(
 ) -> (BTreeMap<ObjectKey, VpnConnection>, BTreeMap<ObjectKey, Vec<IpNet>>) {
     let cluster = cluster_subnets(objects, vpn);
     let mut candidates = Vec::with_capacity(objects.vpn.len());
+    let mut refused = BTreeMap::new();
     for (key, object) in &objects.vpn {
+        if object.metadata.deletion_timestamp.is_some() {
+            // It ends now, and stays guarded for as long as it is there.
+            refused.insert(key.clone(), guard::networks(object, &cluster));
+            continue;
+        }
         let read = reader::read(key, object, (objects, settings, vpn, &cluster), report);
         let (current, may_stay) = match read {
             Ok(connection) => (Some(connection), true),
@@ -72,7 +76,6 @@ pub(crate) fn connections(
     });
     let mut accepted: BTreeMap<ObjectKey, VpnConnection> = BTreeMap::new();
     let mut taken = overlap::Taken::default();
-    let mut refused = BTreeMap::new();
     for candidate in candidates {
         let Candidate { key, current, last, guarded } = candidate;
         let current = current.filter(|connection| {
@@ -126,22 +129,16 @@ pub(crate) fn not_enabled(objects: &ObjectSet, report: &mut Report<'_>) {
 }
 
 /// Addresses of each zone's Nodes and their pods; of Nodes without a zone under no name.
-pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
+pub(crate) fn zones(
+    objects: &ObjectSet,
+    pods: &BTreeMap<String, Vec<IpNet>>,
+) -> BTreeMap<String, Vec<IpNet>> {
     let mut zones: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
-    for node in objects.nodes.values() {
-        let labels = node.metadata.labels.iter().flatten();
-        let zone = ZONES.iter().find_map(|name| {
-            labels.clone().find(|(label, _)| label == name).map(|(_, zone)| zone.clone())
-        });
-        let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-        let internal = addresses
-            .filter(|address| address.type_ == "InternalIP")
-            .filter_map(|address| address.address.parse::<std::net::IpAddr>().ok())
-            .map(IpNet::from);
-        zones
-            .entry(zone.unwrap_or_default())
-            .or_default()
-            .extend(pod_networks(node).chain(internal));
+    for (name, node) in &objects.nodes {
+        let zone = overlay::zone(node).cloned().unwrap_or_default();
+        let pods = pods.get(name).into_iter().flatten().copied();
+        let internal = overlay::internal(node).map(IpNet::from);
+        zones.entry(zone).or_default().extend(pods.chain(internal));
     }
     zones.values_mut().for_each(|networks| {
         *networks = model::snapshot::vpn::nat::outermost(std::mem::take(networks));
@@ -149,10 +146,13 @@ pub(crate) fn zones(objects: &ObjectSet) -> BTreeMap<String, Vec<IpNet>> {
     zones
 }
 
-fn pod_networks(node: &k8s_openapi::api::core::v1::Node) -> impl Iterator<Item = IpNet> + use<'_> {
-    let spec = node.spec.iter();
-    spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr))
-        .filter_map(|text| text.parse::<IpNet>().ok())
+/// The remote networks of a connection as this side's hosts see them, and the local ones, from
+/// whatever can be read of it without its Secrets.
+pub(crate) fn reach(
+    object: &crate::crds::VpnConnection,
+    cluster: &[IpNet],
+) -> (Vec<IpNet>, Vec<IpNet>) {
+    (guard::networks(object, cluster), guard::own(object))
 }
 
 /// Pod and service networks as configured, or else the pod networks that Nodes tell.
@@ -160,6 +160,6 @@ fn cluster_subnets(objects: &ObjectSet, settings: &VpnSettings) -> Vec<IpNet> {
     if !settings.cluster_subnets.is_empty() {
         return settings.cluster_subnets.clone();
     }
-    let pods = objects.nodes.values().flat_map(|node| pod_networks(node)).collect();
+    let pods = objects.nodes.values().flat_map(|node| overlay::written(node)).collect();
     model::snapshot::vpn::nat::outermost(pods)
 }

@@ -11,6 +11,7 @@
 pub mod crypto;
 pub mod esp;
 pub mod ike;
-pub mod packet;
 pub mod sa;
 pub mod selector;
+
+pub use packet;

@@ -1,15 +1,31 @@
 //! WireGuard's public keys.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// A Curve25519 public key, displayed in base64 as wg(8) does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// The network of all overlay addresses, a /64 (RFC 4193).
+pub const OVERLAY_NETWORK: Ipv6Addr = Ipv6Addr::new(0xfd74, 0x6964, 0x6567, 0x6174, 0, 0, 0, 0);
+
+impl PublicKey {
+    /// The address that whoever has this key has inside of tunnels: derived, so that nobody
+    /// has to give addresses away.
+    pub fn overlay_address(&self) -> Ipv6Addr {
+        let mut octets = OVERLAY_NETWORK.octets();
+        let hash = Sha256::digest(self.0);
+        octets.iter_mut().skip(8).zip(hash).for_each(|(octet, byte)| *octet = byte);
+        Ipv6Addr::from(octets)
+    }
+}
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +91,13 @@ impl FromStr for PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn overlay_addresses_begin_like_the_hash_of_the_key() {
+        // SHA-256 of 32 zero bytes is 66687aadf862bd77….
+        let address = PublicKey([0; 32]).overlay_address();
+        assert_eq!(address.to_string(), "fd74:6964:6567:6174:6668:7aad:f862:bd77");
+    }
 
     #[test]
     fn keys_are_written_as_wg_writes_them() {

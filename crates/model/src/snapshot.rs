@@ -55,4 +55,7 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, overlay::Node>,
     /// All edges, this one too, by name. Empty where `overlay` is not enabled.
     pub edges: BTreeMap<String, overlay::Edge>,
+    /// All VpnConnections, the refused ones too, as agents see them. Empty where `overlay` is not
+    /// enabled.
+    pub connections: BTreeMap<ObjectKey, overlay::Connection>,
 }

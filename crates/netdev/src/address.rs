@@ -184,6 +184,19 @@ pub fn host_addresses() -> Result<Vec<HostAddress>, AddressError> {
 /// # Errors
 /// [`AddressError::NoInterface`], [`AddressError::Add`].
 pub fn add(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
+    add_as(interface, ip, Some(OURS))
+}
+
+/// The same for an interface that is all our own: the address is not marked as one that moves
+/// between machines, so that nobody takes it for such.
+///
+/// # Errors
+/// As [`add`].
+pub fn add_to_own(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
+    add_as(interface, ip, None)
+}
+
+fn add_as(interface: &str, ip: IpAddr, mark: Option<u8>) -> Result<Added, AddressError> {
     let index = self::interface(interface)?.index;
     let failed = |errno| AddressError::Add {
         interface: interface.to_owned(),
@@ -196,7 +209,9 @@ pub fn add(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
     }
     let mut payload = header(ip, index);
     push_attribute(&mut payload, IFA_FLAGS, &flags.to_ne_bytes());
-    push_attribute(&mut payload, IFA_PROTO, &[OURS]);
+    if let Some(mark) = mark {
+        push_attribute(&mut payload, IFA_PROTO, &[mark]);
+    }
     let mut socket = open(0, "adding an address")?;
     match socket.request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &payload) {
         Ok(()) => Ok(Added::Now),

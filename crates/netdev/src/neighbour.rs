@@ -20,6 +20,9 @@ use crate::wait;
 
 mod frame;
 mod link;
+mod table;
+
+pub use table::known;
 
 use link::Link;
 

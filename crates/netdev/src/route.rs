@@ -15,6 +15,8 @@ use crate::NetlinkError;
 use crate::netlink::Socket;
 use crate::netlink::message::{Message, ip, octets, push_attribute, u32_at};
 
+pub mod main;
+pub mod monitor;
 pub mod table;
 
 // `linux/rtnetlink.h`.

@@ -2,23 +2,28 @@
 //!
 //! A rule is ours if its protocol says so; no other one is touched.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use thiserror::Error;
 
 use crate::NetlinkError;
 use crate::netlink::Socket;
-use crate::netlink::message::{Message, push_attribute, u32_at};
+use crate::netlink::message::{Message, ip, name, octets, push_attribute, u32_at};
 use crate::sysctl::Family;
 
 // `linux/rtnetlink.h` and `linux/fib_rules.h`.
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
+pub(crate) const RTM_NEWRULE: u16 = 32;
+pub(crate) const RTM_DELRULE: u16 = 33;
 const RTM_GETRULE: u16 = 34;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const FIB_RULE_INVERT: u32 = 0x2;
 const FR_ACT_TO_TBL: u8 = 1;
+const FRA_SRC: u16 = 2;
+const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_TABLE: u16 = 15;
@@ -31,8 +36,9 @@ pub(crate) const AF_INET6: u8 = 10;
 /// Marks the rules that we add, so that they are known after a restart.
 const OURS: u8 = 0x54;
 
-/// Packets whose mark is (or is not) this one look into a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Packets whose mark is (or is not) this one look into a table: all of them, or those from a
+/// network or an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Of which protocol's packets.
     pub family: Family,
@@ -44,6 +50,10 @@ pub struct Rule {
     pub mark: u32,
     /// The bits of it that count. Zero: all packets.
     pub mask: u32,
+    /// Only packets from there. None: from anywhere.
+    pub from: Option<IpNet>,
+    /// Only packets that came in through the interface of this name. None: all, own ones too.
+    pub incoming: Option<String>,
     /// The table.
     pub table: u32,
 }
@@ -140,7 +150,8 @@ fn payload(rule: &Rule) -> Vec<u8> {
         Family::V4 => AF_INET,
         Family::V6 => AF_INET6,
     };
-    let mut payload = vec![family, 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL];
+    let from = rule.from.map_or(0, |from| from.prefix_len());
+    let mut payload = vec![family, 0, from, 0, 0, 0, 0, FR_ACT_TO_TBL];
     let flags = if rule.not { FIB_RULE_INVERT } else { 0 };
     payload.extend_from_slice(&flags.to_ne_bytes());
     let numbers = [
@@ -152,13 +163,19 @@ fn payload(rule: &Rule) -> Vec<u8> {
     for (kind, number) in numbers {
         push_attribute(&mut payload, kind, &number.to_ne_bytes());
     }
+    if let Some(from) = rule.from {
+        push_attribute(&mut payload, FRA_SRC, &octets(from.network()));
+    }
+    if let Some(interface) = &rule.incoming {
+        push_attribute(&mut payload, FRA_IIFNAME, &[interface.as_bytes(), &[0]].concat());
+    }
     push_attribute(&mut payload, FRA_PROTOCOL, &[OURS]);
     payload
 }
 
 /// The rule of a message, if it is one of ours.
 fn read(message: &Message<'_>) -> Option<Rule> {
-    let [family, _, _, _, table, _, _, action] = *message.payload.first_chunk::<8>()?;
+    let [family, _, from_length, _, table, _, _, action] = *message.payload.first_chunk::<8>()?;
     let flags = u32_at(message.payload, 8)?;
     let family = match family {
         AF_INET => Family::V4,
@@ -166,13 +183,27 @@ fn read(message: &Message<'_>) -> Option<Rule> {
         _ => return None,
     };
     let not = flags & FIB_RULE_INVERT != 0;
-    let mut rule = Rule { family, priority: 0, not, mark: 0, mask: 0, table: table.into() };
+    let mut rule = Rule {
+        family,
+        priority: 0,
+        not,
+        mark: 0,
+        mask: 0,
+        from: None,
+        incoming: None,
+        table: table.into(),
+    };
     let mut ours = false;
     for (kind, value) in message.attributes(HEADER) {
         match kind {
             FRA_PRIORITY => rule.priority = u32_at(value, 0)?,
             FRA_FWMARK => rule.mark = u32_at(value, 0)?,
             FRA_FWMASK => rule.mask = u32_at(value, 0)?,
+            FRA_SRC => {
+                let address: IpAddr = ip(value)?;
+                rule.from = Some(IpNet::new(address, from_length).ok()?);
+            }
+            FRA_IIFNAME => rule.incoming = Some(name(value)),
             FRA_TABLE => rule.table = u32_at(value, 0)?,
             FRA_PROTOCOL => ours = value == [OURS],
             _ => {}

@@ -1,11 +1,17 @@
-//! Kernel settings under `/proc/sys`.
+//! Kernel settings under `/proc/sys`, or what [`PLACE`] names.
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+/// The environment variable that names another place for `/proc/sys`: in a container that can't be
+/// written, and the host's stands elsewhere.
+pub const PLACE: &str = "TIDEGATE_PROC_SYS";
 
 /// The name of a setting, as `net.ipv4.ip_forward`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +30,7 @@ impl Key {
     }
 
     fn file(&self) -> PathBuf {
-        let mut file = PathBuf::from("/proc/sys");
+        let mut file = place(env::var_os(PLACE));
         file.extend(&self.0);
         file
     }
@@ -115,6 +121,10 @@ pub fn set(key: &Key, value: &str) -> Result<String, SysctlError> {
     Ok(before)
 }
 
+fn place(named: Option<OsString>) -> PathBuf {
+    PathBuf::from(named.filter(|path| !path.is_empty()).unwrap_or_else(|| "/proc/sys".into()))
+}
+
 fn absent(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotFound => {
@@ -137,6 +147,14 @@ fn unwritable(source: &io::Error, key: &Key, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_place_counts_unless_it_is_empty() {
+        let named = |path: &str| place(Some(path.into()));
+        assert_eq!(named("/host/proc/sys"), PathBuf::from("/host/proc/sys"));
+        assert_eq!(named(""), PathBuf::from("/proc/sys"));
+        assert_eq!(place(None), PathBuf::from("/proc/sys"));
+    }
 
     #[test]
     fn a_missing_setting_is_named() {

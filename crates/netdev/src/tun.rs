@@ -164,8 +164,12 @@ fn until_free(name: &str) -> Result<(), TunError> {
     Ok(())
 }
 
-/// What holds for interfaces that tunnels begin at.
-pub(crate) fn configure(name: &str) -> Result<(), SysctlError> {
+/// What holds for interfaces that tunnels begin at: no reverse path filter, no addresses that the
+/// kernel makes up.
+///
+/// # Errors
+/// [`SysctlError`].
+pub fn configure(name: &str) -> Result<(), SysctlError> {
     // What comes out of a tunnel has sources that are routed into it only for unmarked packets.
     sysctl::set(&Key::of_interface(Family::V4, name, "rp_filter"), "0")?;
     // Without IPv6 there is nothing to switch off.

@@ -23,7 +23,7 @@ pub mod slots;
 pub mod table;
 pub mod traffic;
 
-pub use planner::plan;
+pub use planner::{plan, plan_giving};
 pub use table::{AlbPorts, table};
 
 /// What the L4 plane is to do.
@@ -99,6 +99,28 @@ pub struct Allocations {
     /// own: one that asks for something else now moves. By Service.
     #[serde(default)]
     pub asked: BTreeMap<String, Asked>,
+}
+
+impl Allocations {
+    /// What a Service has.
+    pub fn of_service(&self, service: &ObjectKey) -> &[IpAddr] {
+        self.services.get(&service.to_string()).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a VpnConnection has.
+    pub fn of_connection(&self, connection: &ObjectKey) -> &[IpAddr] {
+        self.services.get(&planner::connection_name(connection)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether planning gives out addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Giving {
+    /// Whoever lacks an address is given one.
+    #[default]
+    New,
+    /// Everybody has what they have: another edge gives out addresses.
+    Nothing,
 }
 
 /// What kind of address a Service asks for.

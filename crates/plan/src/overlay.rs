@@ -7,10 +7,36 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use model::{ObjectKey, PublicKey};
 use serde::Serialize;
+
+mod edge;
+mod marks;
+mod node;
+mod slices;
+pub mod table;
+mod tunnel;
+mod way;
+
+pub use edge::{EdgeInput, Heard, edge};
+pub use marks::numbers;
+pub use node::{NodeInput, Probed, node};
+
+/// The nftables table's family and name, on an edge.
+pub const TABLE: &str = "inet tidegate-overlay";
+/// The same on a node. They differ since an edge may run on a node.
+pub const TABLE_NODE: &str = "inet tidegate-agent";
+/// The routing tables that are an edge's own.
+pub const TABLES: RangeInclusive<u32> = 0x5448..=0x546f;
+/// The same of a node.
+pub const TABLES_NODE: RangeInclusive<u32> = 0x5470..=0x54ff;
+/// The priorities of an edge's rules, before the main table (32766).
+pub const PRIORITIES: RangeInclusive<u32> = 5440..=5446;
+/// The same of a node's.
+pub const PRIORITIES_NODE: RangeInclusive<u32> = 5430..=5439;
 
 /// All of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,7 +47,7 @@ pub struct OverlayPlan {
     pub routes: Vec<Route>,
     /// Rules that lead to these tables, sorted.
     pub rules: Vec<Rule>,
-    /// The text of the nftables table (`inet tidegate-overlay`), one transaction that brings it
+    /// The text of the nftables table ([`TABLE`] or [`TABLE_NODE`]), one transaction that brings it
     /// up whole; empty for none.
     pub table: String,
     /// Kernel settings that have to have at least these values, such as
@@ -32,6 +58,21 @@ pub struct OverlayPlan {
     pub probes: Vec<ProbeTarget>,
     /// A node's: by which edge each VpnConnection and the egress networks go at present.
     pub active: Active,
+}
+
+/// How an edge and a node reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// In the clear, over a link that both are on.
+    Direct,
+    /// Through the tunnel between these two keys.
+    Tunnel {
+        /// The edge's.
+        edge: PublicKey,
+        /// The node's.
+        node: PublicKey,
+    },
 }
 
 /// By which edge what goes.
@@ -135,12 +176,14 @@ pub enum Selector {
     Incoming(String),
 }
 
-/// Whom an agent probes.
+/// Whom an agent probes. Through a tunnel, from the tunnel's own address: that, and not the
+/// device, leads into it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ProbeTarget {
     /// The EdgeGateway.
     pub edge: String,
-    /// Its key: messages are sealed for it.
+    /// Its key: messages are sealed for it, with the key of the tunnel that they go through, or
+    /// the node's newest one.
     pub key: PublicKey,
     /// Where it answers: inside of the tunnel, or on the underlay.
     pub address: SocketAddr,

@@ -27,6 +27,7 @@
 mod capture;
 mod flow;
 mod namespace;
+mod pings;
 mod sctp;
 mod server;
 mod tls_server;
@@ -38,6 +39,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use capture::Capture;
 pub use flow::{Answer, Datagrams, Flow};
 pub use namespace::Namespace;
+pub use pings::Pings;
 pub use sctp::{SctpInit, SctpListener};
 pub use server::Server;
 pub use tls_server::TlsServer;

@@ -18,11 +18,13 @@
 
 mod backend;
 mod client;
+pub mod cluster_lab;
 mod gateway;
 pub mod lab;
 pub mod manifest;
 mod message;
 mod net;
+mod program;
 mod retype;
 mod strongswan;
 mod tls;
@@ -30,10 +32,12 @@ pub mod vpn_lab;
 
 pub use backend::{Backend, Connection, Request};
 pub use client::{Client, End, get};
+pub use cluster_lab::ClusterLab;
 pub use gateway::{FifoReader, Gateway, GatewayBuilder};
 pub use lab::{Lab, Namespace};
 pub use message::{Head, Incomplete, Response};
 pub use net::{DEADLINE, Socket, eventually, sockets, unique_address};
+pub use program::{Program, sibling};
 pub use strongswan::{StrongSwan, SwanBuilder, SwanConnection};
 pub use tls::{Authority, Pair, TlsSettings};
 pub use vpn_lab::VpnLab;

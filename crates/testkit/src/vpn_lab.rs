@@ -13,13 +13,9 @@
 //!
 //! It needs root. Namespaces are named and deleted as those of [`crate::Lab`].
 
-use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-
-use crate::lab::{Capture, Namespace};
+use crate::lab::{Capture, Namespace, Pings};
 
 /// One of the two sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,12 +135,7 @@ impl VpnLab {
     /// [`Pings::stop`].
     #[track_caller]
     pub fn ping_on(&self, from: Site, interval: &str) -> Pings {
-        let to = from.other().host_address().to_string();
-        let mut command = Command::new("ping");
-        command.args(["-n", "-q", "-i", interval, "-W", "1", &to]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = self.host(from).spawn(&mut command).unwrap_or_else(|e| panic!("ping: {e}"));
-        Pings { child }
+        Pings::start(self.host(from), from.other().host_address(), interval)
     }
 
     /// Loses so many of a hundred packets that come over the link between the gateways, on both
@@ -173,36 +164,5 @@ impl VpnLab {
     pub fn clear(&self) -> Capture {
         let filter = "net 10.1.0.0/24 or net 10.2.0.0/24 or net fd01::/64 or net fd02::/64";
         Capture::start(self.gateway(Site::A), "wan0", filter)
-    }
-}
-
-/// Echo requests under way.
-#[derive(Debug)]
-pub struct Pings {
-    child: Child,
-}
-
-impl Pings {
-    /// Ends them: how many were sent, and how many answered.
-    #[track_caller]
-    pub fn stop(mut self) -> (u64, u64) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let line = text.lines().find(|line| line.contains("transmitted"));
-        let line = line.unwrap_or_else(|| panic!("ping printed {text:?}"));
-        let number = |word: &str| -> u64 {
-            let part = line.split(", ").find(|part| part.contains(word));
-            let part = part.and_then(|part| part.split_whitespace().next());
-            part.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("ping printed {line:?}"))
-        };
-        (number("transmitted"), number("received"))
-    }
-}
-
-impl Drop for Pings {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }

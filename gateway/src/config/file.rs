@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use ingest::yaml::{self, Content, FieldPath, Node};
+use ingest::yaml::Node;
 use model::AlbKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use settings::document;
 
 pub use self::l4::{FailSafe, Interfaces, L4};
 pub use self::vpn::{HalfOpen, Retransmit, Vpn};
-use super::error::ConfigError;
+use super::ConfigError;
 use super::values::{
     LogPath, Name, Network, Period, ServicePort, Workers, addresses, socket, within, within_if_any,
 };
@@ -74,9 +75,20 @@ pub struct File {
 pub struct Source {
     /// A directory of manifests (*.yaml, *.yml, *.json, also in folders below), watched.
     pub manifests: Option<PathBuf>,
-    /// The Kubernetes API. Not in this version.
-    #[schemars(skip)]
-    pub kubernetes: Option<serde_json::Value>,
+    /// The Kubernetes API, instead; {} within the cluster.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// How to reach the Kubernetes API.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// A kubeconfig; none for the service account of the pod that the gateway runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// One of its contexts; none for the current one.
+    pub context: Option<String>,
+    /// Where Leases and the like are; none for the service account's, or tidegate.
+    pub namespace: Option<String>,
 }
 
 /// The two ALBs.
@@ -361,62 +373,6 @@ fn default_drain() -> Period {
 impl File {
     /// Reads the file's text. The document comes along for its lines.
     pub(super) fn parse(name: &str, text: &str) -> Result<(Self, Node), ConfigError> {
-        let documents = yaml::documents(text)
-            .map_err(|error| ConfigError::of_file(name, error.line, error.reason))?;
-        let document = match <[Node; 1]>::try_from(documents) {
-            Ok([document]) => document,
-            Err(documents) => {
-                let line = documents.get(1).map_or(0, |second| second.line);
-                let reason = format!("holds {} YAML documents, not one", documents.len());
-                return Err(ConfigError::of_file(name, line, reason).remedy(format!(
-                    "write one, with apiVersion: {API_VERSION} and kind: {KIND}"
-                )));
-            }
-        };
-        if let Some((path, line)) = document.duplicate_keys().into_iter().next() {
-            let error = ConfigError::of_file(name, line, "stands here twice");
-            return Err(ConfigError { key: path.to_string(), ..error }.remedy("remove one"));
-        }
-        // Another kind of file is better told so than that it has unknown keys.
-        for (key, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
-            let found = document.field(key).map(|node| &node.content);
-            if !matches!(found, Some(Content::Text(text)) if text == expected) {
-                let reason = found.map_or("is missing".to_owned(), |found| format!("is {found}"));
-                let line = document.line_of(&FieldPath::of([key]));
-                let error = ConfigError::of_file(name, line, reason);
-                let error = ConfigError { key: key.to_owned(), ..error };
-                return Err(error.remedy(format!("write {key}: {expected}")));
-            }
-        }
-        match yaml::typed(&document) {
-            Ok(typed) => Ok((typed.value, document)),
-            Err(error) => {
-                let wrong = ConfigError::of_file(name, error.line, plain(&error.reason));
-                Err(ConfigError { key: error.path.to_string(), ..wrong }.remedy(error.remedy))
-            }
-        }
+        document::read(name, text, API_VERSION, KIND)
     }
-}
-
-/// A type's name for programmers, at the end of serde's message, in plain words.
-fn plain(reason: &str) -> String {
-    const WORDS: [(&str, &str); 8] = [
-        ("u8", "a whole number from 0 to 255"),
-        ("u16", "a whole number from 0 to 65535"),
-        ("u32", "a whole number from 0"),
-        ("u64", "a whole number from 0"),
-        ("usize", "a whole number from 0"),
-        ("a boolean", "true or false"),
-        ("a string", "text"),
-        ("a sequence", "a list, such as [\"one\", \"two\"]"),
-    ];
-    let Some((before, expected)) = reason.rsplit_once(", expected ") else {
-        return reason.to_owned();
-    };
-    let words = if expected.starts_with("struct ") {
-        Some("keys with their values")
-    } else {
-        WORDS.iter().find(|(name, _)| *name == expected).map(|(_, words)| *words)
-    };
-    words.map_or_else(|| reason.to_owned(), |words| format!("{before}, expected {words}"))
 }

@@ -183,6 +183,8 @@ fn rules(wanted: &BTreeSet<Route>) -> Vec<Rule> {
         not: true,
         mark: MARK,
         mask: MARK_MASK,
+        from: None,
+        incoming: None,
         table: TABLE,
     };
     let families = [(Family::V4, has(true)), (Family::V6, has(false))];

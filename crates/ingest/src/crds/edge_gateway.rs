@@ -54,6 +54,10 @@ pub struct EdgeGatewayStatus {
     pub service_subnets: Option<Vec<String>>,
     /// Networks that pods reach through an edge, besides those of VpnConnections.
     pub egress_networks: Option<Vec<String>>,
+    /// Where its public ALB listens besides addresses out of pools.
+    pub public_addresses: Option<Vec<String>>,
+    /// Where its private ALB listens besides addresses out of pools.
+    pub private_addresses: Option<Vec<String>>,
     /// The VIPs that it holds.
     pub vips: Option<Vec<String>>,
     /// The VpnConnections that it holds, as namespace/name.

@@ -239,7 +239,9 @@ impl Kind {
             Self::AddressPool => read(node, reference, Object::AddressPool),
             Self::VpnConnection => read(node, reference, Object::VpnConnection),
             Self::EdgeGateway => read(node, reference, Object::EdgeGateway),
-            Self::IpamBlock => read(node, reference, Object::IpamBlock),
+            // Calico writes it, and more than is read.
+            Self::IpamBlock => read(node, reference, Object::IpamBlock)
+                .map(|typed| Typed { unknown: Vec::new(), ..typed }),
             Self::Calico(kind) => Ok(kind.read(node)?.map(Object::Calico)),
         }
     }

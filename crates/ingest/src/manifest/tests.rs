@@ -228,7 +228,7 @@ fn other_kinds_are_counted_and_left_alone() {
 #[test]
 fn a_kind_that_our_own_group_does_not_have_is_an_error() {
     for (kind, known) in [
-        ("VPNConnection", "write VpnConnection or AddressPool; upper"),
+        ("VPNConnection", "write VpnConnection or AddressPool or EdgeGateway; upper"),
         ("VpnConnections", "write VpnConnection or AddressPool"),
         ("Addresspool", "write AddressPool or VpnConnection"),
         ("Something", "write AddressPool or VpnConnection"),

@@ -43,7 +43,9 @@ impl Reader<'_, '_, '_> {
             self.annotations_in_vain(object);
             return None;
         }
+        // One that is being deleted gives its addresses up.
         let load_balancer = kind == "LoadBalancer"
+            && object.metadata.deletion_timestamp.is_none()
             && match spec.load_balancer_class.as_deref() {
                 None => l4.default_class,
                 Some(class) => class == l4.load_balancer_class,

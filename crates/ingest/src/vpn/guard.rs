@@ -17,13 +17,10 @@ pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> 
     let spec = &object.spec;
     let children = spec["children"].as_array();
     let mut real = parsed(&spec["remote"]["subnets"]);
-    let mut own: Vec<IpNet> = parsed(&spec["local"]["subnets"]);
     for child in children.into_iter().flatten() {
         real.extend(parsed(&child["remote"]));
-        own.extend(parsed(&child["local"]));
     }
-    own.extend(cluster);
-    let own = outermost(own);
+    let own = outermost(own(object).into_iter().chain(cluster.iter().copied()).collect());
     let pairs: Vec<NatPair> = texts(&spec["remoteSubnetNAT"])
         .take(MOST_PAIRS)
         .filter_map(|text| values::pair(text).ok())
@@ -39,6 +36,14 @@ pub(super) fn networks(object: &VpnConnection, cluster: &[IpNet]) -> Vec<IpNet> 
         !own.get(..before).and_then(<[IpNet]>::last).is_some_and(|own| own.contains(network))
     });
     seen
+}
+
+/// The local networks, from whatever can be read of an object.
+pub(super) fn own(object: &VpnConnection) -> Vec<IpNet> {
+    let spec = &object.spec;
+    let children = spec["children"].as_array().into_iter().flatten();
+    let children = children.flat_map(|child| parsed(&child["local"]));
+    outermost(parsed(&spec["local"]["subnets"]).into_iter().chain(children).collect())
 }
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {

@@ -68,3 +68,17 @@ pub struct Edge {
     /// Whether people have asked it to give up what it holds.
     pub drain: bool,
 }
+
+/// A VpnConnection, as an agent sees it, who may not read its Secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Connection {
+    /// Networks that pods reach through it, as they see them (after `remoteSubnetNAT`). Sorted.
+    pub remote: Vec<IpNet>,
+    /// Networks of this side that it names. Sorted.
+    pub local: Vec<IpNet>,
+    /// Only nodes of this zone route through it.
+    pub zone: Option<String>,
+    /// When it was made, in seconds since 1970: of two that have the same network, the older one
+    /// has it.
+    pub created: Option<i64>,
+}

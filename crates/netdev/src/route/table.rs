@@ -1,5 +1,5 @@
-//! Routes of a table that [`crate::rule`] leads to: into an interface, to nowhere, and back to
-//! the tables after it.
+//! Routes of a table that [`crate::rule`] leads to: into an interface, to a neighbour on a link, to
+//! nowhere, and back to the tables after it.
 //!
 //! A route is ours if its protocol says so; no other one is listed or removed.
 
@@ -19,15 +19,20 @@ use crate::rule::{AF_INET, AF_INET6};
 // `linux/rtnetlink.h`.
 const RTN_UNICAST: u8 = 1;
 const RTN_BLACKHOLE: u8 = 6;
+const RTN_UNREACHABLE: u8 = 7;
 const RTN_THROW: u8 = 9;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_NOWHERE: u8 = 255;
+const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
+/// The neighbour is on the link, whatever addresses the interface has.
+const RTNH_F_ONLINK: u32 = 4;
 const NLM_F_REPLACE: u16 = 0x100;
 /// What the kernel makes of 0 for IPv6 (`IP6_RT_PRIO_USER`).
 const DEFAULT_METRIC_V6: u32 = 1024;
@@ -55,8 +60,17 @@ pub enum Target {
         /// The source of packets of this machine that have none yet.
         source: Option<IpAddr>,
     },
+    /// They go to a neighbour.
+    Neighbour {
+        /// The number of the interface that it is behind. Routes go with their interface.
+        index: u32,
+        /// Its address; that of an IPv4 route may be an IPv6 one.
+        gateway: IpAddr,
+    },
     /// The rules after the one that led here are asked.
     Throw,
+    /// They are refused with ICMP's "host unreachable".
+    Unreachable,
     /// They are dropped without a word.
     Blackhole,
 }
@@ -95,6 +109,19 @@ pub enum TableError {
 /// # Errors
 /// [`TableError::List`].
 pub fn list(table: u32) -> Result<Vec<Route>, TableError> {
+    let found = find(Some(table))?;
+    Ok(found.into_iter().map(|(_, route)| route).collect())
+}
+
+/// The same of all tables, each with its table. Local routes are not among them.
+///
+/// # Errors
+/// [`TableError::List`].
+pub fn list_all() -> Result<Vec<(u32, Route)>, TableError> {
+    find(None)
+}
+
+fn find(table: Option<u32>) -> Result<Vec<(u32, Route)>, TableError> {
     let step = "listing routes";
     let mut socket = open(step)?;
     socket.strict();
@@ -103,9 +130,14 @@ pub fn list(table: u32) -> Result<Vec<Route>, TableError> {
         let mut wanted = vec![0; HEADER];
         wanted[0] = family;
         wanted[super::PROTOCOL] = OURS;
-        push_attribute(&mut wanted, RTA_TABLE, &table.to_ne_bytes());
+        if let Some(table) = table {
+            push_attribute(&mut wanted, RTA_TABLE, &table.to_ne_bytes());
+        }
         let found = socket.collect(RTM_GETROUTE, &wanted, |message| {
-            (message.kind == RTM_NEWROUTE).then(|| read(message, table)).flatten()
+            (message.kind == RTM_NEWROUTE)
+                .then(|| read(message))
+                .flatten()
+                .filter(|(found, _)| table.is_none_or(|table| table == *found))
         });
         match found {
             Ok(found) => routes.extend(found),
@@ -152,17 +184,22 @@ fn payload(table: u32, route: &Route, is_new: bool) -> Vec<u8> {
     let network = route.network.trunc();
     let family = if network.addr().is_ipv4() { AF_INET } else { AF_INET6 };
     let kind = match route.target {
-        Target::Interface { .. } => RTN_UNICAST,
+        Target::Interface { .. } | Target::Neighbour { .. } => RTN_UNICAST,
         Target::Throw => RTN_THROW,
+        Target::Unreachable => RTN_UNREACHABLE,
         Target::Blackhole => RTN_BLACKHOLE,
     };
     let scope = match route.target {
         _ if !is_new => RT_SCOPE_NOWHERE,
         Target::Interface { .. } => RT_SCOPE_LINK,
-        Target::Throw | Target::Blackhole => RT_SCOPE_UNIVERSE,
+        _ => RT_SCOPE_UNIVERSE,
     };
     let mut payload = vec![family, network.prefix_len(), 0, 0, 0, OURS, scope, kind];
-    payload.extend_from_slice(&[0; 4]);
+    let flags = match route.target {
+        Target::Neighbour { .. } if is_new => RTNH_F_ONLINK,
+        _ => 0,
+    };
+    payload.extend_from_slice(&flags.to_ne_bytes());
     push_attribute(&mut payload, RTA_DST, &octets(network.addr()));
     push_attribute(&mut payload, RTA_TABLE, &table.to_ne_bytes());
     // Of IPv4, 0 is a metric as others are: without one, the first of them all would be removed.
@@ -182,14 +219,26 @@ fn payload(table: u32, route: &Route, is_new: bool) -> Vec<u8> {
             push_attribute(&mut payload, RTA_PREFSRC, &octets(source));
         }
     }
+    if let Target::Neighbour { index, gateway } = route.target {
+        push_attribute(&mut payload, RTA_OIF, &index.to_ne_bytes());
+        if gateway.is_ipv4() == network.addr().is_ipv4() {
+            push_attribute(&mut payload, RTA_GATEWAY, &octets(gateway));
+        } else {
+            // `struct rtvia`.
+            let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
+            let mut via = u16::from(family).to_ne_bytes().to_vec();
+            via.extend(octets(gateway));
+            push_attribute(&mut payload, RTA_VIA, &via);
+        }
+    }
     payload
 }
 
-/// The route of a message, if it is one of ours in the table.
-fn read(message: &Message<'_>, table: u32) -> Option<Route> {
+/// The route of a message with its table, if it is one of ours.
+fn read(message: &Message<'_>) -> Option<(u32, Route)> {
     let [family, length, _, _, low, protocol, _, kind] = *message.payload.first_chunk::<8>()?;
     let (mut destination, mut number, mut metric) = (None, u32::from(low), 0);
-    let (mut index, mut mtu, mut source) = (0, None, None);
+    let (mut index, mut mtu, mut source, mut gateway) = (0, None, None, None);
     for (kind, value) in message.attributes(HEADER) {
         match kind {
             RTA_DST => destination = ip(value),
@@ -197,6 +246,8 @@ fn read(message: &Message<'_>, table: u32) -> Option<Route> {
             RTA_PRIORITY => metric = u32_at(value, 0)?,
             RTA_OIF => index = u32_at(value, 0)?,
             RTA_PREFSRC => source = ip(value),
+            RTA_GATEWAY => gateway = ip(value),
+            RTA_VIA => gateway = value.get(2..).and_then(ip),
             RTA_METRICS => {
                 let mut metrics = Attributes::new(value);
                 mtu = metrics
@@ -211,18 +262,20 @@ fn read(message: &Message<'_>, table: u32) -> Option<Route> {
         AF_INET6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    let target = match kind {
-        RTN_UNICAST => Target::Interface { index, mtu, source },
-        RTN_THROW => Target::Throw,
-        RTN_BLACKHOLE => Target::Blackhole,
+    let target = match (kind, gateway) {
+        (RTN_UNICAST, None) => Target::Interface { index, mtu, source },
+        (RTN_UNICAST, Some(gateway)) => Target::Neighbour { index, gateway },
+        (RTN_THROW, _) => Target::Throw,
+        (RTN_UNREACHABLE, _) => Target::Unreachable,
+        (RTN_BLACKHOLE, _) => Target::Blackhole,
         _ => return None,
     };
-    if (number, protocol) != (table, OURS) {
+    if protocol != OURS {
         return None;
     }
     if family == AF_INET6 && metric == DEFAULT_METRIC_V6 {
         metric = 0;
     }
     let network = IpNet::new(destination.unwrap_or(default), length).ok()?;
-    Some(Route { network, metric, target })
+    Some((number, Route { network, metric, target }))
 }

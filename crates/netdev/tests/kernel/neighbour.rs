@@ -140,3 +140,19 @@ fn a_link_that_is_down_or_missing_is_named_and_the_others_are_asked() {
         assert!(told[0].is_err() && told[1].is_err() && told[2].is_ok(), "{told:?}");
     });
 }
+
+#[test]
+fn known_neighbours_are_told_with_their_addresses() {
+    with_peer(|_| {
+        run("ip addr add 192.0.2.1/24 dev edge0");
+        run("ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev edge0 nud reachable");
+        run("ip neigh add fe80::9 lladdr 02:00:00:00:00:0a dev edge0 nud stale");
+        run("ip neigh add 192.0.2.8 dev edge0 nud failed");
+        let known = netdev::neighbour::known().unwrap();
+        let mac = |last| netdev::address::MacAddr([2, 0, 0, 0, 0, last]);
+        for (address, mac) in [("192.0.2.9", mac(9)), ("fe80::9", mac(10))] {
+            assert!(known.contains(&(address.parse().unwrap(), mac)), "{known:?}");
+        }
+        assert!(!known.iter().any(|(address, _)| address.to_string() == "192.0.2.8"));
+    });
+}

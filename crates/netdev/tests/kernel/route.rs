@@ -104,3 +104,22 @@ fn the_end_of_our_routes_is_seen_and_no_other_route() {
         assert_eq!(monitor.wait(Duration::ZERO).unwrap(), None);
     });
 }
+
+#[test]
+fn networks_of_the_main_table_are_told_and_default_routes_are_not() {
+    alone(|| {
+        run("ip link add out0 type veth peer name out1");
+        run("ip link set out0 up");
+        run("ip link set out1 up");
+        run("ip addr add 192.0.2.1/24 dev out0");
+        for route in ["default dev out0", "10.1.0.0/16 via 192.0.2.9", "unreachable 10.2.0.0/16"] {
+            run(&format!("ip route add {route}"));
+        }
+        run("ip route add 10.3.0.0/16 dev out0 table 7433");
+        run("ip route add 2001:db8::/32 dev out0");
+        let index = netdev::address::interface("out0").unwrap().index;
+        let expected = ["10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32"];
+        let expected = expected.map(|text| (text.parse().unwrap(), index));
+        assert_eq!(netdev::route::main::networks().unwrap(), expected);
+    });
+}

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
 
-use super::{Allocations, Asked, L4Plan, Path, PoolUse, Vip, VpnAddress};
+use super::{Allocations, Asked, Giving, L4Plan, Path, PoolUse, Vip, VpnAddress};
 
 mod allocate;
 mod frontends;
@@ -17,6 +17,7 @@ mod span;
 mod subject;
 
 use allocate::Holdings;
+pub(super) use allocate::connection_name;
 use frontends::Frontends;
 use pools::Pools;
 use subject::Subject;
@@ -36,11 +37,24 @@ pub fn plan(
     host: &[HostAddress],
     previous: &Allocations,
 ) -> (L4Plan, Vec<Diagnostic>) {
+    plan_giving(snapshot, settings, host, previous, Giving::New)
+}
+
+/// The same, for one of several edges: only the leading one gives out addresses that nobody has,
+/// the others wait until they are in `previous`.
+pub fn plan_giving(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    host: &[HostAddress],
+    previous: &Allocations,
+    giving: Giving,
+) -> (L4Plan, Vec<Diagnostic>) {
     let Some(l4) = &settings.l4 else { return Default::default() };
     let mut diagnostics = Vec::new();
     let subjects = Subject::all(snapshot);
     let pools = Pools::new(&snapshot.pools, host, &mut diagnostics);
-    let mut holdings = allocate::allocate(snapshot, &subjects, &pools, previous, &mut diagnostics);
+    let mut holdings =
+        allocate::allocate(snapshot, &subjects, &pools, (previous, giving), &mut diagnostics);
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);
     let services =
         services((snapshot, l4, host), &subjects, &pools, &mut holdings, &mut diagnostics);

@@ -42,7 +42,9 @@ pub fn plan(
         .chain(snapshot.vpn_refused.values().flatten())
         .copied()
         .collect();
-    let exempt = exempt(&remote, &own(&connections, snapshot, vpn));
+    let services = settings.overlay.iter().flat_map(|overlay| &overlay.services);
+    let own = own(&connections, snapshot, vpn).into_iter().chain(services.copied()).collect();
+    let exempt = exempt(&remote, &outermost(own));
     let routes = outermost(remote);
     let mut plan = VpnPlan { connections, routes, exempt, table: String::new() };
     plan.table = table::text(&plan, vpn, &snapshot.zones);

@@ -193,24 +193,24 @@ fn translated(
     matches
 }
 
-fn family(v4: bool) -> &'static str {
+pub(crate) fn family(v4: bool) -> &'static str {
     if v4 { "ip" } else { "ip6" }
 }
 
-fn of_family(networks: &[IpNet], v4: bool) -> Vec<IpNet> {
+pub(crate) fn of_family(networks: &[IpNet], v4: bool) -> Vec<IpNet> {
     let of = networks.iter().filter(|network| network.addr().is_ipv4() == v4);
     outermost(of.copied().collect())
 }
 
-fn joined(networks: &[IpNet]) -> String {
+pub(crate) fn joined(networks: &[IpNet]) -> String {
     networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn counter(name: &str) -> String {
+pub(crate) fn counter(name: &str) -> String {
     format!("\tcounter {name} {{\n\t\tpackets 0 bytes 0\n\t}}\n")
 }
 
-fn set(text: &mut String, name: &str, networks: &[IpNet]) {
+pub(crate) fn set(text: &mut String, name: &str, networks: &[IpNet]) {
     for (number, kind, v4) in [("4", "ipv4_addr", true), ("6", "ipv6_addr", false)] {
         let _ = writeln!(text, "\n\tset {name}{number} {{\n\t\ttype {kind}\n\t\tflags interval");
         let networks = of_family(networks, v4);
@@ -221,7 +221,7 @@ fn set(text: &mut String, name: &str, networks: &[IpNet]) {
     }
 }
 
-fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
+pub(crate) fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
     let _ = writeln!(text, "\n\tchain {name} {{");
     for line in std::iter::once(hook).chain(rules.iter().map(String::as_str)) {
         if !line.is_empty() {

@@ -59,7 +59,7 @@ impl Kernel for FakeKernel {
     }
 
     fn add_rule(&mut self, rule: &Rule) -> Result<(), Fault> {
-        self.rules.push(*rule);
+        self.rules.push(rule.clone());
         self.notes.write("rule");
         Ok(())
     }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use model::snapshot::{Announce, Dual, Exposure};
 use model::{Diagnostic, Snapshot};
 
-use super::super::{Allocations, Asked, Vip};
+use super::super::{Allocations, Asked, Giving, Vip};
 use super::pools::{Pools, Withheld};
 use super::sharing::{Obstacle, obstacle, same_key};
 use super::span::{address, family};
@@ -23,6 +23,8 @@ use super::subject::{Subject, Wanted, annotation};
 mod connections;
 mod requested;
 mod reserved;
+
+pub(in super::super) use connections::name as connection_name;
 
 /// Of one namespace and sharing key, so many addresses are looked at for room.
 const SHARED_ADDRESSES_TRIED: usize = 64;
@@ -50,7 +52,7 @@ pub(super) fn allocate(
     snapshot: &Snapshot,
     subjects: &[Subject<'_>],
     pools: &Pools<'_>,
-    previous: &Allocations,
+    (previous, giving): (&Allocations, Giving),
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Holdings {
     let mut absent = reserved::absent(snapshot, previous);
@@ -77,7 +79,14 @@ pub(super) fn allocate(
     };
     allocator.keep_all(previous);
     // Told at the end, when it is settled who has what: the next plan then tells the same.
-    for step in [Step::Requested, Step::Free, Step::Tell] {
+    let steps = match giving {
+        Giving::New => &[Step::Requested, Step::Free, Step::Tell][..],
+        Giving::Nothing => {
+            allocator.wait_for_the_leader();
+            &[]
+        }
+    };
+    for &step in steps {
         if step == Step::Tell {
             allocator.give_to_connections(snapshot);
         }
@@ -459,6 +468,18 @@ impl<'a> Allocator<'a, '_> {
             *pending = Some(finding.reason.clone());
         }
         self.diagnostics.push(finding);
+    }
+
+    /// Whoever lacks an address is given one by another edge.
+    fn wait_for_the_leader(&mut self) {
+        for (index, subject) in self.subjects.iter().enumerate() {
+            let Some(exposure) = subject.load_balancer() else { continue };
+            if self.has(index).len() < Wanted::of(exposure).least
+                && let Some(pending) = self.holdings.pending.get_mut(index)
+            {
+                *pending = Some("waits for the leading edge to give it an address".to_owned());
+            }
+        }
     }
 
     fn tell_lack(

@@ -14,7 +14,7 @@ use super::{Allocator, Holdings};
 const FIELD: &str = "spec.local.addressPool";
 
 /// How allocations name a connection: no Service has a name like it.
-fn name(key: &ObjectKey) -> String {
+pub(in super::super::super) fn name(key: &ObjectKey) -> String {
     format!("VpnConnection {key}")
 }
 

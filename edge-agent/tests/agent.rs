@@ -1,0 +1,8 @@
+//! The agent as a process on a node, against edges that are made of the same parts as the
+//! gateway's.
+
+mod agent {
+    mod cases;
+    mod edge;
+    mod lab;
+}
