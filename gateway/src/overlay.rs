@@ -8,7 +8,9 @@
 //! **What it is not:** decisions what goes where (`plan::overlay`), tunnels themselves
 //! (`wireguard`), or what probes look like (`overlay`).
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -19,6 +21,7 @@ use tokio::sync::watch;
 use wireguard::{Applier, ApplyError, Interfaces, Scope, Wanted};
 
 mod driver;
+pub mod follower;
 mod keys;
 mod mailbox;
 mod own;
@@ -64,6 +67,7 @@ pub struct Plane {
     handle: Handle,
     view: watch::Receiver<Arc<View>>,
     thread: JoinHandle<()>,
+    vpn: bool,
     _sole: Sole,
 }
 
@@ -102,9 +106,11 @@ impl Plane {
     pub fn start(
         config: &Overlay,
         state: &std::path::Path,
+        vpn_interface: Option<String>,
         letters: Letters,
     ) -> Result<Self, StartError> {
         let sole = Sole::claim("overlay")?;
+        let vpn = vpn_interface.is_some();
         let keys = KeyRing::open(state, config.settings.port)?;
         let applier = Applier::open(Scope::edge())?;
         let interfaces = Interfaces::new(wireguard::Settings {
@@ -129,6 +135,7 @@ impl Plane {
         let driver = Driver::new(driver::Parts {
             config: config.clone(),
             state: state.to_owned(),
+            vpn_interface,
             keys,
             applier,
             interfaces,
@@ -138,7 +145,7 @@ impl Plane {
         });
         let thread =
             std::thread::Builder::new().name("overlay".to_owned()).spawn(move || driver.run())?;
-        Ok(Self { handle, view, thread, _sole: sole })
+        Ok(Self { handle, view, thread, vpn, _sole: sole })
     }
 
     /// For whoever tells it something.
@@ -154,6 +161,11 @@ impl Plane {
     /// Brings objects into force. Of several that come at once only the last ones are.
     pub fn apply(&self, desired: Desired) {
         self.handle.apply(desired);
+    }
+
+    /// Whether there is a VPN plane, whose connections agents may use.
+    fn has_vpn(&self) -> bool {
+        self.vpn
     }
 
     /// Whether the thread is there. It only ends when it is told to, or by a fault.
@@ -181,10 +193,11 @@ pub fn part(snapshot: &Snapshot) -> Snapshot {
 }
 
 /// What an edge without others holds: everything that there is.
-pub fn all(snapshot: &Snapshot, vips: impl IntoIterator<Item = std::net::IpAddr>) -> Holds {
-    let vips: std::collections::BTreeSet<_> = vips.into_iter().collect();
+fn all(snapshot: &Snapshot, vpn: bool, vips: &[IpAddr]) -> Holds {
+    let connections = snapshot.connections.keys().filter(|_| vpn);
+    let vips: BTreeSet<IpAddr> = vips.iter().copied().collect();
     Holds {
-        vpn: snapshot.vpn.keys().map(|key| (key.clone(), 1)).collect(),
+        vpn: connections.map(|key| (key.clone(), 1)).collect(),
         vips: vips.into_iter().collect(),
     }
 }

@@ -42,6 +42,8 @@ const STRANGE: Duration = Duration::from_secs(600);
 pub(super) struct Parts {
     pub(super) config: Overlay,
     pub(super) state: PathBuf,
+    /// The VPN plane's interface, where it is enabled.
+    pub(super) vpn_interface: Option<String>,
     pub(super) keys: KeyRing,
     pub(super) applier: Applier,
     pub(super) interfaces: Interfaces,
@@ -174,7 +176,7 @@ impl Driver {
             host,
             underlay_mtu: paths.min().and_then(|mtu| u16::try_from(mtu).ok()),
             nodes: self.heard(),
-            vpn_interface: desired.vpn_interface.clone(),
+            vpn_interface: self.parts.vpn_interface.clone(),
             underlay: self.underlay.clone(),
         };
         let (plan, planned) = plan::overlay::edge(snapshot, settings, &input);
@@ -268,7 +270,7 @@ impl Driver {
             holds: desired.holds.clone(),
             until: desired.until,
             incarnation: desired.incarnation,
-            drain: desired.drain,
+            drain: snapshot.edges.get(&settings.name).is_some_and(|own| own.drain),
         }
     }
 

@@ -22,10 +22,6 @@ pub struct Desired {
     pub until: Option<Instant>,
     /// This edge's incarnation.
     pub incarnation: u64,
-    /// Whether it is to be left.
-    pub drain: bool,
-    /// The VPN plane's interface, where it is enabled.
-    pub vpn_interface: Option<String>,
 }
 
 #[derive(Debug, Default)]
