@@ -9,7 +9,7 @@
     chart.py gateway-config FILE GATEWAY    the GatewayConfig in it, as that program may check it here
     chart.py agent-config FILE AGENT        the AgentConfig in it is valid for that program
     chart.py alerts FILE             the PrometheusRule in it, as a file for promtool; none: nothing
-    chart.py metrics                 each metric of an alert is one that docs/operations.md has
+    chart.py metrics                 each metric of an alert is one of the gateway's or the agent's
     chart.py refused HELM            wrong values are refused, each with a word of the reason
 """
 
@@ -364,13 +364,19 @@ def alerts(path):
 def metrics():
     """Alerts ask for what there is."""
     documented = (ROOT / "docs/operations.md").read_text()
+    # The gateway's sources have them without the prefix.
+    printed = (ROOT / "edge-agent/src/metrics.rs").read_text()
+    printed += "".join(path.read_text() for path in (ROOT / "gateway/src/metrics").rglob("*.rs"))
     text = (CHART / "alerts.yaml").read_text()
     faults = []
     for group in yaml.safe_load(text).values():
         for alert in group:
             for metric in set(re.findall(r"tidegate_[a-z0-9_]*[a-z0-9]\b(?!\()", alert["expr"])):
-                if f"`{metric}`" not in documented and not re.search(r"__name__", alert["expr"]):
-                    faults.append(f"alerts.yaml: {alert['alert']}: docs/operations.md has no {metric}")
+                known = f"`{metric}`" in documented or any(
+                    f'"{name}"' in printed for name in (metric, metric.removeprefix("tidegate_"))
+                )
+                if not known and "__name__" not in alert["expr"]:
+                    faults.append(f"alerts.yaml: {alert['alert']}: there is no metric {metric}")
     return faults
 
 
@@ -458,7 +464,7 @@ def agent_cases():
 
 
 def gateway_cases():
-    """What the gateway may ask of Services, besides their status."""
+    """What the gateway may ask of Services and VpnConnections, besides their status."""
 
     def asked():
         return {"operation": "UPDATE", "name": "web", "userInfo": {"extra": {}}}
@@ -479,10 +485,10 @@ def gateway_cases():
         ("somebody else", stranger, made(), made(spec={"type": "ClusterIP"}), None),
         ("another's finalizer gone", asked(), made([others, ours]), made(), "finalizers"),
         ("another's finalizer", asked(), made(), made([others]), "finalizers"),
-        ("the spec", asked(), made(), made(spec={"type": "ClusterIP"}), "nothing of a Service"),
-        ("an annotation", asked(), made(), made(annotations={"a": "b"}), "nothing of a Service"),
-        ("a label", asked(), made(), made(labels={"a": "b"}), "nothing of a Service"),
-        ("an owner", asked(), made(), made(ownerReferences=[{"name": "x"}]), "nothing of a Service"),
+        ("the spec", asked(), made(), made(spec={"type": "ClusterIP"}), "nothing of Services"),
+        ("an annotation", asked(), made(), made(annotations={"a": "b"}), "nothing of Services"),
+        ("a label", asked(), made(), made(labels={"a": "b"}), "nothing of Services"),
+        ("an owner", asked(), made(), made(ownerReferences=[{"name": "x"}]), "nothing of Services"),
     ]
 
 

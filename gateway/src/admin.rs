@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cluster::watch::SourceState;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -56,6 +57,8 @@ pub struct State {
     /// The VPN plane; none where there is none.
     vpn: Option<Handle>,
     streams: OnceLock<Arc<Listeners>>,
+    /// Of the Kubernetes API, where objects come from there.
+    source: OnceLock<watch::Receiver<Arc<SourceState>>>,
 }
 
 /// What is known of the L4 plane.
@@ -92,6 +95,7 @@ impl State {
             l4,
             vpn: vpn.map(crate::vpn::Plane::handle),
             streams: OnceLock::new(),
+            source: OnceLock::new(),
         }
     }
 
@@ -105,6 +109,15 @@ impl State {
     /// Where connections that go through user space are counted.
     pub fn streams(&self, listeners: &Arc<Listeners>) {
         let _ = self.streams.set(Arc::clone(listeners));
+    }
+
+    /// Where objects come from the Kubernetes API: how that goes.
+    pub fn source(&self, state: watch::Receiver<Arc<SourceState>>) {
+        let _ = self.source.set(state);
+    }
+
+    fn source_state(&self) -> Option<Arc<SourceState>> {
+        self.source.get().map(|state| Arc::clone(&state.borrow()))
     }
 
     /// The VPN plane as it is now; none where there is none.
@@ -206,6 +219,7 @@ async fn respond(
                 &state.shared.metrics,
                 state.l4_report().await.as_ref(),
                 state.vpn_report().await.as_ref(),
+                state.source_state().as_deref(),
             ),
         ),
         "/api/v1/routes" => {
@@ -220,11 +234,15 @@ async fn respond(
             Some(report) => json(&vpn::of(&report)),
             None => reply(StatusCode::NOT_FOUND, TEXT, "vpn is not enabled, or could not start\n"),
         },
+        "/api/v1/source" => match state.source_state() {
+            Some(source) => json(&*source),
+            None => reply(StatusCode::NOT_FOUND, TEXT, "objects come from a directory\n"),
+        },
         "/api/v1/diagnostics" => json(&**state.diagnostics.load()),
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/source\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
     }

@@ -19,7 +19,7 @@ use crate::l7::{AlbListeners, Engine};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Ends, Planner, Reconciler};
 use crate::signals::Signals;
-use crate::source::directory::{Directory, Pace};
+use crate::source::Source;
 use crate::{admin, dns, vpn};
 
 /// How long the end of the access log may take.
@@ -83,13 +83,21 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         tasks.spawn(admin::serve(listener, Arc::clone(&state), stop.clone()));
     }
     let (log, log_writer) = start_log(&config, &metrics)?;
-    let manifests = config
-        .source
-        .manifests
-        .clone()
-        .context("source.manifests is missing: name the directory that holds the manifests")?;
-    let (directory, deliveries) = Directory::open(manifests, Pace::default())?;
-    tasks.spawn(directory.run(stop.clone()));
+    let mut source = Source::open(&config.source, &tasks, &stop).await?;
+    if let Some(kubernetes) = &source.kubernetes {
+        state.source(kubernetes.watching.state.clone());
+        tracing::info!(server = kubernetes.cluster.server, "waiting for the Kubernetes API");
+    }
+    // Nothing is applied before all is known.
+    tokio::select! {
+        known = source.first() => if !known {
+            bail!("the source of objects has ended");
+        },
+        () = signals.stop() => {
+            stop.cancel();
+            return Ok(());
+        }
+    }
     let (wanted, wanted_receiver) = watch::channel(BTreeSet::new());
     let (resolved_sender, resolved) = watch::channel(Resolved::new());
     tasks.spawn(dns::run(wanted_receiver, resolved_sender, stop.clone()));
@@ -97,7 +105,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     let ends = Ends {
         shared: Arc::clone(&shared),
         state: Arc::clone(&state),
-        deliveries,
+        deliveries: source.deliveries.clone(),
         wanted,
         resolved,
     };

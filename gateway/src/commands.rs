@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::access_log::Target;
 use crate::config::{self, Config};
-use crate::source::{Delivery, directory};
+use crate::source::{Delivery, directory, kubernetes};
 
 pub mod check;
 pub mod crds;
@@ -79,12 +79,17 @@ struct Loaded {
 impl Loaded {
     fn from(input: &Input) -> Result<Self> {
         let config = input.config.as_deref().map(Config::load).transpose()?;
-        let from_config = config.as_ref().and_then(|config| config.source.manifests.clone());
-        let Some(manifests) = input.manifests.clone().or(from_config) else {
-            bail!("there are no manifests to read; name their directory with --manifests");
-        };
+        let source = config.as_ref().map(|config| &config.source);
+        let from_config = source.and_then(|source| source.manifests.clone());
         let settings = config.as_ref().map_or_else(config::default_settings, Config::settings);
-        let delivery = directory::read(&manifests)?;
+        let api = source.and_then(|source| source.kubernetes.as_ref());
+        let delivery = match (input.manifests.clone().or(from_config), api) {
+            (Some(manifests), _) => directory::read(&manifests)?,
+            (None, Some(options)) => kubernetes::read(options)?,
+            (None, None) => {
+                bail!("there are no manifests to read; name their directory with --manifests");
+            }
+        };
         let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
         let (plan, more) = ::plan::l7::plan(&snapshot, &settings.albs);
         let mut diagnostics = Vec::new();

@@ -102,11 +102,24 @@ pub enum OnStop {
     Remove,
 }
 
-/// Where objects come from.
+/// Where objects come from: one of these.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The directory of manifests; always there as long as there is no other source.
+    /// The directory of manifests.
     pub manifests: Option<PathBuf>,
+    /// The Kubernetes API.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// How to reach the Kubernetes API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// A kubeconfig; none within the cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// One of its contexts; none for the current one.
+    pub context: Option<String>,
+    /// Where Leases and the like are; none for the service account's, or `tidegate`.
+    pub namespace: Option<String>,
 }
 
 /// The two ALBs.

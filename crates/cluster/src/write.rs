@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub mod allocations;
 pub mod events;
+mod needs;
 mod outcome;
 mod perform;
 pub mod queue;
@@ -20,6 +21,7 @@ mod request;
 mod writer;
 
 pub use events::Event;
+pub use needs::needs;
 pub use outcome::Outcome;
 pub use perform::delete_edge;
 pub use writer::{Counters, Options, Writer, start};

@@ -44,6 +44,33 @@ pub struct ObjectSet {
     pub origins: BTreeMap<ObjectRef, Location>,
 }
 
+impl ObjectSet {
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        let calico = &self.calico;
+        self.ingresses.len()
+            + self.ingress_classes.len()
+            + self.services.len()
+            + self.endpoint_slices.len()
+            + self.secrets.len()
+            + self.namespaces.len()
+            + self.nodes.len()
+            + self.pools.len()
+            + self.vpn.len()
+            + self.edges.len()
+            + self.ipam_blocks.len()
+            + calico.policies.len()
+            + calico.endpoints.len()
+            + calico.sets.len()
+            + calico.unsupported.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// All objects of a source at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delivery {

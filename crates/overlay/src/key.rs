@@ -48,8 +48,9 @@ impl PrivateKey {
     pub fn new(mut octets: [u8; 32]) -> Self {
         let mut key = Zeroizing::new(octets);
         octets.zeroize();
-        key[0] &= 248;
-        key[31] = (key[31] & 127) | 64;
+        let [first, .., last] = &mut *key;
+        *first &= 248;
+        *last = (*last & 127) | 64;
         Self(key)
     }
 

@@ -50,7 +50,7 @@ struct Connections {
 pub fn run(args: &CheckArgs, out: &mut impl Write) -> Result<ExitCode> {
     let loaded = Loaded::from(&args.input)?;
     let report = Report {
-        objects: loaded.delivery.objects.origins.len(),
+        objects: loaded.delivery.objects.len(),
         ignored: &loaded.delivery.ignored,
         errors: loaded.count(Severity::Error),
         warnings: loaded.count(Severity::Warning),

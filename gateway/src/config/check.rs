@@ -9,7 +9,7 @@ use model::settings::canonical_network;
 
 use super::file::{self, File};
 use super::values::{LogPath, Period};
-use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Listen, Source};
+use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Kubernetes, Listen, Source};
 use crate::access_log::Target;
 
 mod l4;
@@ -32,16 +32,7 @@ struct Listener {
 
 impl Checker<'_> {
     pub(super) fn config(&self, mut file: File) -> Result<Config, ConfigError> {
-        if file.source.kubernetes.is_some() {
-            return Err(self
-                .error("source.kubernetes", "is not in this version")
-                .remedy("use source.manifests, with a directory of the cluster's manifests"));
-        }
-        let Some(manifests) = file.source.manifests else {
-            return Err(self
-                .error("source.manifests", "is missing")
-                .remedy("write the path of the directory that holds the manifests"));
-        };
+        let source = self.source(std::mem::take(&mut file.source))?;
         if file.overlay.enabled {
             let reason = "is true, and this version does not have it";
             return Err(self
@@ -85,7 +76,7 @@ impl Checker<'_> {
             LogPath::File(path) => Some(Target::File(self.path(path))),
         };
         Ok(Config {
-            source: Source { manifests: Some(self.path(manifests)) },
+            source,
             alb,
             l4,
             vpn,
@@ -213,6 +204,47 @@ impl Checker<'_> {
             }
         }
         Ok(())
+    }
+
+    fn source(&self, source: file::Source) -> Result<Source, ConfigError> {
+        let kubernetes = match (source.manifests, source.kubernetes) {
+            (Some(manifests), None) => {
+                return Ok(Source { manifests: Some(self.path(manifests)), kubernetes: None });
+            }
+            (None, Some(kubernetes)) => kubernetes,
+            (Some(_), Some(_)) => {
+                let reason = "stands beside source.manifests, and objects come from one place";
+                let remedy = "remove one of the two";
+                return Err(self.error("source.kubernetes", reason).remedy(remedy));
+            }
+            (None, None) => {
+                return Err(self.error("source", "names no place where objects come from").remedy(
+                    "write manifests, the path of the directory that holds them, or kubernetes: \
+                     {} within a cluster",
+                ));
+            }
+        };
+        let file::Kubernetes { kubeconfig, context, namespace } = kubernetes;
+        if context.is_some() && kubeconfig.is_none() {
+            let reason = "is one of a kubeconfig, and none is named";
+            let remedy = "write source.kubernetes.kubeconfig, or remove it";
+            return Err(self.error("source.kubernetes.context", reason).remedy(remedy));
+        }
+        let fits = |name: &String| {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            (1..=63).contains(&name.len())
+                && name.bytes().all(inner)
+                && !name.starts_with('-')
+                && !name.ends_with('-')
+        };
+        if let Some(name) = namespace.as_ref().filter(|name| !fits(name)) {
+            let reason = format!("is {name:?}, which is no namespace's name");
+            let remedy = "write lower-case letters, digits and dashes";
+            return Err(self.error("source.kubernetes.namespace", reason).remedy(remedy));
+        }
+        let kubeconfig = kubeconfig.map(|path| self.path(path));
+        let kubernetes = Some(Kubernetes { kubeconfig, context, namespace });
+        Ok(Source { manifests: None, kubernetes })
     }
 
     fn too_short(&self, key: &str, period: Period) -> ConfigError {

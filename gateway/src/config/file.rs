@@ -75,9 +75,20 @@ pub struct File {
 pub struct Source {
     /// A directory of manifests (*.yaml, *.yml, *.json, also in folders below), watched.
     pub manifests: Option<PathBuf>,
-    /// The Kubernetes API. Not in this version.
-    #[schemars(skip)]
-    pub kubernetes: Option<serde_json::Value>,
+    /// The Kubernetes API, instead; {} within the cluster.
+    pub kubernetes: Option<Kubernetes>,
+}
+
+/// How to reach the Kubernetes API.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Kubernetes {
+    /// A kubeconfig; none for the service account of the pod that the gateway runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// One of its contexts; none for the current one.
+    pub context: Option<String>,
+    /// Where Leases and the like are; none for the service account's, or tidegate.
+    pub namespace: Option<String>,
 }
 
 /// The two ALBs.

@@ -201,9 +201,26 @@ fn sections_of_later_versions_are_refused_once_enabled() {
     refused(enabled, 5, "overlay.enabled", &["is true", "write false"]);
     with("overlay: {enabled: false}\n").unwrap();
     let alb = format!("alb: {{public: {{{LISTEN}}}}}\n");
-    let result = parse(&format!("{alb}source: {{kubernetes: {{kubeconfig: x}}}}\n"));
-    refused(result, 4, "source.kubernetes", &["not in this version", "use source.manifests"]);
-    refused(parse(&format!("{alb}source: {{}}\n")), 4, "source.manifests", &["is missing"]);
+    refused(parse(&format!("{alb}source: {{}}\n")), 4, "source", &["no place", "manifests"]);
+}
+
+#[test]
+fn objects_come_from_manifests_or_from_the_kubernetes_api() {
+    let alb = format!("alb: {{public: {{{LISTEN}}}}}\n");
+    let source = |text: &str| parse(&format!("{alb}source: {text}\n"));
+    let kubernetes = |text: &str| source(text).unwrap().source.kubernetes;
+    assert_eq!(kubernetes("{kubernetes: {}}"), Some(Kubernetes::default()));
+    let config = kubernetes("{kubernetes: {kubeconfig: k, context: c, namespace: n}}").unwrap();
+    assert!(config.kubeconfig.is_some_and(|path| path.ends_with("k")));
+    assert_eq!((config.context.as_deref(), config.namespace.as_deref()), (Some("c"), Some("n")));
+    let both = source("{manifests: m, kubernetes: {}}");
+    refused(both, 4, "source.kubernetes", &["beside source.manifests", "remove one"]);
+    let context = source("{kubernetes: {context: c}}");
+    refused(context, 4, "source.kubernetes.context", &["kubeconfig"]);
+    let namespace = source("{kubernetes: {namespace: No}}");
+    refused(namespace, 4, "source.kubernetes.namespace", &["\"No\"", "lower-case"]);
+    let unknown = source("{kubernetes: {kubeConfig: k}}");
+    refused(unknown, 4, "source.kubernetes.kubeConfig", &["kubeconfig"]);
 }
 
 #[test]

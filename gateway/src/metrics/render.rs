@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use cluster::watch::SourceState;
 use model::AlbKind;
 
 use crate::l4::view::Report;
@@ -12,6 +13,7 @@ use super::{
 };
 
 mod l4;
+mod source;
 mod vpn;
 
 /// A page of text under construction. Writing to a `String` can't fail, so results are dropped.
@@ -35,8 +37,14 @@ impl Page {
     }
 }
 
-/// All metrics as one page; those of the L4 and the VPN plane if there are such.
-pub fn render(metrics: &Metrics, l4: Option<&Report>, vpn: Option<&VpnReport>) -> String {
+/// All metrics as one page; those of the L4 and the VPN plane and of the Kubernetes API if there
+/// are such.
+pub fn render(
+    metrics: &Metrics,
+    l4: Option<&Report>,
+    vpn: Option<&VpnReport>,
+    kubernetes: Option<&SourceState>,
+) -> String {
     metrics.prune();
     let mut page = Page(String::with_capacity(16 * 1024));
     page.family("build_info", "gauge", "The running version.");
@@ -50,6 +58,9 @@ pub fn render(metrics: &Metrics, l4: Option<&Report>, vpn: Option<&VpnReport>) -
     }
     if let Some(report) = vpn {
         vpn::write(&mut page, metrics, report);
+    }
+    if let Some(state) = kubernetes {
+        source::write(&mut page, state);
     }
     page.0
 }

@@ -6,19 +6,22 @@ use std::time::{Duration, Instant};
 use ingest::Memo;
 use ipnet::IpNet;
 use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity};
-use plan::l4::{Allocations, L4Plan};
+use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
 use plan::policy;
 use plan::vpn::VpnPlan;
 
 use crate::source::Delivery;
+use crate::status::shared::Basis;
 
 /// Plans, and what carries over from one plan to the next.
 pub struct Planner {
     settings: Settings,
     memo: Memo,
-    /// Who was given which address.
+    /// Who was given which address, where no other edge gives out any.
     allocations: Allocations,
+    /// Who was given which address, where edges share that.
+    shared: Option<Basis>,
     /// The machine's addresses that were planned for.
     host: Vec<HostAddress>,
     /// The last plan for the L4 plane.
@@ -37,6 +40,9 @@ pub struct Planned {
     pub l4: Option<(Arc<L4Plan>, Arc<policy::Compiled>)>,
     /// For the VPN plane, if there is one.
     pub vpn: Option<Arc<VpnPlan>>,
+    /// Who is to be given which address, where edges share that and it isn't agreed on yet. Until
+    /// it is, it isn't in the plans.
+    pub proposal: Option<Allocations>,
     /// What is wrong with the objects.
     pub diagnostics: Vec<Diagnostic>,
     /// How long all that took.
@@ -50,6 +56,7 @@ impl Planner {
             settings,
             memo: Memo::default(),
             allocations,
+            shared: None,
             host: Vec::new(),
             l4: Default::default(),
             vpn: Arc::default(),
@@ -61,6 +68,11 @@ impl Planner {
     /// of a VpnConnection may be among what is missing, and must not be let out in the clear.
     pub fn with_former(self, former: Vec<IpNet>) -> Self {
         Self { former, ..self }
+    }
+
+    /// From now on edges share who has which address; that is the last word of it.
+    pub fn share(&mut self, basis: Basis) {
+        self.shared = Some(basis);
     }
 
     /// The machine's addresses that were planned for last.
@@ -78,20 +90,33 @@ impl Planner {
         let (l7, found) = plan::l7::plan(&snapshot, &self.settings.albs);
         diagnostics.extend(found);
         self.host = host.to_vec();
+        let mut proposal = None;
         let l4 = self.settings.l4.as_ref().map(|l4| {
-            let (plan, found) = plan::l4::plan(&snapshot, &self.settings, host, &self.allocations);
+            let (before, giving) = match &self.shared {
+                Some(basis) => (&*basis.allocations, basis.giving),
+                None => (&self.allocations, Giving::New),
+            };
+            let (mut plan, found) = plan_giving(&snapshot, &self.settings, host, before, giving);
             diagnostics.extend(found);
+            if self.shared.is_some() && giving == Giving::New && plan.allocations != *before {
+                // It counts once all edges can read it.
+                proposal = Some(plan.allocations);
+                (plan, _) = plan_giving(&snapshot, &self.settings, host, before, Giving::Nothing);
+            }
             let (policy, found) = plan::policy::compile(&snapshot.policies, l4, host);
             diagnostics.extend(found);
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
-            self.allocations.clone_from(&plan.allocations);
+            if self.shared.is_none() {
+                self.allocations.clone_from(&plan.allocations);
+            }
             // What stays the same stays the same in memory: then nobody looks further.
             let (before, before_policy) = &self.l4;
             self.l4 = (same_or(before, plan), same_or(before_policy, policy));
             self.l4.clone()
         });
-        if !delivery.diagnostics.iter().any(may_hide_connections) {
+        let unread = delivery.unread.contains("VpnConnection");
+        if !unread && !delivery.diagnostics.iter().any(may_hide_connections) {
             self.former.clear();
         } else if self.settings.vpn.is_some() && !self.former.is_empty() {
             // Of no object.
@@ -112,7 +137,7 @@ impl Planner {
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)
         });
-        Planned { l7: Arc::new(l7), l4, vpn, diagnostics, took: started.elapsed() }
+        Planned { l7: Arc::new(l7), l4, vpn, proposal, diagnostics, took: started.elapsed() }
     }
 }
 

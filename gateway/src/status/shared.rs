@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use cluster::write::Outcome;
 use cluster::write::allocations::{self, KEY, Known, LARGEST, NAME, Proposal};
 use kube::Client;
 use model::{Diagnostic, ObjectKey, ObjectRef};
@@ -29,6 +30,7 @@ struct Versioned {
 pub struct Shared {
     namespace: String,
     known: watch::Receiver<Known>,
+    failure: watch::Receiver<Option<Outcome>>,
     proposals: watch::Sender<Option<Arc<Proposal>>>,
     leader: watch::Receiver<bool>,
     /// What could be read last.
@@ -59,10 +61,19 @@ impl Shared {
         stop: CancellationToken,
     ) -> Self {
         let (proposals, proposed) = watch::channel(None);
-        let (known, task) =
+        let followed =
             allocations::start(client, namespace.clone(), proposed, leader.clone(), stop);
-        let last = Arc::new(remembered);
-        Self { namespace, known, proposals, leader, last, finding: None, sound: false, task }
+        Self {
+            namespace,
+            known: followed.known,
+            failure: followed.failure,
+            proposals,
+            leader,
+            last: Arc::new(remembered),
+            finding: None,
+            sound: false,
+            task: followed.task,
+        }
     }
 
     /// Waits until [`Self::basis`] may say something else.
@@ -73,6 +84,7 @@ impl Shared {
         tokio::select! {
             changed = self.known.changed() => changed,
             changed = self.leader.changed() => changed,
+            changed = self.failure.changed() => changed,
         }
     }
 
@@ -80,6 +92,7 @@ impl Shared {
     pub fn basis(&mut self) -> Basis {
         let known = self.known.borrow_and_update().clone();
         let leads = *self.leader.borrow_and_update();
+        self.failure.mark_unchanged();
         self.finding = None;
         self.sound = match &known {
             Known::Unknown => false,
@@ -128,8 +141,22 @@ impl Shared {
     }
 
     /// What is wrong with it.
-    pub fn finding(&self) -> Option<&Diagnostic> {
-        self.finding.as_ref()
+    pub fn finding(&self) -> Option<Diagnostic> {
+        if let Some(finding) = &self.finding {
+            return Some(finding.clone());
+        }
+        let (reason, remedy) = match &*self.failure.borrow() {
+            Some(Outcome::Forbidden { verb, resource }) => (
+                format!("RBAC doesn't allow {verb} of {resource}; no new addresses are given out"),
+                format!("allow {verb} of {resource} to the gateway's ServiceAccount"),
+            ),
+            Some(Outcome::Refused(why)) => {
+                let reason = format!("isn't taken: {why}; no new addresses are given out");
+                (reason, "mend what the API server names".to_owned())
+            }
+            _ => return None,
+        };
+        Some(Diagnostic::error(self.object(), "", reason).remedy(remedy))
     }
 
     /// Waits for its end, after `stop` was cancelled.

@@ -51,6 +51,11 @@ impl Handle {
         self.facts.send_replace(facts);
     }
 
+    /// The way to tell, for whoever has not got the handle.
+    pub fn facts(&self) -> watch::Sender<Facts> {
+        self.facts.clone()
+    }
+
     /// Changes a part of what is known.
     pub fn update(&self, change: impl FnOnce(&mut Facts)) {
         self.facts.send_modify(change);

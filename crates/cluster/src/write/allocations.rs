@@ -55,6 +55,17 @@ pub struct Proposal {
     pub text: Arc<str>,
 }
 
+/// The ConfigMap, followed.
+#[derive(Debug)]
+pub struct Followed {
+    /// What is known of it.
+    pub known: watch::Receiver<Known>,
+    /// Why it couldn't be written when that was tried last.
+    pub failure: watch::Receiver<Option<Outcome>>,
+    /// What follows it. Ends with `stop`.
+    pub task: tokio::task::JoinHandle<()>,
+}
+
 /// Reads and watches it, and writes what is proposed for as long as `leader` says so. What was
 /// overtaken by another version isn't written: there has to be a new proposal for that one.
 pub fn start(
@@ -63,18 +74,19 @@ pub fn start(
     proposals: watch::Receiver<Option<Arc<Proposal>>>,
     leader: watch::Receiver<bool>,
     stop: CancellationToken,
-) -> (watch::Receiver<Known>, tokio::task::JoinHandle<()>) {
+) -> Followed {
     let (sender, known) = watch::channel(Known::Unknown);
-    let sender = Arc::new(sender);
+    let (failures, failure) = watch::channel(None);
     let task = tokio::spawn(async move {
-        let writes = write(client.clone(), namespace.clone(), (proposals, leader), &sender);
+        let to = (&sender, &failures);
+        let writes = write(client.clone(), namespace.clone(), (proposals, leader), to);
         tokio::select! {
             () = stop.cancelled() => {}
             () = follow(client, &namespace, &sender) => {}
             () = writes => {}
         }
     });
-    (known, task)
+    Followed { known, failure, task }
 }
 
 async fn follow(client: Client, namespace: &str, known: &watch::Sender<Known>) {
@@ -116,7 +128,7 @@ async fn write(
     client: Client,
     namespace: String,
     (mut proposals, mut leader): (watch::Receiver<Option<Arc<Proposal>>>, watch::Receiver<bool>),
-    known: &watch::Sender<Known>,
+    (known, failures): (&watch::Sender<Known>, &watch::Sender<Option<Outcome>>),
 ) {
     loop {
         let proposal = proposals.borrow_and_update().clone();
@@ -126,7 +138,10 @@ async fn write(
             && is_current(&proposal, &known.borrow())
         {
             match put(&client, &namespace, &proposal).await {
-                Ok(now) => tell(known, now),
+                Ok(now) => {
+                    failures.send_replace(None);
+                    tell(known, now);
+                }
                 Err(Outcome::Raced | Outcome::Gone) => {
                     tracing::info!("the allocations were changed by another edge meanwhile");
                     match get(&client, &namespace).await {
@@ -136,6 +151,7 @@ async fn write(
                 }
                 Err(outcome) => {
                     tracing::warn!(?outcome, "the allocations can't be written");
+                    failures.send_replace(Some(outcome));
                     rest = Some(REST.mul_f64(1.0 + fastrand::f64()));
                 }
             }

@@ -255,7 +255,9 @@ impl Bucket {
 
     /// When there is a token, if there isn't one now.
     fn wait(bucket: Option<Self>, (burst, each): (u32, Duration), now: Instant) -> Option<Instant> {
-        let tokens = bucket?.tokens((burst, each), now);
+        let bucket = bucket?;
+        let now = now.max(bucket.at);
+        let tokens = bucket.tokens((burst, each), now);
         (tokens < 1.0).then(|| now + each.mul_f64(1.0 - tokens) + Duration::from_millis(1))
     }
 

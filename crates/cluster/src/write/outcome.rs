@@ -76,6 +76,10 @@ mod tests {
 
     use super::*;
 
+    fn details() -> StatusDetails {
+        serde_json::from_str("{}").unwrap()
+    }
+
     fn of(code: u16, details: StatusDetails) -> Outcome {
         let status = Status::failure("no", "").with_code(code).with_details(details);
         Outcome::of(&kube::Error::Api(status.boxed()), "patch", "services/status")
@@ -83,7 +87,7 @@ mod tests {
 
     #[test]
     fn codes_tell_who_is_to_blame() {
-        let none = StatusDetails::default();
+        let none = details();
         assert_eq!(of(404, none.clone()), Outcome::Gone);
         assert_eq!(of(409, none.clone()), Outcome::Raced);
         assert_eq!(of(500, none.clone()), Outcome::Failed("no".to_owned()));
@@ -91,15 +95,14 @@ mod tests {
         let resource = "services/status".to_owned();
         assert_eq!(of(403, none.clone()), Outcome::Forbidden { verb: "patch", resource });
         assert_eq!(of(429, none), Outcome::Busy(None));
-        let later = StatusDetails { retry_after_seconds: 3, ..StatusDetails::default() };
+        let later = StatusDetails { retry_after_seconds: 3, ..details() };
         assert_eq!(of(429, later), Outcome::Busy(Some(Duration::from_secs(3))));
         let cause = StatusCause {
             reason: "FieldManagerConflict".to_owned(),
             message: "conflict with \"cloud\" using v1".to_owned(),
             field: ".status.loadBalancer".to_owned(),
         };
-        let details =
-            StatusDetails { causes: vec![cause.clone(), cause], ..StatusDetails::default() };
+        let details = StatusDetails { causes: vec![cause.clone(), cause], ..details() };
         assert_eq!(of(409, details), Outcome::Foreign("cloud".to_owned()));
     }
 }

@@ -110,6 +110,10 @@ impl Reader<'_, '_, '_> {
                 continue;
             }
             if !exposure.load_balancer && OF_VIPS.contains(&name) {
+                // Of one that is being deleted it had an effect.
+                if object.metadata.deletion_timestamp.is_some() {
+                    continue;
+                }
                 let reason = "has no effect on a Service that gets no VIP from here";
                 let remedy = "write type: LoadBalancer and no other's class, or remove it";
                 self.warning(field(full), text, reason, remedy);

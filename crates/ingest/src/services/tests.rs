@@ -178,3 +178,17 @@ fn the_example_of_a_load_balancer_is_read() {
     assert_eq!(exposure.labels["app"], "web");
     assert_eq!(exposure.location.as_ref().unwrap().line, 1);
 }
+
+#[test]
+fn a_load_balancer_that_is_being_deleted_gets_no_vip_and_its_node_ports_stay() {
+    let found = l4("{apiVersion: v1, kind: Service, metadata: {name: web, deletionTimestamp: \
+                    \"2026-01-01T00:00:00Z\", annotations: {tidegate.io/pool: public}}, spec: \
+                    {type: LoadBalancer, ports: [{port: 80, nodePort: 30080}]}}\n---\n{apiVersion: \
+                    discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: web, labels: \
+                    {kubernetes.io/service-name: web}}, addressType: IPv4, endpoints: [], ports: []}");
+    assert_eq!(found.messages(), [] as [String; 0]);
+    let service = found.service("web");
+    assert_eq!(service.ports[0].node_port, Some(30080));
+    let exposure = service.exposure.as_ref().unwrap();
+    assert!(!exposure.load_balancer && exposure.refused.is_none());
+}

@@ -563,3 +563,25 @@ fn a_thousand_connections_to_one_remote_are_told_apart_in_bounded_time() {
     assert_eq!(apart.snapshot.vpn.len(), 1000);
     assert!(started.elapsed() < LONG, "{:?}", started.elapsed());
 }
+
+#[test]
+fn a_connection_that_is_being_deleted_ends_and_stays_guarded() {
+    let text = usual("");
+    let deleted =
+        text.replace("{name: c}", "{name: c, deletionTimestamp: \"2026-01-01T00:00:00Z\"}");
+    let mut memo = Memo::default();
+    let mut read = |text: &str| {
+        let mut objects = ObjectSet::default();
+        for entry in manifest::parse("all.yaml", text).objects {
+            entry.insert_into(&mut objects);
+        }
+        ingest_with(&objects, &settings(), &mut memo)
+    };
+    let (snapshot, _) = read(&text);
+    assert_eq!(snapshot.vpn.len(), 1);
+    let (snapshot, diagnostics) = read(&deleted);
+    assert_eq!(diagnostics, []);
+    assert!(snapshot.vpn.is_empty());
+    let guarded = &snapshot.vpn_refused[&ObjectKey::new("default", "c")];
+    assert_eq!(guarded.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.20.0.0/16"]);
+}

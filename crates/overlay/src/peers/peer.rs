@@ -16,6 +16,12 @@ use super::{ANSWER, Dropped, OVERHEAD};
 const INITIATION: u8 = 1;
 const COOKIE: u8 = 3;
 
+/// A peer that hasn't been heard for so long, though something was sent to it, may have lost its
+/// sessions in a restart: a handshake finds out. WireGuard itself waits for 15 s.
+const UNHEARD: Duration = Duration::from_secs(2);
+/// And not more often (REKEY_TIMEOUT).
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Where datagrams go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -64,6 +70,10 @@ struct State {
     /// Packets may wait for a session.
     waits: bool,
     last_sent: Instant,
+    /// When something was first sent since the peer was heard.
+    unheard: Option<Instant>,
+    /// When it was last asked for a handshake for that reason.
+    asked: Option<Instant>,
     statistics: Statistics,
 }
 
@@ -110,6 +120,8 @@ impl Peer {
             keepalive: None,
             waits: false,
             last_sent: now,
+            unheard: None,
+            asked: None,
             statistics: Statistics::default(),
         };
         Self { key, index, state: Mutex::new(state) }
@@ -193,6 +205,7 @@ impl Session<'_> {
                     state.waits = true;
                     return Sealed::Begins(datagram.len());
                 }
+                state.unheard.get_or_insert(now);
                 state.statistics.sent_packets += 1;
                 state.statistics.sent_bytes += length as u64;
                 Sealed::Datagram(datagram.len())
@@ -224,8 +237,8 @@ impl Session<'_> {
             TunnResult::Err(error) => return Opened::Dropped(dropped(&error)),
         };
         // A cookie says nothing about where the peer is: it can be repeated from anywhere.
-        if state.way != Some(way) && datagram.first() != Some(&COOKIE) {
-            state.way = Some(way);
+        if datagram.first() != Some(&COOKIE) {
+            (state.way, state.unheard) = (Some(way), None);
         }
         match (opened, length) {
             (Some(source), length) => {
@@ -250,9 +263,7 @@ impl Session<'_> {
     pub fn next_waiting(&mut self, now: Instant, buffer: &mut [u8]) -> Option<usize> {
         let state = &mut *self.0;
         // Those that still have no session would be put back again and again.
-        if state.tunn.time_since_last_handshake().is_none() {
-            return None;
-        }
+        state.tunn.time_since_last_handshake()?;
         if let TunnResult::WriteToNetwork(datagram) = state.tunn.decapsulate(None, &[], buffer) {
             state.last_sent = now;
             if datagram.first() != Some(&INITIATION) {
@@ -270,12 +281,23 @@ impl Session<'_> {
         let state = &mut *self.0;
         let due = match state.tunn.update_timers(buffer) {
             TunnResult::WriteToNetwork(datagram) => Some(datagram.len()),
+            _ if state.way.is_none() => None,
             _ => {
-                let since = now.saturating_duration_since(state.last_sent);
-                let is_due = state.way.is_some()
-                    && state.keepalive.is_some_and(|keepalive| since >= keepalive);
-                match is_due.then(|| state.tunn.encapsulate(&[], buffer)) {
-                    Some(TunnResult::WriteToNetwork(datagram)) => Some(datagram.len()),
+                let is_over = |from: Option<Instant>, time| {
+                    from.is_some_and(|from| now.saturating_duration_since(from) >= time)
+                };
+                let result = if is_over(state.unheard, UNHEARD)
+                    && (state.asked.is_none() || is_over(state.asked, AGAIN))
+                {
+                    state.asked = Some(now);
+                    state.tunn.format_handshake_initiation(buffer, true)
+                } else if state.keepalive.is_some_and(|time| is_over(Some(state.last_sent), time)) {
+                    state.tunn.encapsulate(&[], buffer)
+                } else {
+                    TunnResult::Done
+                };
+                match result {
+                    TunnResult::WriteToNetwork(datagram) => Some(datagram.len()),
                     _ => None,
                 }
             }

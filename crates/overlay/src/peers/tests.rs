@@ -210,6 +210,28 @@ fn a_network_moves_to_another_key_with_the_table() {
 }
 
 #[test]
+fn a_peer_that_is_not_heard_is_asked_for_a_handshake() {
+    let (one, two) = pair();
+    let peer = one.peers.iter().next().unwrap();
+    let mut buffer = [0; ANSWER];
+    let began = Instant::now();
+    let mut tick = |after: u64| {
+        let at = began + std::time::Duration::from_millis(after);
+        peer.lock().tick(at, &mut buffer)
+    };
+    assert_eq!(tick(10_000), None, "nothing was sent");
+    let datagram = one.send(&packet(ONE, TWO)).unwrap();
+    assert_eq!(tick(1_500), None);
+    assert_eq!(tick(2_500), Some(148));
+    assert_eq!(tick(4_000), None);
+    assert_eq!(tick(7_500), Some(148));
+    two.take(&datagram, one.address).unwrap();
+    let datagram = two.send(&packet(TWO, ONE)).unwrap();
+    one.take(&datagram, two.address).unwrap();
+    assert_eq!(tick(20_000), None, "it was heard");
+}
+
+#[test]
 fn what_can_not_be_a_peer_is_said() {
     let (mut one, two, three) = (end(1), end(2), end(3));
     let own = Wanted { key: one.private.public(), ..wanted(&two, &[], false) };

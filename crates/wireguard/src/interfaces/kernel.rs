@@ -11,6 +11,7 @@ use netdev::tun;
 use netdev::wireguard::{Change, Device, KIND, PeerChange, WireGuard};
 use netdev::{NetlinkError, wireguard};
 use overlay::PrivateKey;
+use overlay::peers::PeersError;
 use plan::overlay::{Peer, Tunnel};
 use zeroize::Zeroizing;
 
@@ -63,7 +64,7 @@ impl Kernel {
         self.names.clear();
         for (tunnel, key) in tunnels {
             let there = links.iter().find(|link| link.name == tunnel.interface);
-            match self.bring(tunnel, key, there, settings) {
+            match self.bring(tunnel, key, there, settings, faults) {
                 Ok(()) => {
                     self.names.insert(tunnel.interface.clone());
                 }
@@ -83,6 +84,7 @@ impl Kernel {
         key: &PrivateKey,
         there: Option<&Link>,
         settings: &Settings,
+        faults: &mut Vec<Fault>,
     ) -> Result<(), String> {
         match there.map(|link| link.kind.as_deref()) {
             Some(Some(KIND)) => {}
@@ -94,13 +96,14 @@ impl Kernel {
             None => {
                 link::create(&tunnel.interface, KIND, tunnel.mtu)
                     .map_err(|error| error.source.to_string())?;
-                tracing::info!(interface = tunnel.interface, key = %tunnel.key, "WireGuard in the kernel");
+                tun::configure(&tunnel.interface).map_err(|error| error.to_string())?;
+                let interface = &tunnel.interface;
+                tracing::info!(%interface, key = %tunnel.key, "WireGuard in the kernel");
             }
         }
-        tun::configure(&tunnel.interface).map_err(|error| error.to_string())?;
         let device = self.netlink.get(&tunnel.interface).map_err(|error| error.to_string())?;
         self.ports.insert(tunnel.interface.clone(), device.port);
-        let change = self.change(tunnel, key, &device, settings.mark);
+        let change = self.change(tunnel, key, &device, settings.mark, faults);
         if let Some(change) = change {
             self.netlink.set(&tunnel.interface, &change).map_err(|error| error.to_string())?;
             if let Ok(device) = self.netlink.get(&tunnel.interface) {
@@ -120,6 +123,7 @@ impl Kernel {
         key: &PrivateKey,
         device: &Device,
         mark: u32,
+        faults: &mut Vec<Fault>,
     ) -> Option<Change> {
         let mut change = Change::default();
         if device.key != Some(tunnel.key.0) {
@@ -134,7 +138,9 @@ impl Kernel {
         let there: BTreeMap<[u8; 32], &wireguard::Peer> =
             device.peers.iter().map(|peer| (peer.key, peer)).collect();
         let (mut gaining, mut losing) = (Vec::new(), Vec::new());
+        let mut taken = BTreeMap::new();
         for peer in &tunnel.peers {
+            let peer = &with_its_own(tunnel, peer, &mut taken, faults);
             let before = there.get(&peer.key.0).copied();
             let wanted = self.endpoints.get(&(tunnel.interface.clone(), peer.key)).copied();
             let (gains, loses) = peer_change(peer, before, wanted, SystemTime::now());
@@ -179,6 +185,28 @@ impl Kernel {
     pub(super) fn port(&self, interface: &str) -> Option<u16> {
         self.ports.get(interface).copied()
     }
+}
+
+/// The peer without networks that are another's already: in the kernel the last one would get them,
+/// and each time it is applied another one.
+fn with_its_own(
+    tunnel: &Tunnel,
+    peer: &Peer,
+    taken: &mut BTreeMap<IpNet, PublicKey>,
+    faults: &mut Vec<Fault>,
+) -> Peer {
+    let mut peer = peer.clone();
+    peer.allowed.retain(|network| match taken.insert(network.trunc(), peer.key) {
+        Some(other) if other != peer.key => {
+            taken.insert(network.trunc(), other);
+            let (network, peer) = (*network, peer.key);
+            let error = PeersError::Taken { network, peer, other };
+            faults.push(Fault::of(tunnel, Some(peer), error.to_string()));
+            false
+        }
+        _ => true,
+    });
+    peer
 }
 
 /// Whether an interface is a former plan's.

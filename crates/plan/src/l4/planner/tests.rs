@@ -11,7 +11,8 @@ use model::{
     Snapshot,
 };
 
-use super::super::{Allocations, L4Plan, ServicePlan};
+use super::super::{Allocations, Giving, L4Plan, ServicePlan};
+use super::plan_giving;
 
 mod allocation;
 mod connections;

@@ -284,3 +284,32 @@ fn no_pool_at_all_is_told() {
     );
     assert!(diagnostics[0].starts_with("warning: Service shop/a: spec.type"), "{diagnostics:?}");
 }
+
+#[test]
+fn who_does_not_lead_gives_out_nothing_and_plans_what_is_given_as_the_leader_does() {
+    let mut world = World::with_pool(&["192.0.2.0/30"]);
+    world.service("a");
+    world.exposure("asks").requested = vec![requested("192.0.2.3")];
+    world.exposure("both").families = Families { dual: Dual::Prefer, ..Families::default() };
+    let follow = |world: &World, previous: &Allocations| {
+        let World { snapshot, settings, host, .. } = world;
+        plan_giving(snapshot, settings, host, previous, Giving::Nothing)
+    };
+    let (plan, diagnostics) = follow(&world, &Allocations::default());
+    assert_eq!((plan.vips, plan.allocations, diagnostics), Default::default());
+    let waits = plan.services.iter().all(|one| {
+        one.pending.as_deref() == Some("waits for the leading edge to give it an address")
+    });
+    assert!(waits, "{:?}", plan.services);
+    let (leading, _) = world.plan();
+    let (following, _) = follow(&world, &leading.allocations);
+    assert_eq!(following, leading);
+    // Without allocations, what Services hold is known nevertheless.
+    world.exposure("a").held = vec![ip("192.0.2.1")];
+    let (following, _) = follow(&world, &Allocations::default());
+    assert_eq!(following.allocations.of_service(&ObjectKey::new("shop", "a")), [ip("192.0.2.1")]);
+    // What is gone is given back without anybody's leave.
+    world.snapshot.services.remove(&ObjectKey::new("shop", "asks"));
+    let (following, _) = follow(&world, &leading.allocations);
+    assert!(following.vips.iter().all(|vip| vip.address != ip("192.0.2.3")));
+}
