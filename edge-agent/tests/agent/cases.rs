@@ -42,20 +42,6 @@ fn pods_reach_remote_networks_by_the_holder_and_clients_by_either_edge_in_tunnel
     site.start_both();
     site.wait_for_remote();
     let remote = SocketAddr::new(REMOTE, 9000);
-    if std::env::var("DBG").is_ok() {
-        let dump = |ns: &Namespace, i: &str| {
-            let mut c = std::process::Command::new("tcpdump");
-            c.args(["-n", "-v", "-l", "-i", i, "udp or icmp"]);
-            ns.spawn(&mut c).unwrap()
-        };
-        let mut all = vec![dump(site.lab.node(1), "any"), dump(site.lab.edge(1), "any")];
-        println!("{}", site.state());
-        println!("{}", state(site.lab.edge(1)));
-        std::thread::sleep(Duration::from_secs(1));
-        let _ = std::panic::catch_unwind(|| seen_source(site.pod(), site.lab.edge(1), remote));
-        all.iter_mut().for_each(|c| { let _ = c.kill(); });
-        println!("{}", state(site.lab.edge(1)));
-    }
     let source = seen_source(site.pod(), site.lab.edge(1), remote);
     assert_eq!(source, ClusterLab::pod_address(1, 0));
     client_reaches_the_pod_by(&site, 1);
