@@ -1,6 +1,6 @@
 //! Interfaces and their addresses, over rtnetlink.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use model::settings::HostAddress;
@@ -37,6 +37,11 @@ const IFA_F_PERMANENT: u32 = 0x80;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 /// `struct ifaddrmsg`.
 const HEADER: usize = 8;
+/// Where `struct ifaddrmsg` has it.
+const SCOPE: usize = 3;
+const RT_SCOPE_HOST: u8 = 254;
+/// An IPv4 address that is nobody's (RFC 7600, 4.8).
+pub const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// Marks the addresses that we add (`IFA_PROTO`, Linux 5.18 and later), so that they are known
@@ -184,7 +189,7 @@ pub fn host_addresses() -> Result<Vec<HostAddress>, AddressError> {
 /// # Errors
 /// [`AddressError::NoInterface`], [`AddressError::Add`].
 pub fn add(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
-    add_as(interface, ip, Some(OURS))
+    add_as(interface, ip, Some(OURS), Scope::Global)
 }
 
 /// The same for an interface that is all our own: the address is not marked as one that moves
@@ -193,10 +198,25 @@ pub fn add(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
 /// # Errors
 /// As [`add`].
 pub fn add_to_own(interface: &str, ip: IpAddr) -> Result<Added, AddressError> {
-    add_as(interface, ip, None)
+    add_as(interface, ip, None, Scope::Global)
 }
 
-fn add_as(interface: &str, ip: IpAddr, mark: Option<u8>) -> Result<Added, AddressError> {
+/// Gives an interface that is all our own [`DUMMY`], if it has no other IPv4 address: on one
+/// without any the kernel drops what comes from where no route leads through it, also where the
+/// filter by source is a loose one. No packet gets it for its source.
+///
+/// # Errors
+/// As [`add`].
+pub fn add_dummy(interface: &str) -> Result<Added, AddressError> {
+    add_as(interface, DUMMY.into(), None, Scope::Host)
+}
+
+fn add_as(
+    interface: &str,
+    ip: IpAddr,
+    mark: Option<u8>,
+    scope: Scope,
+) -> Result<Added, AddressError> {
     let index = self::interface(interface)?.index;
     let failed = |errno| AddressError::Add {
         interface: interface.to_owned(),
@@ -208,6 +228,9 @@ fn add_as(interface: &str, ip: IpAddr, mark: Option<u8>) -> Result<Added, Addres
         flags |= IFA_F_NODAD;
     }
     let mut payload = header(ip, index);
+    if scope == Scope::Host {
+        payload[SCOPE] = RT_SCOPE_HOST;
+    }
     push_attribute(&mut payload, IFA_FLAGS, &flags.to_ne_bytes());
     if let Some(mark) = mark {
         push_attribute(&mut payload, IFA_PROTO, &[mark]);

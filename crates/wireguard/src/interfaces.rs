@@ -145,9 +145,18 @@ fn finish(tunnels: &[(&Tunnel, &PrivateKey)], faults: &mut Vec<Fault>) {
                 faults.push(Fault::new(tunnel, format!("address {ip}: {error}")));
             }
         }
+        let has_v4 = tunnel.addresses.iter().any(IpAddr::is_ipv4);
+        let dummy = IpAddr::from(address::DUMMY);
+        if !has_v4
+            && !there.contains(&dummy)
+            && let Err(error) = address::add_dummy(&tunnel.interface)
+        {
+            faults.push(Fault::new(tunnel, format!("address {dummy}: {error}")));
+        }
         let former = own.filter(|address| address.scope != Scope::Link);
         for ip in former.map(|address| address.network.addr()) {
             if !tunnel.addresses.contains(&ip)
+                && (has_v4 || ip != dummy)
                 && let Err(error) = address::remove(&tunnel.interface, ip)
             {
                 faults.push(Fault::new(tunnel, format!("address {ip}: {error}")));
