@@ -2,6 +2,7 @@
 //! gateway's.
 
 mod agent {
+    mod api;
     mod cases;
     mod edge;
     mod lab;

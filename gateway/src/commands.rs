@@ -1,16 +1,19 @@
 //! The commands that need no running gateway: they read the same objects and make the same plan
 //! as `gateway run`, and say what they find.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
+use ::plan::overlay::{EdgeInput, Heard, OverlayPlan};
 use ::plan::policy::Compiled;
 use ::plan::vpn::VpnPlan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use model::snapshot::overlay::Node;
 use model::snapshot::policy::Policies;
 use model::{Diagnostic, HostAddress, Location, ObjectKey, ObjectRef, Settings, Severity};
 use serde::Serialize;
@@ -72,6 +75,10 @@ struct Loaded {
     l4: Option<L4>,
     /// Of the VPN plane, if it is enabled.
     vpn: Option<VpnPlan>,
+    /// Of the overlay, if it is enabled: as if all agents were heard.
+    overlay: Option<OverlayPlan>,
+    /// The cluster's Nodes, if it is.
+    nodes: BTreeMap<String, Node>,
     /// Of every step.
     diagnostics: Vec<Diagnostic>,
 }
@@ -111,13 +118,27 @@ impl Loaded {
             diagnostics.extend(found);
             plan
         });
+        let overlay = settings.overlay.as_ref().map(|overlay| {
+            let state = config.as_ref().map(|config| config.state.as_path());
+            let heard = Heard { live: true, ..Heard::default() };
+            let input = EdgeInput {
+                keys: machine::overlay_keys(state, overlay.port),
+                host: netdev::address::host_addresses().unwrap_or_default(),
+                nodes: snapshot.nodes.keys().map(|name| (name.clone(), heard)).collect(),
+                vpn_interface: settings.vpn.as_ref().map(|vpn| vpn.interface.clone()),
+                ..EdgeInput::default()
+            };
+            let (plan, found) = ::plan::overlay::edge(&snapshot, overlay, &input);
+            diagnostics.extend(found);
+            plan
+        });
         if let (Some(config), Some(path)) = (&config, &input.config) {
             diagnostics.extend(Self::missing_on_disk(config, path));
         }
         diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
-        Ok(Self { settings, delivery, plan, l4, vpn, diagnostics })
+        Ok(Self { settings, delivery, plan, l4, vpn, overlay, nodes: snapshot.nodes, diagnostics })
     }
 
     /// What the configuration names and this machine hasn't.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, Settings, VpnSettings};
+use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, OverlaySettings, Settings, VpnSettings};
 use plan::l4::AlbPorts;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -35,6 +35,8 @@ pub struct Config {
     pub l4: Option<L4>,
     /// The VPN plane, if it is enabled.
     pub vpn: Option<Vpn>,
+    /// The overlay, if it is enabled.
+    pub overlay: Option<Overlay>,
     /// The admin side.
     pub admin: Admin,
     /// How many threads serve.
@@ -76,6 +78,25 @@ pub struct Vpn {
     pub half_open: HalfOpen,
     /// How messages are repeated that nobody answers.
     pub retransmit: Retransmit,
+}
+
+/// The overlay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overlay {
+    /// What rules depend on.
+    pub settings: OverlaySettings,
+    /// Where packets are encrypted.
+    pub backend: file::Backend,
+    /// How many threads carry packets in user space.
+    pub workers: Workers,
+    /// Whether many packets go through one system call in user space.
+    pub offloads: bool,
+    /// The edge's addresses towards nodes, the preferred one first; none to find them out.
+    pub underlay: Vec<IpAddr>,
+    /// How old a key becomes; none for as old as it may.
+    pub key_rotation: Option<Period>,
+    /// What becomes of tunnels and routes when the gateway stops as told to.
+    pub on_stop: OnStop,
 }
 
 /// Where packets are encrypted.
@@ -238,7 +259,7 @@ impl Config {
             albs,
             l4: self.l4.as_ref().map(|l4| l4.settings.clone()),
             vpn: self.vpn.as_ref().map(|vpn| vpn.settings.clone()),
-            overlay: None,
+            overlay: self.overlay.as_ref().map(|overlay| overlay.settings.clone()),
         }
     }
 }

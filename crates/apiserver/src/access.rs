@@ -1,13 +1,15 @@
 //! Who asks, and what is denied to whom; access reviews answer by the same rules.
 
 use std::collections::BTreeMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::kinds::Kinds;
+use crate::rbac::Rbac;
 use crate::refusal::Refusal;
+use crate::store::Store;
 
 /// A user who comes with a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,12 +49,14 @@ pub(crate) struct Wish {
 }
 
 /// Users and denials.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Access {
     users: RwLock<BTreeMap<String, String>>,
     denials: RwLock<Vec<Denial>>,
     /// A request needs a token that is known.
     strict: bool,
+    /// Roles are enforced.
+    rbac: Option<(Rbac, Arc<Store>)>,
 }
 
 /// Who comes without a token: everything is allowed to them but what is denied.
@@ -73,7 +77,7 @@ impl Denial {
 }
 
 impl Wish {
-    fn full_resource(&self) -> String {
+    pub(crate) fn full_resource(&self) -> String {
         if self.subresource.is_empty() {
             self.resource.clone()
         } else {
@@ -83,9 +87,15 @@ impl Wish {
 }
 
 impl Access {
-    pub(crate) fn new(users: Vec<User>, strict: bool) -> Self {
+    /// Roles are enforced where a store is given that they stand in.
+    pub(crate) fn new(users: Vec<User>, strict: bool, roles: Option<Arc<Store>>) -> Self {
         let users = users.into_iter().map(|user| (user.token, user.name)).collect();
-        Self { users: RwLock::new(users), denials: RwLock::default(), strict }
+        Self {
+            users: RwLock::new(users),
+            denials: RwLock::default(),
+            strict,
+            rbac: roles.map(|store| (Rbac::default(), store)),
+        }
     }
 
     /// The user of a request's header.
@@ -120,7 +130,13 @@ impl Access {
 
     pub(crate) fn allows(&self, wish: &Wish) -> bool {
         let denials = self.denials.read().unwrap_or_else(PoisonError::into_inner);
-        !denials.iter().any(|denial| denial.covers(wish))
+        if denials.iter().any(|denial| denial.covers(wish)) {
+            return false;
+        }
+        match &self.rbac {
+            Some((rbac, store)) if wish.user != ADMIN => rbac.allows(&store.lock(), wish),
+            _ => true,
+        }
     }
 
     /// Refuses what isn't allowed, in the API server's words.
@@ -169,7 +185,7 @@ impl Access {
         let allowed = self.allows(&wish);
         review["status"] = json!({"allowed": allowed});
         if !allowed {
-            review["status"]["reason"] = "denied by the double".into();
+            review["status"]["reason"] = "not granted, or denied by the double".into();
         }
         review["kind"] = "SelfSubjectAccessReview".into();
         review["apiVersion"] = "authorization.k8s.io/v1".into();

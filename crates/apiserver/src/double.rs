@@ -29,6 +29,10 @@ pub struct Options {
     pub users: Vec<User>,
     /// Whether requests without a known token are refused (401).
     pub tokens_only: bool,
+    /// Whether Roles and their bindings are enforced for users with a token.
+    pub rbac: bool,
+    /// What kubeconfigs name as the server, where that isn't the address it listens on.
+    pub advertise: Option<String>,
     /// How many changes are kept for each resource.
     pub history: usize,
     /// How often watches get a bookmark.
@@ -43,6 +47,8 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             users: Vec::new(),
             tokens_only: false,
+            rbac: false,
+            advertise: None,
             history: 50_000,
             bookmark_every: Duration::from_secs(5),
             namespaces_must_exist: true,
@@ -70,6 +76,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Double {
     address: SocketAddr,
+    advertise: Option<String>,
     shared: Arc<Shared>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -88,10 +95,15 @@ impl Double {
         let listener = std::net::TcpListener::bind(options.listen).map_err(listening)?;
         listener.set_nonblocking(true).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
+        let store = Arc::new(Store::new(options.history));
         let shared = Arc::new(Shared {
-            store: Arc::new(Store::new(options.history)),
+            access: Access::new(
+                options.users,
+                options.tokens_only,
+                options.rbac.then(|| store.clone()),
+            ),
+            store,
             faults: Arc::new(Faults::default()),
-            access: Access::new(options.users, options.tokens_only),
             bookmark_every: options.bookmark_every,
         });
         shared.store.lock().namespaces_must_exist = options.namespaces_must_exist;
@@ -101,7 +113,8 @@ impl Double {
         let thread = std::thread::Builder::new().name("apiserver".to_owned()).spawn(move || {
             runtime.block_on(listen::run(listener, address, serving, stopped));
         })?;
-        let double = Self { address, shared, stop, thread: Some(thread) };
+        let advertise = options.advertise;
+        let double = Self { address, advertise, shared, stop, thread: Some(thread) };
         double.begin();
         Ok(double)
     }
@@ -124,9 +137,9 @@ impl Double {
         self.address
     }
 
-    /// `http://ADDRESS`.
+    /// `http://ADDRESS`, or what is to be advertised.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.advertise.clone().unwrap_or_else(|| format!("http://{}", self.address))
     }
 
     /// A kubeconfig (JSON, which is YAML) for a user, or for one without a token.

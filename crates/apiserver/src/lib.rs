@@ -9,7 +9,8 @@
 //!
 //! **What it is not:** a cluster. No controllers run (no EndpointSlices come of Services, nothing
 //! is collected as garbage but a namespace's objects), no admission webhooks, no TLS, and
-//! protobuf only as far as kubectl's `create` and `auth` send it. Roles are stored and not enforced: what is denied is what a [`Denial`] says. Of the
+//! protobuf only as far as kubectl's `create` and `auth` send it. Roles are enforced only where [`Options::rbac`] says so; else everything
+//! is allowed that no [`Denial`] denies. Of the
 //! defaults only those that clients count on are filled in (Services' addresses and ports,
 //! Secrets' types). Of custom kinds' schemas, types, enumerations, bounds and required fields are
 //! checked; patterns, formats and CEL rules are not, and versions of one kind are not converted.
@@ -35,6 +36,7 @@ mod manifest;
 mod object;
 mod patch;
 mod protobuf;
+mod rbac;
 mod refusal;
 mod request;
 mod schema;

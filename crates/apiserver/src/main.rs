@@ -27,6 +27,12 @@ struct Arguments {
     /// Refuse requests without a known token
     #[arg(long)]
     tokens_only: bool,
+    /// Enforce Roles and their bindings for users with a token
+    #[arg(long)]
+    rbac: bool,
+    /// The server's URL in the kubeconfig, if it isn't the address it listens on
+    #[arg(long, value_name = "URL")]
+    advertise: Option<String>,
     /// How many changes are kept for each resource
     #[arg(long, default_value_t = Options::default().history)]
     history: usize,
@@ -48,6 +54,8 @@ fn main() -> Result<()> {
         listen: arguments.listen,
         users,
         tokens_only: arguments.tokens_only,
+        rbac: arguments.rbac,
+        advertise: arguments.advertise,
         history: arguments.history,
         ..Options::default()
     })?;

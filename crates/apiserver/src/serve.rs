@@ -225,7 +225,8 @@ impl Shared {
             resource: kind.plural.clone(),
             subresource: target.subresource.clone().unwrap_or_default(),
             namespace: target.namespace.clone().unwrap_or_default(),
-            name: target.name.clone().unwrap_or_default(),
+            // A list of one object by its name counts as that object's.
+            name: target.name.clone().or_else(|| named(&asked.parameters)).unwrap_or_default(),
         })?;
         let status = match target.subresource.as_deref() {
             None => false,
@@ -417,6 +418,12 @@ impl Shared {
         drop(contents);
         Ok(bytes(StatusCode::OK, Form::Whole.list(&target.kind, &objects, meta)))
     }
+}
+
+/// The name that a field selector asks for.
+fn named(parameters: &Parameters) -> Option<String> {
+    let fields = parameters.get("fieldSelector")?.split(',');
+    fields.into_iter().find_map(|field| Some(field.strip_prefix("metadata.name=")?.to_owned()))
 }
 
 /// A patch by its media type.

@@ -177,6 +177,11 @@ impl Contents {
         Some((changes, upto))
     }
 
+    /// The version of the last change of a kind's objects; 0 before there was any.
+    pub(crate) fn last_change(&self, kind: &Kind) -> u64 {
+        *self.shelf(kind).changed.borrow()
+    }
+
     /// Tells of changes of a kind's objects.
     pub(crate) fn subscribe(&self, kind: &Kind) -> watch::Receiver<u64> {
         self.shelf(kind).changed.subscribe()

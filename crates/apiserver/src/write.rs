@@ -6,12 +6,20 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::apply::{self, Writer};
-use crate::kinds::{Kind, View, kinds_of};
+use crate::kinds::{Kind, kinds_of};
 use crate::object::{self, Object};
 use crate::refusal::Refusal;
-use crate::selector::Selection;
 use crate::store::Contents;
 use crate::{admit, patch};
+
+mod parts;
+mod removal;
+
+use parts::{
+    check_finalizers, check_type, differs_in_spec, drop_null, has_finalizers, keep_servers_fields,
+    part, place, same, suffix,
+};
+pub(crate) use removal::Preconditions;
 
 /// What a writing request says besides its body.
 #[derive(Clone, Debug)]
@@ -49,13 +57,6 @@ pub(crate) enum Patch {
     Strategic(Value),
     Operations(Value),
     Apply { config: Value, force: bool },
-}
-
-/// What a delete asks for (`DeleteOptions`).
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Preconditions {
-    pub(crate) uid: Option<String>,
-    pub(crate) version: Option<String>,
 }
 
 impl Ask {
@@ -322,135 +323,6 @@ impl Contents {
         Ok(Done { object: stored, created: false, unknown })
     }
 
-    /// Deletes an object: at once, or by marking it where finalizers are to act first.
-    pub(crate) fn delete(
-        &mut self,
-        ask: &Ask,
-        preconditions: &Preconditions,
-    ) -> Result<Done, Refusal> {
-        let kind = ask.kind.clone();
-        let key = object::key(&ask.namespace, &ask.name);
-        let Some(old) = self.get(&kind, &key).cloned() else {
-            return Err(Refusal::not_found(&kind, &ask.name));
-        };
-        if let Some(uid) = preconditions.uid.as_ref().filter(|uid| **uid != old.uid) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                old.uid
-            );
-            return Err(Refusal::conflict(&kind, &ask.name, &why));
-        }
-        let version = old.version.to_string();
-        if let Some(wanted) = preconditions.version.as_ref().filter(|wanted| **wanted != version) {
-            let why = format!(
-                "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion \
-                 in object meta: {version}"
-            );
-            return Err(Refusal::conflict(&kind, &ask.name, &why));
-        }
-        let mut value = old.value();
-        let done = |object| Done { object, created: false, unknown: Vec::new() };
-        if ask.dry_run {
-            return Ok(done(old));
-        }
-        if kind.kind == "Namespace" && kind.group.is_empty() {
-            self.empty_namespace(&ask.name);
-            value["spec"]["finalizers"] = json!([]);
-            if self.namespace_is_used(&ask.name) {
-                value["spec"]["finalizers"] = json!(["kubernetes"]);
-                value["status"]["phase"] = "Terminating".into();
-            }
-        }
-        if has_finalizers(&kind, &value) {
-            if value["metadata"]["deletionTimestamp"].is_null() {
-                value["metadata"]["deletionTimestamp"] = object::now().into();
-                value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-                if kind.generation
-                    && let Some(generation) = value["metadata"]["generation"].as_i64()
-                {
-                    value["metadata"]["generation"] = (generation + 1).into();
-                }
-                return Ok(done(self.put(&kind, value)));
-            }
-            return Ok(done(old));
-        }
-        match self.take_away(&kind, &key) {
-            Some(object) => Ok(done(object)),
-            None => Err(Refusal::not_found(&kind, &ask.name)),
-        }
-    }
-
-    /// Deletes all that are selected; they are returned.
-    pub(crate) fn delete_all(
-        &mut self,
-        ask: &Ask,
-        selection: &Selection,
-    ) -> Result<Vec<Arc<Object>>, Refusal> {
-        let objects = self.all(&ask.kind, selection.namespace.as_deref());
-        let objects: Vec<Arc<Object>> =
-            objects.filter(|object| selection.takes(object)).cloned().collect();
-        for object in &objects {
-            let one = Ask {
-                namespace: object.namespace.clone(),
-                name: object.name.clone(),
-                ..ask.clone()
-            };
-            self.delete(&one, &Preconditions::default())?;
-        }
-        Ok(objects)
-    }
-
-    /// Takes an object out of the store, with what hangs on it.
-    pub(crate) fn take_away(&mut self, kind: &Kind, key: &str) -> Option<Arc<Object>> {
-        let object = self.remove(kind, key)?;
-        if kind.kind == "CustomResourceDefinition" {
-            let name = object.name.clone();
-            if let Some(defined) = self.kinds.named(&name).cloned() {
-                let keys: Vec<String> =
-                    self.all(&defined, None).map(|object| object.key()).collect();
-                for key in keys {
-                    self.remove(&defined, &key);
-                }
-            }
-            self.change_kinds(|kinds| kinds.remove(&name));
-        }
-        // The last one turns out the light.
-        let namespaces = self.kinds.at("", "v1", "namespaces").cloned();
-        if let Some(namespaces) = namespaces.filter(|_| kind.namespaced) {
-            let key = object::key("", &object.namespace);
-            let ending = self.get(&namespaces, &key).map(|namespace| namespace.value());
-            if ending.is_some_and(|value| !value["metadata"]["deletionTimestamp"].is_null())
-                && !self.namespace_is_used(&object.namespace)
-            {
-                self.remove(&namespaces, &key);
-            }
-        }
-        Some(object)
-    }
-
-    fn empty_namespace(&mut self, namespace: &str) {
-        let kinds: Vec<Arc<Kind>> = self.kinds.all().to_vec();
-        for kind in kinds.into_iter().filter(|kind| kind.namespaced && kind.view == View::Plain) {
-            let ask = Ask {
-                kind: kind.clone(),
-                namespace: String::new(),
-                name: String::new(),
-                status: false,
-                manager: String::new(),
-                dry_run: false,
-                strict: false,
-            };
-            let selection = Selection::of_namespace(namespace);
-            // Objects that are there can be deleted.
-            let _ = self.delete_all(&ask, &selection);
-        }
-    }
-
-    fn namespace_is_used(&self, namespace: &str) -> bool {
-        let kinds = self.kinds.all().iter().filter(|kind| kind.namespaced);
-        kinds.into_iter().any(|kind| self.all(kind, Some(namespace)).next().is_some())
-    }
-
     fn check_namespace(&self, kind: &Kind, namespace: &str, name: &str) -> Result<(), Refusal> {
         if !kind.namespaced || !self.namespaces_must_exist {
             return Ok(());
@@ -494,169 +366,4 @@ impl Contents {
         }
         self.put(kind, object)
     }
-}
-
-/// The body's type has to be the path's.
-fn check_type(kind: &Kind, object: &Value) -> Result<(), Refusal> {
-    if !object.is_object() {
-        return Err(Refusal::bad_request("the body is no object"));
-    }
-    let (api_version, name) = (&object["apiVersion"], &object["kind"]);
-    if (!api_version.is_null() && *api_version != kind.api_version())
-        || (!name.is_null() && *name != kind.kind)
-    {
-        return Err(Refusal::bad_request(format!(
-            "the API version in the data ({api_version}, {name}) does not match the expected API \
-             version ({}, {})",
-            kind.api_version(),
-            kind.kind
-        )));
-    }
-    Ok(())
-}
-
-/// The body's namespace has to be the path's, or is it.
-fn place(ask: &Ask, object: &mut Value) -> Result<(), Refusal> {
-    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-    if !ask.kind.namespaced {
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("namespace");
-        }
-        return Ok(());
-    }
-    if !namespace.is_empty() && namespace != ask.namespace {
-        return Err(Refusal::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    object["metadata"]["namespace"] = ask.namespace.clone().into();
-    Ok(())
-}
-
-/// Leaves of an update what the endpoint may write.
-fn part(kind: &Kind, status: bool, old: &Value, object: &mut Value) {
-    if status {
-        let wanted = object["status"].take();
-        let metadata = object["metadata"].take();
-        *object = old.clone();
-        if wanted.is_null() {
-            if let Some(members) = object.as_object_mut() {
-                members.remove("status");
-            }
-        } else {
-            object["status"] = wanted;
-        }
-        if kind.builtin {
-            object["metadata"] = metadata;
-        }
-    } else if kind.status {
-        match old.get("status") {
-            Some(status) => object["status"] = status.clone(),
-            None => {
-                if let Some(members) = object.as_object_mut() {
-                    members.remove("status");
-                }
-            }
-        }
-    }
-}
-
-/// What only the server writes stays as it was.
-fn keep_servers_fields(old: &Value, object: &mut Value) {
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "generateName",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "resourceVersion",
-    ] {
-        match old["metadata"].get(field) {
-            Some(value) => object["metadata"][field] = value.clone(),
-            None => {
-                if let Some(metadata) = object["metadata"].as_object_mut() {
-                    metadata.remove(field);
-                }
-            }
-        }
-    }
-}
-
-fn check_finalizers(kind: &Kind, name: &str, old: &Value, new: &Value) -> Result<(), Refusal> {
-    if old["metadata"]["deletionTimestamp"].is_null() {
-        return Ok(());
-    }
-    let of = |object: &Value| -> Vec<Value> {
-        object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default()
-    };
-    let before = of(old);
-    match of(new).into_iter().find(|finalizer| !before.contains(finalizer)) {
-        Some(added) => {
-            let what = format!(
-                "Forbidden: no new finalizers can be added if the object is being deleted, found \
-                 new finalizers []string{{{added}}}"
-            );
-            Err(Refusal::invalid(kind, name, &[("metadata.finalizers".to_owned(), what)]))
-        }
-        None => Ok(()),
-    }
-}
-
-fn has_finalizers(kind: &Kind, object: &Value) -> bool {
-    let some = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty());
-    let namespace = kind.kind == "Namespace" && kind.group.is_empty();
-    some(&object["metadata"]["finalizers"]) || (namespace && some(&object["spec"]["finalizers"]))
-}
-
-/// Whether something other than metadata and status differs.
-fn differs_in_spec(kind: &Kind, old: &Value, new: &Value) -> bool {
-    let counts = |name: &String| {
-        !matches!(name.as_str(), "metadata" | "apiVersion" | "kind")
-            && !(kind.status && name == "status")
-    };
-    let members = |object: &Value| -> Vec<(String, Value)> {
-        let members = object.as_object().into_iter().flatten();
-        members
-            .filter(|(name, _)| counts(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    };
-    members(old) != members(new)
-}
-
-/// Whether nothing differs but the times in managedFields.
-fn same(old: &Value, new: &Value) -> bool {
-    let members = |object: &Value| {
-        let mut object = object.clone();
-        let managed = object["metadata"].get_mut("managedFields").and_then(Value::as_array_mut);
-        for entry in managed.into_iter().flatten() {
-            entry["time"] = Value::Null;
-        }
-        if let Some(members) = object.as_object_mut() {
-            members.remove("kind");
-            members.remove("apiVersion");
-        }
-        object
-    };
-    members(old) == members(new)
-}
-
-fn drop_null(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.retain(|_, value| !value.is_null());
-            members.values_mut().for_each(drop_null);
-        }
-        Value::Array(elements) => elements.iter_mut().for_each(drop_null),
-        _ => {}
-    }
-}
-
-/// Five characters, of those that Kubernetes takes.
-fn suffix() -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    (0..5).map(|_| char::from(LETTERS[fastrand::usize(..LETTERS.len())])).collect()
 }

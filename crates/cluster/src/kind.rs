@@ -85,8 +85,8 @@ impl Kind {
         }
     }
 
-    /// Where the API may have it, the place to be asked first in front. The same objects are at
-    /// each of them.
+    /// Where the API may have it, the place to be asked first in front: Calico's objects are served
+    /// by its own API where that runs, and else can be had as they are stored.
     pub fn places(self) -> &'static [Place] {
         const fn place(
             group: &'static str,
@@ -112,19 +112,19 @@ impl Kind {
             Self::GlobalNetworkPolicy => {
                 const {
                     &[
-                        place(STORED, "v1", "globalnetworkpolicies"),
                         place(SERVED, "v3", "globalnetworkpolicies"),
+                        place(STORED, "v1", "globalnetworkpolicies"),
                     ]
                 }
             }
             Self::HostEndpoint => {
-                const { &[place(STORED, "v1", "hostendpoints"), place(SERVED, "v3", "hostendpoints")] }
+                const { &[place(SERVED, "v3", "hostendpoints"), place(STORED, "v1", "hostendpoints")] }
             }
             Self::GlobalNetworkSet => {
                 const {
                     &[
-                        place(STORED, "v1", "globalnetworksets"),
                         place(SERVED, "v3", "globalnetworksets"),
+                        place(STORED, "v1", "globalnetworksets"),
                     ]
                 }
             }

@@ -315,6 +315,11 @@ impl Engine {
         self.own.renewed
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Whether all is released after [`Engine::stop`].
     pub fn is_stopped(&self) -> bool {
         self.own.stopped

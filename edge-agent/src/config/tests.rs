@@ -50,7 +50,7 @@ onStop: remove
 #[test]
 fn errors_name_line_key_value_and_remedy() {
     for (text, expected) in [
-        ("", "agent.yaml:1: source: "),
+        ("", "agent.yaml:1: missing field `source`"),
         ("source: {}\n", "agent.yaml:3: source: has neither kubernetes nor manifests; write"),
         ("source: {manifests: a, kubernetes: {}}\n", "source: has both"),
         ("source: {kubernetes: {kubeConfig: a}}\n", "agent.yaml:3: source.kubernetes"),

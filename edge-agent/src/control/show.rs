@@ -11,15 +11,16 @@ use crate::view::{EdgeStatus, Finding, KeyStatus, Status, TunnelStatus, seconds}
 impl Worker {
     /// Tells how everything is.
     pub(super) fn show(&mut self) {
-        let tunnels = self.tunnels();
         let probes = self.prober.statistics();
         let keys = self.keys.held().iter().map(|held| KeyStatus {
             key: held.private.public().to_string(),
             generation: held.generation,
             made: held.made,
         });
+        let keys = keys.collect();
         let findings = self.diagnostics().map(Finding::of);
-        let conditions = self.conditions();
+        let findings: Vec<Finding> = findings.collect();
+        let (conditions, tunnels) = (self.conditions(), self.tunnels());
         let status = Status {
             node: self.config.overlay.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -28,13 +29,13 @@ impl Worker {
             conditions,
             source: self.source.clone(),
             backend: self.interfaces.backend().to_string(),
-            keys: keys.collect(),
+            keys,
             edges: self.edges(&probes),
             connections: self.connections(),
             egress: self.plan.active.egress.clone(),
             tunnels,
             applied: self.applied.clone(),
-            findings: findings.collect(),
+            findings,
         };
         self.view.show(status, probes);
     }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
+use ::plan::overlay::{OverlayPlan, Target};
 use anyhow::Result;
 use clap::Args;
+use model::snapshot::overlay::Node;
 use model::{Diagnostic, Severity};
 use serde::Serialize;
 
@@ -34,6 +37,9 @@ struct Report<'a> {
     /// VpnConnections that are good, and that are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     vpn: Option<Connections>,
+    /// Nodes that the overlay reaches, and all others but this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<Nodes>,
     diagnostics: &'a [Diagnostic],
 }
 
@@ -41,6 +47,34 @@ struct Report<'a> {
 struct Connections {
     good: Vec<String>,
     refused: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Nodes {
+    tunnels: Vec<String>,
+    direct: Vec<String>,
+}
+
+impl Nodes {
+    fn new(plan: &OverlayPlan, nodes: &BTreeMap<String, Node>) -> Self {
+        let via: Vec<IpAddr> = plan
+            .routes
+            .iter()
+            .filter_map(|route| match &route.target {
+                Target::Via { address, .. } => Some(*address),
+                _ => None,
+            })
+            .collect();
+        let is_direct = |node: &Node| node.addresses.iter().any(|address| via.contains(address));
+        let direct = nodes.iter().filter(|(_, node)| is_direct(node));
+        let direct: Vec<String> = direct.map(|(name, _)| name.clone()).collect();
+        let peers = plan.tunnels.iter().flat_map(|tunnel| &tunnel.peers);
+        let mut tunnels: Vec<String> =
+            peers.map(|peer| peer.name.clone()).filter(|name| !direct.contains(name)).collect();
+        tunnels.sort();
+        tunnels.dedup();
+        Self { tunnels, direct }
+    }
 }
 
 /// Writes what is wrong. Fails if anything is refused, or with `--strict` at warnings too.
@@ -58,6 +92,7 @@ pub fn run(args: &CheckArgs, out: &mut impl Write) -> Result<ExitCode> {
             good: plan.connections.keys().map(ToString::to_string).collect(),
             refused: loaded.refused_connections().iter().map(ToString::to_string).collect(),
         }),
+        overlay: loaded.overlay.as_ref().map(|plan| Nodes::new(plan, &loaded.nodes)),
         diagnostics: &loaded.diagnostics,
     };
     match args.output {
@@ -80,6 +115,10 @@ fn write_table(report: &Report<'_>, out: &mut impl Write) -> Result<()> {
     if let Some(Connections { good, refused }) = &report.vpn {
         let (well, refusals) = (good.len(), refused.len());
         writeln!(out, "vpn connections: {well} good, {refusals} refused")?;
+    }
+    if let Some(Nodes { tunnels, direct }) = &report.overlay {
+        let (tunnels, direct) = (tunnels.len(), direct.len());
+        writeln!(out, "overlay: nodes by tunnels {tunnels}, directly {direct}")?;
     }
     let Report { objects, errors, warnings, .. } = report;
     writeln!(out, "objects: {objects}, errors: {errors}, warnings: {warnings}")?;

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use ::plan::l4::Allocations;
-use model::{Diagnostic, HostAddress, L4Settings, Location, ObjectRef};
+use model::{Diagnostic, HostAddress, L4Settings, Location, ObjectRef, PublicKey};
 use serde::Deserialize;
 
 /// The file in the state directory that holds who has which address.
@@ -16,6 +16,21 @@ const FILE: &str = "allocations.json";
 #[derive(Deserialize)]
 struct Memory {
     allocations: Allocations,
+}
+
+/// The file in the state directory that holds the overlay's keys.
+const OVERLAY: &str = "overlay-keys.json";
+
+/// What of that file counts here.
+#[derive(Deserialize)]
+struct OverlayMemory {
+    keys: Vec<OverlayKey>,
+}
+
+#[derive(Deserialize)]
+struct OverlayKey {
+    public: String,
+    port: u16,
 }
 
 /// Which Service has which address, as the gateway on this machine last wrote it down; nothing if
@@ -51,6 +66,16 @@ pub(super) fn host_addresses(settings: &L4Settings) -> Vec<HostAddress> {
             || settings.private.contains(&address.interface)
     };
     if host.iter().any(ours) { host } else { Vec::new() }
+}
+
+/// The overlay's public keys with their ports, as the gateway on this machine last wrote them
+/// down: of a first start, one of zeros in the place of the one that is made then.
+pub(super) fn overlay_keys(state: Option<&Path>, port: u16) -> Vec<(PublicKey, u16)> {
+    let text = state.and_then(|state| fs::read(state.join(OVERLAY)).ok());
+    let memory = text.and_then(|text| serde_json::from_slice::<OverlayMemory>(&text).ok());
+    let keys = memory.into_iter().flat_map(|memory| memory.keys);
+    let keys: Vec<_> = keys.filter_map(|key| Some((key.public.parse().ok()?, key.port))).collect();
+    if keys.is_empty() { vec![(PublicKey([0; 32]), port)] } else { keys }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ::plan::l4::L4Plan;
 use ::plan::l7::{AlbPlan, Backend, Certificates, Endpoints, L7Plan, Route, RoutePolicy, Target};
+use ::plan::overlay::OverlayPlan;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use super::{Input, Loaded, Output, table, write_json};
 
 mod l4;
+mod overlay;
 mod vpn;
 
 /// The arguments of `gateway plan`.
@@ -37,6 +39,9 @@ struct Document<'a> {
     /// The VPN plane's part.
     #[serde(skip_serializing_if = "Option::is_none")]
     vpn: Option<vpn::Document>,
+    /// The overlay's part, as if all nodes' agents were heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overlay: Option<&'a OverlayPlan>,
 }
 
 /// Writes the plan, and on standard error how much is wrong with the objects. Objects that are
@@ -58,6 +63,7 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
                 l4: loaded.l4.as_ref().map(|l4| &l4.plan),
                 nftables,
                 vpn: vpn.map(|plan| vpn::Document::new(plan, &refused)),
+                overlay: loaded.overlay.as_ref(),
             };
             write_json(out, &document)?;
         }
@@ -71,6 +77,9 @@ pub fn run(args: &PlanArgs, out: &mut impl Write) -> Result<ExitCode> {
             }
             if let Some(plan) = vpn {
                 vpn::write_tables(plan, &refused, out)?;
+            }
+            if let Some(plan) = &loaded.overlay {
+                overlay::write_tables(plan, out)?;
             }
         }
     }

@@ -13,6 +13,7 @@ use super::{AccessLog, Admin, Alb, Albs, Config, ConfigError, Kubernetes, Listen
 use crate::access_log::Target;
 
 mod l4;
+mod overlay;
 mod vpn;
 
 /// Checks one file.
@@ -33,16 +34,11 @@ struct Listener {
 impl Checker<'_> {
     pub(super) fn config(&self, mut file: File) -> Result<Config, ConfigError> {
         let source = self.source(std::mem::take(&mut file.source))?;
-        if file.overlay.enabled {
-            let reason = "is true, and this version does not have it";
-            return Err(self
-                .error("overlay.enabled", reason)
-                .remedy("write false, or remove the section"));
-        }
         let pools = file.l4.enabled;
         // Who only wants tunnels need not say that there is no ALB.
         let public = &mut file.alb.public;
-        if file.vpn.enabled && !pools && public.listen.addresses.is_empty() {
+        let (has_vpn, has_overlay) = (file.vpn.enabled, file.overlay.enabled);
+        if (has_vpn || has_overlay) && !pools && public.listen.addresses.is_empty() {
             public.enabled = public.enabled.or(Some(false));
         }
         let alb = Albs {
@@ -50,12 +46,12 @@ impl Checker<'_> {
             private: self.alb(AlbKind::Private, file.alb.private, pools)?,
         };
         let has_alb = alb.public.enabled || alb.private.enabled;
-        if !has_alb && !file.l4.enabled && !file.vpn.enabled {
+        if !has_alb && !pools && !has_vpn && !has_overlay {
             return Err(self
                 .error("alb", "has no ALB that is enabled, so nothing would be served")
                 .remedy(
-                    "write alb.public.enabled: true, alb.private.enabled: true, l4.enabled: true or \
-                     vpn.enabled: true",
+                    "write alb.public.enabled: true, alb.private.enabled: true, l4.enabled: true, \
+                     vpn.enabled: true or overlay.enabled: true",
                 ));
         }
         if alb.public.enabled
@@ -68,7 +64,8 @@ impl Checker<'_> {
                 .remedy("give each ALB an IngressClass of its own"));
         }
         self.listeners(&alb, file.admin.listen)?;
-        let l4 = self.l4(file.l4, file.node_name, file.admin.listen)?;
+        let overlay = self.overlay(file.overlay, file.node_name.clone())?;
+        let l4 = self.l4(file.l4, file.node_name, file.admin.listen, overlay.as_ref())?;
         let vpn = self.vpn(file.vpn)?;
         let target = match file.access_log.path {
             LogPath::Stdout => Some(Target::Stdout),
@@ -80,6 +77,7 @@ impl Checker<'_> {
             alb,
             l4,
             vpn,
+            overlay,
             admin: Admin { listen: file.admin.listen },
             workers: file.workers,
             state: self.path(file.state),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use settings::document;
 
 pub use self::l4::{FailSafe, Interfaces, L4};
+pub use self::overlay::{Backend, Egress, Overlay, OverlayMode, PodCidrs, Underlay};
 pub use self::vpn::{HalfOpen, Retransmit, Vpn};
 use super::ConfigError;
 use super::values::{
@@ -17,6 +18,7 @@ use super::values::{
 };
 
 mod l4;
+mod overlay;
 mod vpn;
 
 /// The apiVersion that the file must have.
@@ -49,7 +51,7 @@ pub struct File {
     /// Site-to-site connections.
     #[serde(default)]
     pub vpn: Vpn,
-    /// The overlay to the cluster's nodes. Not in this version.
+    /// The overlay to the cluster's nodes.
     #[serde(default)]
     pub overlay: Overlay,
     /// Health, metrics and API.
@@ -300,29 +302,6 @@ impl Default for Ejection {
     fn default() -> Self {
         Self { failures: 5, time: Period::from_secs(10), max_time: Period::from_secs(300) }
     }
-}
-
-/// The overlay to the cluster's nodes. Not in this version.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Overlay {
-    /// Must be false.
-    pub enabled: bool,
-    /// How nodes are reached.
-    pub mode: OverlayMode,
-}
-
-/// How nodes are reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OverlayMode {
-    /// Directly where edge and node share a link, by WireGuard elsewhere.
-    #[default]
-    Auto,
-    /// By plain routes.
-    Direct,
-    /// By WireGuard.
-    Wireguard,
 }
 
 /// Health, metrics and API.

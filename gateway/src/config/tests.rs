@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 
 mod l4;
+mod overlay;
 mod vpn;
 
 const HEAD: &str = "apiVersion: tidegate.io/v1alpha1\nkind: GatewayConfig\n";
@@ -197,9 +198,6 @@ fn an_unknown_key_is_refused_with_those_there_are() {
 
 #[test]
 fn sections_of_later_versions_are_refused_once_enabled() {
-    let enabled = with("overlay: {enabled: true}\n");
-    refused(enabled, 5, "overlay.enabled", &["is true", "write false"]);
-    with("overlay: {enabled: false}\n").unwrap();
     let alb = format!("alb: {{public: {{{LISTEN}}}}}\n");
     refused(parse(&format!("{alb}source: {{}}\n")), 4, "source", &["no place", "manifests"]);
 }

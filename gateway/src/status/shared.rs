@@ -111,6 +111,9 @@ impl Shared {
                 }
             },
         };
+        if leads && known == Known::Absent && *self.last != Allocations::default() {
+            self.propose(&Arc::clone(&self.last));
+        }
         let giving = if leads && self.sound { Giving::New } else { Giving::Nothing };
         Basis { allocations: Arc::clone(&self.last), giving }
     }

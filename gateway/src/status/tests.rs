@@ -80,7 +80,9 @@ impl World {
         };
         let basis = Basis { allocations: Arc::default(), giving: Giving::New };
         let mut world = Self { context, facts, connections: BTreeMap::new(), basis };
-        world.apply(manifests);
+        if !manifests.is_empty() {
+            world.apply(manifests);
+        }
         world
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use apiserver::{Denial, Effect, Fault};
+use apiserver::{Denial, Double, Effect, Fault, Options, User};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -143,4 +143,62 @@ async fn what_is_denied_is_refused_and_told_by_reviews() {
     assert!(allowed("list", "services").await);
     double.allow_all();
     assert!(allowed("watch", "secrets").await);
+}
+
+#[tokio::test]
+async fn roles_are_enforced_where_that_is_wanted() {
+    let user = "system:serviceaccount:tidegate:gateway";
+    let double = Double::start(Options {
+        users: vec![User { name: user.to_owned(), token: "secret".to_owned() }],
+        rbac: true,
+        ..Options::default()
+    })
+    .unwrap();
+    let mut config = config(&double);
+    config.auth_info.token = Some("secret".to_owned().into());
+    let gateway = Client::try_from(config).unwrap();
+    let services: Api<Service> = Api::all(gateway.clone());
+    assert_eq!(refused(services.list(&ListParams::default()).await).0, 403);
+    double
+        .put_yaml(
+            "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: tidegate}
+rules:
+- {apiGroups: [''], resources: [services], verbs: [list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: tidegate}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tidegate}
+subjects: [{kind: ServiceAccount, namespace: tidegate, name: gateway}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tidegate, namespace: tidegate}
+rules:
+- {apiGroups: [''], resources: [secrets], verbs: [get, list], resourceNames: [psk]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tidegate, namespace: tidegate}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tidegate}
+subjects: [{kind: Group, name: 'system:serviceaccounts:tidegate'}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: psk, namespace: tidegate}
+",
+        )
+        .unwrap();
+    services.list(&ListParams::default()).await.unwrap();
+    let own: Api<Service> = Api::namespaced(gateway.clone(), "default");
+    assert_eq!(refused(own.create(&PostParams::default(), &service("web", 80)).await).0, 403);
+    let secrets: Api<Secret> = Api::namespaced(gateway.clone(), "tidegate");
+    secrets.get("psk").await.unwrap();
+    secrets.list(&ListParams::default().fields("metadata.name=psk")).await.unwrap();
+    assert_eq!(refused(secrets.list(&ListParams::default()).await).0, 403);
+    let elsewhere: Api<Secret> = Api::namespaced(gateway, "default");
+    assert_eq!(refused(elsewhere.get("psk").await).0, 403);
 }

@@ -242,3 +242,29 @@ async fn a_watcher_that_is_cut_off_sees_nothing_until_it_is_back() {
     reaches(&mut followed, &[("a", 2)]).await;
     eventually("one list was enough", async || double.count("list", "services") == 1).await;
 }
+
+#[tokio::test]
+async fn a_watch_that_is_too_slow_is_cut() {
+    use apiserver::{Double, Fault, Options};
+    let double = Double::start(Options { history: 10, ..Options::default() }).unwrap();
+    let api: Api<Service> = Api::all(super::client_named(&double, "slow"));
+    let params = WatchParams::default().disable_bookmarks();
+    let from = double.version().to_string();
+    let mut events = api.watch(&params, &from).await.unwrap().boxed();
+    let stalled = double.fault(Fault::partition("slow"));
+    // What it holds up is no more than the history.
+    for number in 0..100 {
+        double
+            .put(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": format!("s-{number}")},
+            }))
+            .unwrap();
+    }
+    double.lift(stalled);
+    let ended = async { while events.try_next().await.is_ok_and(|event| event.is_some()) {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    let mut again = api.watch(&params, &from).await.unwrap().boxed();
+    let first = again.try_next().await.unwrap();
+    assert!(matches!(first, Some(WatchEvent::Error(status)) if status.code == 410));
+}

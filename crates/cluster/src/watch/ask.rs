@@ -28,6 +28,9 @@ pub(super) enum AskError {
     /// The API can't be reached, or isn't well.
     #[error("{0}")]
     Outage(String),
+    /// It answers, and isn't well.
+    #[error("{0}")]
+    Ill(String),
     /// It has too much to do.
     #[error("it has too much to do: {reason}")]
     Busy { reason: String, after: Duration },
@@ -49,7 +52,7 @@ impl AskError {
     /// Whether others needn't ask either.
     pub(super) fn outage(&self) -> Option<String> {
         match self {
-            Self::Outage(reason) => Some(reason.clone()),
+            Self::Outage(reason) | Self::Ill(reason) => Some(reason.clone()),
             _ => None,
         }
     }
@@ -84,8 +87,8 @@ impl Status {
             403 => AskError::Denied(reason),
             429 => AskError::Busy { reason, after: Duration::from_secs(after) },
             400 | 405 | 406 | 422 => AskError::NotUnderstood(reason),
-            401 => AskError::Outage(format!("it doesn't know who asks (401): {reason}")),
-            code => AskError::Outage(format!("it answers {code}: {reason}")),
+            401 => AskError::Ill(format!("it doesn't know who asks (401): {reason}")),
+            code => AskError::Ill(format!("it answers {code}: {reason}")),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::object::{self, Fault, Read};
 use super::state::SourceState;
 use super::{Pace, Selected, What, secrets};
 use crate::access::{self, Need};
-use crate::kind::{Kind, Owner};
+use crate::kind::{Kind, Owner, Place};
 
 /// How much may be told before it is taken in.
 const BACKLOG: usize = 1024;
@@ -413,7 +413,8 @@ impl Known {
     fn delivery(&self, owner: Option<&ObjectRef>) -> Delivery {
         let mut diagnostics: Vec<Diagnostic> = self.broken.values().cloned().collect();
         if let Some(owner) = owner {
-            diagnostics.extend(self.missing.iter().map(|need| need.finding(owner)));
+            let missing = self.missing.iter().filter(|need| !self.is_had_elsewhere(need));
+            diagnostics.extend(missing.map(|need| need.finding(owner)));
             for (slot, progress) in &self.slots {
                 diagnostics.extend(self.finding(owner, slot, progress));
             }
@@ -428,6 +429,16 @@ impl Known {
             ignored: BTreeMap::new(),
             unread: self.slots.iter().filter_map(unread).collect(),
         }
+    }
+
+    /// Whether what may not be read at one place was read at another.
+    fn is_had_elsewhere(&self, need: &Need) -> bool {
+        self.slots.iter().any(|(slot, progress)| {
+            let places = slot.kind().places();
+            let is_one =
+                |place: &Place| (place.group, place.resource) == (need.group, need.resource);
+            places.len() > 1 && progress.listed && places.iter().any(is_one)
+        })
     }
 
     /// What is wrong with what a follower watches, unless the review says it already.

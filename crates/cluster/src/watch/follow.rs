@@ -14,7 +14,7 @@ use super::ask::{AskError, Asker, Status};
 use super::gate::Gate;
 use super::lines::{End, Lines};
 use super::object::{self, Head, Read};
-use crate::kind::{Kind, Place};
+use crate::kind::{Kind, Owner, Place};
 
 /// A list's stream may pause so long; then it isn't one, and pages are asked for.
 const LIST_PAUSE: Duration = Duration::from_secs(20);
@@ -114,7 +114,7 @@ impl Follower {
         let places = kind.places();
         let mut course =
             Course { place: kind.place(), version: None, streams: true, paged: true, vain: 0 };
-        let mut place = 0;
+        let (mut place, mut denied) = (0, None);
         loop {
             let began = Instant::now();
             let stop = match self.step(&mut course).await {
@@ -131,6 +131,13 @@ impl Follower {
             match error {
                 // The gate knows how long to wait.
                 AskError::Outage(reason) => self.tell(Event::Failed(reason)).await,
+                AskError::Ill(reason) => {
+                    self.tell(Event::Failed(reason)).await;
+                    if self.is_of_others() {
+                        self.pause(course.vain).await;
+                        course.vain += 1;
+                    }
+                }
                 AskError::Busy { ref reason, after } => {
                     self.tell(Event::Failed(reason.clone())).await;
                     tokio::time::sleep(after + self.pace.jitter.mul_f64(fastrand::f64())).await;
@@ -150,22 +157,23 @@ impl Follower {
                         self.rest().await;
                     }
                 }
-                AskError::Absent => {
-                    course.version = None;
-                    place += 1;
-                    match places.get(place) {
-                        Some(other) => course.place = *other,
-                        None => {
-                            place = 0;
-                            course.place = kind.place();
-                            self.tell(Event::Absent).await;
-                            self.rest().await;
-                        }
+                AskError::Absent | AskError::Denied(_) => {
+                    if let AskError::Denied(reason) = error {
+                        denied.get_or_insert(reason);
                     }
-                }
-                AskError::Denied(reason) => {
-                    self.tell(Event::Denied(reason)).await;
-                    self.rest().await;
+                    if places.len() > 1 {
+                        course.version = None;
+                        place = (place + 1) % places.len();
+                        course.place = places.get(place).copied().unwrap_or(kind.place());
+                    }
+                    if place == 0 {
+                        let event = denied.take().map_or(Event::Absent, Event::Denied);
+                        if matches!(event, Event::Absent) {
+                            course.version = None;
+                        }
+                        self.tell(event).await;
+                        self.rest().await;
+                    }
                 }
             }
         }
@@ -303,7 +311,16 @@ impl Follower {
     }
 
     async fn pass<T>(&self, ask: impl Future<Output = Result<T, AskError>>) -> Result<T, AskError> {
-        self.gate.pass(ask, AskError::outage).await
+        let is_outage = |error: &AskError| match error {
+            AskError::Ill(_) if self.is_of_others() => None,
+            error => error.outage(),
+        };
+        self.gate.pass(ask, is_outage).await
+    }
+
+    /// Whether another server may answer for the kind than for the rest.
+    fn is_of_others(&self) -> bool {
+        self.slot.kind().owner() == Owner::Calico
     }
 
     async fn send(&self, event: Event) -> Result<(), Stop> {

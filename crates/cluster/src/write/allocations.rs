@@ -99,11 +99,26 @@ async fn follow(client: Client, namespace: &str, known: &watch::Sender<Known>) {
             Ok(Event::Init) => listed = Known::Absent,
             Ok(Event::InitApply(object)) => listed = of(&object),
             Ok(Event::InitDone) => tell(known, std::mem::take(&mut listed)),
-            Ok(Event::Apply(object)) => tell(known, of(&object)),
+            Ok(Event::Apply(object)) => {
+                let now = of(&object);
+                // What was written here is known before the watch tells of what was there before.
+                if !is_older(&now, &known.borrow()) {
+                    tell(known, now);
+                }
+            }
             Ok(Event::Delete(_)) => tell(known, Known::Absent),
             Err(error) => tracing::warn!(%error, "the ConfigMap of allocations can't be watched"),
         }
     }
+}
+
+/// Whether something is known to come before what is known already.
+fn is_older(now: &Known, known: &Known) -> bool {
+    let number = |known: &Known| match known {
+        Known::There { version, .. } => version.parse::<u64>().ok(),
+        Known::Unknown | Known::Absent => None,
+    };
+    number(now).zip(number(known)).is_some_and(|(now, known)| now < known)
 }
 
 fn of(object: &ConfigMap) -> Known {

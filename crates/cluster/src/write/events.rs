@@ -114,6 +114,8 @@ pub struct Book {
     objects: BTreeMap<Regarding, Bucket>,
     /// How many weren't taken in, for want of room.
     dropped: u64,
+    /// Nothing is sent before: the API server doesn't take any.
+    pause: Option<Instant>,
 }
 
 impl Book {
@@ -126,6 +128,7 @@ impl Book {
             all: None,
             objects: BTreeMap::new(),
             dropped: 0,
+            pause: None,
         }
     }
 
@@ -185,6 +188,10 @@ impl Book {
 
     /// The next Event to be sent now.
     pub fn next(&mut self, now: Instant) -> Option<Event> {
+        if self.pause.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.pause = None;
         while let Some((at, _)) = self.due.first()
             && *at <= now
         {
@@ -224,9 +231,15 @@ impl Book {
         }
     }
 
+    /// The API server takes no Events before then.
+    pub fn pause(&mut self, until: Instant) {
+        self.pause = self.pause.max(Some(until));
+    }
+
     /// When [`Self::next`] may have something.
     pub fn wake(&self) -> Option<Instant> {
         let (at, _) = self.due.first()?;
+        let at = &self.pause.map_or(*at, |until| until.max(*at));
         let Limits { burst, each, .. } = self.limits;
         Some(Bucket::wait(self.all, (burst, each), *at).map_or(*at, |token| token.max(*at)))
     }

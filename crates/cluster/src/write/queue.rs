@@ -222,6 +222,9 @@ impl Queue {
     /// When [`Self::next`] may have something that it hasn't now; none if it needs to be told
     /// something first.
     pub fn wake(&self) -> Option<Instant> {
+        if self.running >= AT_ONCE {
+            return None;
+        }
         let first = self.later.first().map(|(at, _)| *at);
         let first = if self.ready.is_empty() { first } else { self.pause };
         match self.pause {

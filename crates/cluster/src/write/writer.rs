@@ -16,6 +16,9 @@ use super::{Author, Event, Outcome, Target, Written, events, perform};
 
 /// Events under way at once.
 const EVENTS_AT_ONCE: usize = 4;
+/// The rest of all Events where none is allowed, and where the API server has too much to do.
+const FORBIDDEN_REST: Duration = Duration::from_secs(120);
+const BUSY_REST: Duration = Duration::from_secs(2);
 /// The rest after an Event that couldn't be sent.
 const EVENT_REST: Duration = Duration::from_secs(30);
 
@@ -248,7 +251,13 @@ impl Task {
                         self.counters.events.fetch_add(1, Ordering::Relaxed);
                         self.queue.has("events.events.k8s.io");
                     }
-                    Outcome::Forbidden { verb, resource } => self.queue.lacks(verb, resource, now),
+                    Outcome::Forbidden { verb, resource } => {
+                        self.queue.lacks(verb, resource, now);
+                        self.book.pause(now + FORBIDDEN_REST);
+                    }
+                    Outcome::Busy(after) => {
+                        self.book.pause(now + after.unwrap_or(BUSY_REST));
+                    }
                     _ => {}
                 }
                 self.book.finished(&event, failed, now);

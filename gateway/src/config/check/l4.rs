@@ -8,7 +8,7 @@ use model::{L4Settings, Protocol};
 
 use super::Checker;
 use crate::config::values::OwnPort;
-use crate::config::{ConfigError, L4, file};
+use crate::config::{ConfigError, L4, Overlay, file};
 
 /// Longest name of an interface: Linux's IFNAMSIZ without the end mark.
 const MAX_INTERFACE: usize = 15;
@@ -27,6 +27,7 @@ impl Checker<'_> {
         l4: file::L4,
         node_name: Option<String>,
         admin: Option<SocketAddr>,
+        overlay: Option<&Overlay>,
     ) -> Result<Option<L4>, ConfigError> {
         let node_name = node_name.map(|name| self.node_name(&name, false)).transpose()?;
         self.interfaces("public", &l4.interfaces.public)?;
@@ -44,13 +45,7 @@ impl Checker<'_> {
                 .error("l4.interfaces", "names no interface")
                 .remedy("write the interfaces that face each network, such as {public: [eth0]}"));
         }
-        let node_name = match node_name {
-            Some(name) => name,
-            None => {
-                let host = rustix::system::uname();
-                self.node_name(&host.nodename().to_string_lossy(), true)?
-            }
-        };
+        let node_name = self.own_name(node_name)?;
         let settings = L4Settings {
             node_name,
             public: l4.interfaces.public,
@@ -59,9 +54,20 @@ impl Checker<'_> {
             snat: l4.snat,
             load_balancer_class: l4.load_balancer_class,
             default_class: l4.default_class,
-            fail_safe: fail_safe(l4.fail_safe, admin),
+            fail_safe: fail_safe(l4.fail_safe, admin, overlay),
         };
         Ok(Some(L4 { settings, on_stop: l4.on_stop }))
+    }
+
+    /// This machine's name: as written, or the host's.
+    pub(super) fn own_name(&self, written: Option<String>) -> Result<String, ConfigError> {
+        match written {
+            Some(name) => self.node_name(&name, false),
+            None => {
+                let host = rustix::system::uname();
+                self.node_name(&host.nodename().to_string_lossy(), true)
+            }
+        }
     }
 
     /// A node's name, lower-case, as the kubelet makes it of the host's.
@@ -92,7 +98,11 @@ impl Checker<'_> {
     }
 }
 
-fn fail_safe(written: file::FailSafe, admin: Option<SocketAddr>) -> FailSafe {
+fn fail_safe(
+    written: file::FailSafe,
+    admin: Option<SocketAddr>,
+    overlay: Option<&Overlay>,
+) -> FailSafe {
     let ports = |written: Option<Vec<_>>, default: &[(Protocol, u16)]| {
         let mut ports: Vec<_> = match written {
             Some(ports) => ports.into_iter().map(|port: OwnPort| (port.0, port.1)).collect(),
@@ -103,8 +113,13 @@ fn fail_safe(written: file::FailSafe, admin: Option<SocketAddr>) -> FailSafe {
         ports
     };
     let admin = admin.filter(|admin| !admin.ip().is_loopback() && admin.port() != 0);
-    let inbound: Vec<_> =
-        INBOUND.into_iter().chain(admin.map(|admin| (Tcp, admin.port()))).collect();
+    let overlay = overlay.map(|overlay| &overlay.settings);
+    let overlay = overlay.map(|own| [own.port, own.port.saturating_add(1), own.probe_port]);
+    let inbound: Vec<_> = INBOUND
+        .into_iter()
+        .chain(admin.map(|admin| (Tcp, admin.port())))
+        .chain(overlay.into_iter().flatten().map(|port| (Udp, port)))
+        .collect();
     FailSafe {
         inbound: ports(written.inbound, &inbound),
         outbound: ports(written.outbound, &OUTBOUND),

@@ -161,6 +161,6 @@ fn only_the_leading_edge_gives_out_addresses() {
     // The leading one serves nothing that isn't agreed on, either.
     planner.share(Basis { allocations: Arc::default(), giving: Giving::New });
     let planned = planner.plan(&world.facts.delivery, &world.facts.host);
-    assert_eq!(planned.proposal, Some((*world.basis.allocations).clone()));
+    assert_eq!(planned.proposal.map(|proposal| proposal.services.len()), Some(2));
     assert!(planned.l4.unwrap().0.services.iter().all(|service| service.addresses.is_empty()));
 }

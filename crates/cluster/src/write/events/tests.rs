@@ -119,3 +119,16 @@ fn what_cannot_be_sent_is_tried_again_unless_it_holds_no_more() {
     book.tell(all.iter().take(1), now);
     assert_eq!(sent(&mut book, now + rest), 1);
 }
+
+#[test]
+fn where_no_event_is_taken_none_is_sent_for_a_while() {
+    let (mut book, now) = (Book::new(Limits::default()), Instant::now());
+    let all: Vec<Event> = (0..100).map(|object| event(object, "a")).collect();
+    book.tell(all.iter(), now);
+    let first = book.next(now).unwrap();
+    let rest = Duration::from_secs(120);
+    book.pause(now + rest);
+    book.finished(&first, Some(Duration::from_secs(30)), now);
+    assert_eq!((book.next(now), book.wake()), (None, Some(now + rest)));
+    assert_eq!(sent(&mut book, now + rest), 50);
+}
