@@ -59,6 +59,8 @@ pub struct State {
     streams: OnceLock<Arc<Listeners>>,
     /// Of the Kubernetes API, where objects come from there.
     source: OnceLock<watch::Receiver<Arc<SourceState>>>,
+    /// Of the overlay, where there is one.
+    overlay: OnceLock<watch::Receiver<Arc<crate::overlay::View>>>,
 }
 
 /// What is known of the L4 plane.
@@ -96,6 +98,7 @@ impl State {
             vpn: vpn.map(crate::vpn::Plane::handle),
             streams: OnceLock::new(),
             source: OnceLock::new(),
+            overlay: OnceLock::new(),
         }
     }
 
@@ -114,6 +117,15 @@ impl State {
     /// Where objects come from the Kubernetes API: how that goes.
     pub fn source(&self, state: watch::Receiver<Arc<SourceState>>) {
         let _ = self.source.set(state);
+    }
+
+    /// How the overlay is, where there is one.
+    pub fn overlay(&self, view: watch::Receiver<Arc<crate::overlay::View>>) {
+        let _ = self.overlay.set(view);
+    }
+
+    fn overlay_view(&self) -> Option<Arc<crate::overlay::View>> {
+        self.overlay.get().map(|view| Arc::clone(&view.borrow()))
     }
 
     fn source_state(&self) -> Option<Arc<SourceState>> {
@@ -220,7 +232,7 @@ async fn respond(
                 state.l4_report().await.as_ref(),
                 state.vpn_report().await.as_ref(),
                 state.source_state().as_deref(),
-            ),
+            ) + &state.overlay_view().map(|view| view.metrics()).unwrap_or_default(),
         ),
         "/api/v1/routes" => {
             let table = state.shared.table.load();
@@ -234,6 +246,12 @@ async fn respond(
             Some(report) => json(&vpn::of(&report)),
             None => reply(StatusCode::NOT_FOUND, TEXT, "vpn is not enabled, or could not start\n"),
         },
+        "/api/v1/overlay" => match state.overlay_view() {
+            Some(view) => json(&*view),
+            None => {
+                reply(StatusCode::NOT_FOUND, TEXT, "overlay is not enabled, or could not start\n")
+            }
+        },
         "/api/v1/source" => match state.source_state() {
             Some(source) => json(&*source),
             None => reply(StatusCode::NOT_FOUND, TEXT, "objects come from a directory\n"),
@@ -242,7 +260,7 @@ async fn respond(
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/source\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/overlay\n/api/v1/source\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
     }

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{self, Ends, Planner, Reconciler};
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{admin, dns, vpn};
+use crate::{admin, dns, overlay, vpn};
 
 /// How long the end of the access log may take.
 const LOG_END: Duration = Duration::from_secs(2);
@@ -60,10 +60,11 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
                 .with_pool_ports(alb.listen.pool_http, alb.listen.pool_https)
         })
         .collect();
-    if albs.is_empty() && config.l4.is_none() && config.vpn.is_none() {
+    let planes = config.l4.is_some() || config.vpn.is_some() || config.overlay.is_some();
+    if albs.is_empty() && !planes {
         bail!(
-            "nothing is enabled: set alb.public.enabled, alb.private.enabled, l4.enabled or \
-             vpn.enabled to true"
+            "nothing is enabled: set alb.public.enabled, alb.private.enabled, l4.enabled, \
+             vpn.enabled or overlay.enabled to true"
         );
     }
     let mut signals = Signals::new()?;
@@ -71,9 +72,12 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     let (plane, mut found) = reconcile::start_l4(&config, &metrics)?;
     let (vpn, more) = reconcile::start_vpn(&config, &metrics)?;
     found.extend(more);
+    let (overlay, more) = overlay::follower::start(&config)?;
+    found.extend(more);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let state = Arc::new(admin::State::new(Arc::clone(&shared), plane.as_ref(), vpn.as_ref()));
+    overlay.as_ref().inspect(|plane| state.overlay(plane.view()));
     if let Some(address) = config.admin.listen {
         let listener = admin::bind(address).await.with_context(|| {
             format!(
@@ -111,7 +115,8 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     };
     let former = vpn.as_ref().map(vpn::Plane::former).unwrap_or_default();
     let planner = Planner::new(config.settings(), allocations).with_former(former);
-    let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found);
+    let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found)
+        .with_overlay(overlay);
     reconciler.first().await?;
     let engine = Engine::start(workers, &albs, &shared, &log)?;
     state.streams(engine.listeners());
@@ -132,10 +137,11 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         }
     }
     // The kernel forwards until the end, and beyond it if it is to.
-    let (l4, vpn) = reconciler.into_planes();
+    let (l4, vpn, overlay) = reconciler.into_planes();
     tokio::task::spawn_blocking(move || {
         vpn.into_iter().for_each(vpn::Plane::stop);
         l4.into_iter().for_each(Plane::stop);
+        overlay.into_iter().for_each(overlay::Plane::stop);
     })
     .await?;
     stop.cancel();

@@ -15,6 +15,7 @@ pub mod edges;
 pub mod l4;
 pub mod l7;
 pub mod metrics;
+pub mod overlay;
 pub mod reconcile;
 pub mod signals;
 pub mod source;

@@ -21,9 +21,10 @@ use crate::l4::view::View;
 use crate::l4::{self, Plane};
 use crate::l7::Engine;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
+use crate::overlay::follower::Follower;
 use crate::signals::{Signals, Told};
 use crate::source::Delivery;
-use crate::vpn;
+use crate::{overlay, vpn};
 
 mod planner;
 
@@ -55,6 +56,7 @@ pub struct Reconciler {
     previous: Option<Arc<Table>>,
     l4: Option<L4>,
     vpn: Option<Vpn>,
+    overlay: Option<Follower>,
 }
 
 /// The VPN plane, as seen from here.
@@ -87,6 +89,7 @@ struct Findings {
     table: Vec<Diagnostic>,
     l4: Vec<Diagnostic>,
     vpn: Vec<Diagnostic>,
+    overlay: Vec<Diagnostic>,
     listeners: Vec<Diagnostic>,
     health: Vec<Diagnostic>,
 }
@@ -144,7 +147,13 @@ impl Reconciler {
             previous: None,
             l4,
             vpn,
+            overlay: None,
         }
+    }
+
+    /// With the overlay, too.
+    pub fn with_overlay(self, overlay: Option<overlay::Plane>) -> Self {
+        Self { overlay: overlay.map(Follower::new), ..self }
     }
 
     /// The first objects, with the addresses of their DNS names if those come soon.
@@ -176,6 +185,7 @@ impl Reconciler {
         let mut watch = tokio::time::interval(WATCH);
         self.follow_l4(engine).await?;
         self.follow_vpn();
+        self.follow_overlay();
         loop {
             tokio::select! {
                 changed = self.deliveries.changed() => {
@@ -195,6 +205,10 @@ impl Reconciler {
                     changed.context("the vpn thread has ended")?;
                     self.follow_vpn();
                 }
+                changed = overlay::follower::changed(self.overlay.as_mut()) => {
+                    changed.context("the overlay thread has ended")?;
+                    self.follow_overlay();
+                }
                 signal = signals.next() => match signal {
                     Told::Stop => return Ok(()),
                     Told::Reopen => {
@@ -212,6 +226,9 @@ impl Reconciler {
                     if self.vpn.as_ref().is_some_and(|vpn| !vpn.plane.is_whole()) {
                         bail!("the vpn thread has ended");
                     }
+                    if self.overlay.as_ref().is_some_and(|overlay| !overlay.plane.is_whole()) {
+                        bail!("the overlay thread has ended");
+                    }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
                 }
@@ -224,13 +241,13 @@ impl Reconciler {
         self.l4.as_ref().inspect(|l4| l4.plane.drain());
     }
 
-    /// The L4 and the VPN plane, for their end.
-    pub fn into_planes(self) -> (Option<Plane>, Option<vpn::Plane>) {
+    /// The L4 plane, the VPN plane and the overlay, for their end.
+    pub fn into_planes(self) -> (Option<Plane>, Option<vpn::Plane>, Option<overlay::Plane>) {
         let l4 = self.l4.map(|mut l4| {
             l4.health.close();
             l4.plane
         });
-        (l4, self.vpn.map(|vpn| vpn.plane))
+        (l4, self.vpn.map(|vpn| vpn.plane), self.overlay.map(|overlay| overlay.plane))
     }
 
     /// From the latest objects to plans. That of the L4 plane is handed on at once: additions come
@@ -249,6 +266,9 @@ impl Reconciler {
         });
         let (planner, planned) = planning.await.context("the planner has failed")?;
         self.planner = Some(planner);
+        if let (Some(overlay), Some(objects)) = (&mut self.overlay, planned.overlay) {
+            overlay.apply(objects, planned.l4.as_ref().map(|(plan, _)| &**plan));
+        }
         let mut names = BTreeSet::new();
         if let (Some(vpn), Some(plan)) = (&mut self.vpn, planned.vpn) {
             vpn.generation += 1;
@@ -343,11 +363,20 @@ impl Reconciler {
         self.report();
     }
 
+    /// What follows from what the overlay has done.
+    fn follow_overlay(&mut self) {
+        let Some(overlay) = &mut self.overlay else { return };
+        self.findings.overlay.clone_from(&overlay.view.borrow_and_update().diagnostics);
+        self.settle();
+        self.report();
+    }
+
     /// The first objects are in force once they are in each plane.
     fn settle(&self) {
         let l4 = self.l4.as_ref().is_none_or(|l4| l4.view.borrow().settled);
         let vpn = self.vpn.as_ref().is_none_or(|vpn| vpn.view.borrow().settled);
-        if l4 && vpn {
+        let overlay = self.overlay.as_ref().is_none_or(|one| one.view.borrow().settled);
+        if l4 && vpn && overlay {
             self.state.ready.store(true, Ordering::Relaxed);
         }
     }
@@ -403,6 +432,7 @@ impl Findings {
             &self.listeners,
             &self.health,
             &self.vpn,
+            &self.overlay,
         ];
         parts.into_iter().flatten().cloned().collect()
     }
@@ -449,7 +479,7 @@ pub fn start_vpn(
         },
         Err(error) => (None, error.to_string()),
     };
-    if config.enabled_albs().next().is_none() && config.l4.is_none() {
+    if config.enabled_albs().next().is_none() && config.l4.is_none() && config.overlay.is_none() {
         plane.into_iter().for_each(vpn::Plane::stop);
         bail!("the VPN plane can't be started, and nothing else is enabled: {reason}");
     }
@@ -477,7 +507,7 @@ pub fn start_l4(
         Ok(plane) => return Ok((Some(plane), Vec::new())),
         Err(error) => error,
     };
-    if config.enabled_albs().next().is_none() && config.vpn.is_none() {
+    if config.enabled_albs().next().is_none() && config.vpn.is_none() && config.overlay.is_none() {
         return Err(anyhow::Error::new(error)
             .context("the L4 plane can't be started, and no ALB is enabled"));
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ingest::Memo;
 use ipnet::IpNet;
-use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity};
+use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, Snapshot};
 use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
 use plan::policy;
@@ -28,6 +28,8 @@ pub struct Planner {
     l4: (Arc<L4Plan>, Arc<policy::Compiled>),
     /// The last plan for the VPN plane.
     vpn: Arc<VpnPlan>,
+    /// The last objects for the overlay.
+    overlay: Arc<Snapshot>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
 }
@@ -40,6 +42,8 @@ pub struct Planned {
     pub l4: Option<(Arc<L4Plan>, Arc<policy::Compiled>)>,
     /// For the VPN plane, if there is one.
     pub vpn: Option<Arc<VpnPlan>>,
+    /// What the overlay has to know of the objects, if there is one: it depends on probes, too.
+    pub overlay: Option<Arc<Snapshot>>,
     /// Who is to be given which address, where edges share that and it isn't agreed on yet. Until
     /// it is, it isn't in the plans.
     pub proposal: Option<Allocations>,
@@ -60,6 +64,7 @@ impl Planner {
             host: Vec::new(),
             l4: Default::default(),
             vpn: Arc::default(),
+            overlay: Arc::default(),
             former: Vec::new(),
         }
     }
@@ -137,7 +142,19 @@ impl Planner {
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)
         });
-        Planned { l7: Arc::new(l7), l4, vpn, proposal, diagnostics, took: started.elapsed() }
+        let overlay = self.settings.overlay.is_some().then(|| {
+            self.overlay = same_or(&self.overlay, crate::overlay::part(&snapshot));
+            Arc::clone(&self.overlay)
+        });
+        Planned {
+            l7: Arc::new(l7),
+            l4,
+            vpn,
+            overlay,
+            proposal,
+            diagnostics,
+            took: started.elapsed(),
+        }
     }
 }
 

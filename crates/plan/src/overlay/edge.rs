@@ -245,16 +245,25 @@ impl<'a> Planner<'a> {
         self.told_nobody_lives();
         let rules = rules(&routes, &tunnels);
         OverlayPlan {
-            sysctls: tunnels
-                .iter()
-                .map(|tunnel| (format!("net.ipv4.conf.{}.rp_filter", tunnel.interface), 2))
-                .collect(),
+            sysctls: self.sysctls(&tunnels),
             table: table.text(),
             routes: routes.into_iter().collect(),
             rules,
             tunnels: sorted(tunnels),
             ..OverlayPlan::default()
         }
+    }
+
+    fn sysctls(&self, tunnels: &[Tunnel]) -> BTreeMap<String, u32> {
+        let tunnels = tunnels.iter();
+        let loose = tunnels.map(|one| (format!("net.ipv4.conf.{}.rp_filter", one.interface), 2));
+        // Who carries other things sees to it himself.
+        let forwarding = self.settings.egress.iter().map(|network| {
+            let v4 = network.addr().is_ipv4();
+            let key = if v4 { "net.ipv4.ip_forward" } else { "net.ipv6.conf.all.forwarding" };
+            (key.to_owned(), 1)
+        });
+        loose.chain(forwarding).collect()
     }
 
     /// Service networks, over the nodes that live; over those that aren't ready only if no other

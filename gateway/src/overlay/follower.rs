@@ -1,0 +1,126 @@
+//! The overlay's plane as the reconciler sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use model::{Diagnostic, ObjectRef, Snapshot};
+use overlay::probe::Holds;
+use plan::l4::L4Plan;
+use tokio::sync::watch;
+
+use super::{Desired, Plane, View};
+use crate::config::Config;
+
+/// What this edge holds, as agents are told.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// It.
+    pub holds: Holds,
+    /// Until when at most; none for ever.
+    pub until: Option<Instant>,
+    /// The edge's incarnation.
+    pub incarnation: u64,
+}
+
+/// The plane, and what it was told last.
+#[derive(Debug)]
+pub struct Follower {
+    /// The plane.
+    pub plane: Plane,
+    /// What is in force.
+    pub view: watch::Receiver<Arc<View>>,
+    generation: u64,
+    objects: Arc<Snapshot>,
+    vips: Vec<IpAddr>,
+    held: Option<Held>,
+}
+
+impl Follower {
+    /// Before the first objects.
+    pub fn new(plane: Plane) -> Self {
+        let view = plane.view();
+        let (objects, vips) = (Arc::default(), Vec::new());
+        Self { plane, view, generation: 0, objects, vips, held: None }
+    }
+
+    /// Hands objects on.
+    pub fn apply(&mut self, objects: Arc<Snapshot>, l4: Option<&L4Plan>) {
+        self.objects = objects;
+        self.vips = l4.iter().flat_map(|plan| &plan.vips).map(|vip| vip.address).collect();
+        self.generation += 1;
+        self.tell();
+    }
+
+    /// What this edge holds among several from now on. Without a word of it, it is alone, and
+    /// holds all there is.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+        if self.generation > 0 {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        let vpn = self.plane.has_vpn();
+        let held = self.held.clone().unwrap_or_else(|| Held {
+            holds: super::all(&self.objects, vpn, &self.vips),
+            until: None,
+            incarnation: 1,
+        });
+        let Held { holds, until, incarnation } = held;
+        self.plane.apply(Desired {
+            generation: self.generation,
+            snapshot: Arc::clone(&self.objects),
+            holds,
+            until,
+            incarnation,
+        });
+    }
+}
+
+/// Waits for news of the plane; for ever where there is none.
+///
+/// # Errors
+/// It has ended.
+pub async fn changed(follower: Option<&mut Follower>) -> Result<(), watch::error::RecvError> {
+    match follower {
+        Some(follower) => follower.view.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts the plane, if it is configured and the machine allows it. Without, the reason is
+/// answered, and the rest serves all the same.
+///
+/// # Errors
+/// There is no overlay, and nothing else that could serve.
+pub fn start(config: &Config) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
+    start_with(config, Box::new(|_, _| {}))
+}
+
+/// The same; `letters` is called for what other edges send.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    config: &Config,
+    letters: super::Letters,
+) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
+    let Some(overlay) = &config.overlay else { return Ok((None, Vec::new())) };
+    let vpn = config.vpn.as_ref().map(|vpn| vpn.settings.interface.clone());
+    let error = match Plane::start(overlay, &config.state, vpn, letters) {
+        Ok(plane) => return Ok((Some(plane), Vec::new())),
+        Err(error) => error,
+    };
+    let others = config.l4.is_some() || config.vpn.is_some();
+    if config.enabled_albs().next().is_none() && !others {
+        bail!("the overlay can't be started, and nothing else is enabled: {error}");
+    }
+    let object = ObjectRef::cluster("GatewayConfig", "gateway");
+    let finding =
+        Diagnostic::error(object, "overlay.enabled", format!("the overlay is off: {error}"))
+            .remedy("mend that and start the gateway again; the rest serves meanwhile");
+    Ok((None, vec![finding]))
+}
