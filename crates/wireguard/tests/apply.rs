@@ -1,5 +1,7 @@
 //! The applier against the kernel, looked at with `ip` and `nft`.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
