@@ -234,5 +234,5 @@ fn the_sample_configuration_holds() {
     let output = process.args(["check", "--config", config]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    assert!(text.contains("holds for Node node-1"), "{text}");
+    assert!(text.contains("holds for Node node-a"), "{text}");
 }
