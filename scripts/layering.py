@@ -77,7 +77,7 @@ OURS = {
 FOR_TESTS = {"tidegate-testkit", "tidegate-apiserver", "certs"}
 FOR_TESTS_OF = {
     "tidegate-plan": {"tidegate-ingest"},  # golden tests begin with manifests
-    "tidegate-cluster": {"tidegate-source"},  # the same objects from a directory and the API
+    "tidegate-cluster": {"tidegate-source"},  # both sources deliver the same
 }
 
 # The pure crates, and all that they may import from others. Dev-dependencies are free.

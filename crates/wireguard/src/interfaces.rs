@@ -41,7 +41,7 @@ impl Interfaces {
     /// In the network namespace of the calling thread. Nothing is made yet.
     ///
     /// # Errors
-    /// [`StartError`]: the kernel has neither WireGuard nor TUN, or it isn't allowed.
+    /// [`StartError`]: the kernel is wanted, and has no WireGuard, or the caller isn't allowed.
     pub fn new(settings: Settings) -> Result<Self, StartError> {
         let inner = match settings.backend {
             Wanted::UserSpace => Inner::UserSpace(Local::default()),

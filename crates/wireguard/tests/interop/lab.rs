@@ -80,10 +80,7 @@ impl Lab {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // Its socket's name is one for all namespaces.
         let device = format!("tgo{}x{number}", std::process::id() % 1_000_000);
-        let mut command = Command::new("wireguard-go");
-        command.args(["-f", &device]).env("LOG_LEVEL", "error");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = theirs.spawn(&mut command).expect("wireguard-go is needed");
+        let process = start(&theirs, &device);
         let tunnel = Tunnel {
             interface: OURS.to_owned(),
             key: key.public(),
@@ -105,6 +102,15 @@ impl Lab {
         lab.ours
             .ip(&format!("route add 10.9.0.2/32 dev {OURS}\nroute add fd09::2/128 dev {OURS}\n"));
         lab
+    }
+
+    /// wireguard-go begins anew, and knows nothing of us but our key.
+    pub(crate) fn restart_theirs(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_file(format!("/var/run/wireguard/{}.sock", self.device));
+        self.process = start(&self.theirs, &self.device);
+        self.configure_theirs();
     }
 
     fn configure_theirs(&self) {
@@ -163,6 +169,13 @@ impl Lab {
     pub(crate) fn endpoint(&mut self) -> Option<SocketAddr> {
         self.peer().endpoint
     }
+}
+
+fn start(theirs: &Namespace, device: &str) -> Child {
+    let mut command = Command::new("wireguard-go");
+    command.args(["-f", device]).env("LOG_LEVEL", "error");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    theirs.spawn(&mut command).expect("wireguard-go is needed")
 }
 
 /// Whether pings come back, with further arguments.

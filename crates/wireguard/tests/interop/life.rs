@@ -79,6 +79,19 @@ fn it_is_there_again_after_a_restart() {
 }
 
 #[test]
+fn a_peer_that_begins_anew_is_reached_again_within_seconds() {
+    let mut lab = Lab::new();
+    assert!(pings(&lab.ours, THEIR_IP, &[]));
+    lab.restart_theirs();
+    let began = Instant::now();
+    eventually("pings go again", || {
+        pings(&lab.ours, THEIR_IP, &["-c", "1", "-W", "1"]).then_some(())
+    });
+    // WireGuard by itself would notice after 15 s.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
 fn what_others_change_is_restored() {
     let mut lab = Lab::new();
     lab.ours.ip(&format!(

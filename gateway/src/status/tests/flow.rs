@@ -28,7 +28,7 @@ apiVersion: v1
 kind: Secret
 metadata: {name: site, namespace: shop}
 type: Opaque
-stringData: {psk: 0123456789abcdef0123456789abcdef}
+data: {psk: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}
 ---
 apiVersion: v1
 kind: Service
