@@ -151,6 +151,15 @@ impl InCluster {
         });
     }
 
+    /// What the overlay tells of this edge.
+    pub fn follow_overlay(&self, overlay: &status::Overlay) {
+        self.status.update(|facts| {
+            if *facts.overlay != *overlay {
+                facts.overlay = Arc::new(overlay.clone());
+            }
+        });
+    }
+
     /// What is wrong on this machine, and whether everything is in force.
     pub fn tell(&self, own: &[Diagnostic], ready: bool) {
         self.status.update(|facts| {

@@ -440,7 +440,11 @@ impl Reconciler {
     /// What follows from what the overlay has done.
     fn follow_overlay(&mut self) {
         let Some(overlay) = &mut self.overlay else { return };
-        self.findings.overlay.clone_from(&overlay.view.borrow_and_update().diagnostics);
+        let view = Arc::clone(&overlay.view.borrow_and_update());
+        self.findings.overlay.clone_from(&view.diagnostics);
+        if let Some(cluster) = &self.cluster {
+            cluster.follow_overlay(&view.status);
+        }
         self.settle();
         self.report();
     }
