@@ -85,7 +85,8 @@ fn measurements(
             }
         }
         Measure::L4(_) => 0,
-        Measure::Vpn(what) => vpn::kinds(what, products).len(),
+        Measure::Vpn(what) => vpn::kinds(scenario.suite, what, products).len(),
+        Measure::Cluster(_) => usize::from(products.iter().any(|one| one.name() == "gateway")),
         _ => entrants(scenario, products).len(),
     };
     let passes = match scenario.measure {
@@ -94,7 +95,9 @@ fn measurements(
         Measure::L4(L4::Changes { .. }) => settings.few_passes(),
         Measure::Vpn(Vpn::Tunnels { .. }) => settings.few_passes(),
         Measure::L4(_) | Measure::Vpn(_) => settings.passes,
-        Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
+        Measure::Idle { .. } | Measure::Control { .. } | Measure::Cluster(_) => {
+            settings.few_passes()
+        }
     };
     passes * u32::try_from(targets).unwrap_or(u32::MAX)
 }
