@@ -7,18 +7,21 @@
 
 mod changes;
 
+use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context;
 
 use super::Settings;
 use super::passes::Passes;
-use super::report::ScenarioReport;
+use super::report::{self, ScenarioReport};
 use super::scenario::{Estate, Goal, Scenario};
 use super::summary::{self, Spread};
 use super::trial::{Detail, Trial};
 use crate::lab::cluster::Cluster;
 use crate::lab::{Lab, Product};
+use crate::report::table::{aligned, figure};
 use crate::system;
 use changes::Course;
 
@@ -167,14 +170,14 @@ pub(super) fn measure(
     }
     let reports: Vec<_> = FIGURES
         .iter()
-        .map(|figure| report(scenario, figure, &measured, &notes, settings.quick))
+        .map(|figure| reported(scenario, figure, &measured, &notes, settings.quick))
         .collect();
-    let text = reports.iter().map(ScenarioReport::table).collect::<Vec<_>>().join("\n");
+    let text = table(scenario, &reports, &notes);
     Ok((reports, text))
 }
 
 /// One gateway from its start on.
-fn one(cluster: &Cluster, gateway: &std::path::Path, course: Course) -> anyhow::Result<Figures> {
+fn one(cluster: &Cluster, gateway: &Path, course: Course) -> anyhow::Result<Figures> {
     let mut started = cluster.start(gateway)?;
     let start_cpu = started.process.cpu_time_of_all()?;
     let mut figures = Figures {
@@ -217,7 +220,7 @@ impl Estate {
     }
 }
 
-fn report(
+fn reported(
     scenario: &'static Scenario,
     wanted: &Figure,
     measured: &[(u32, Figures)],
@@ -255,6 +258,27 @@ fn report(
         notes: notes.to_vec(),
         trials,
     }
+}
+
+/// One table for all figures, a row each.
+fn table(scenario: &Scenario, reports: &[ScenarioReport], notes: &[String]) -> String {
+    let mut rows = vec![["", "gateway", "(range)", "goal"].map(str::to_owned).to_vec()];
+    for (report, wanted) in reports.iter().zip(&FIGURES) {
+        let cost = report.summaries.first().map(|summary| summary.cost);
+        let cells = cost.map(|cost| {
+            [figure(cost.median), format!("({}–{})", figure(cost.min), figure(cost.max))]
+        });
+        let goals: Vec<_> = report.verdicts.iter().map(report::in_words).collect();
+        let mut row = vec![format!("{}, {}", wanted.title, wanted.unit)];
+        row.extend(cells.into_iter().flatten());
+        row.push(goals.join("; "));
+        rows.push(row);
+    }
+    let mut text = format!("{} [{}]\n{}", scenario.title, scenario.id, aligned(&rows));
+    for note in notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
+    text
 }
 
 /// The least figure that this share of all is not above.

@@ -158,7 +158,7 @@ impl ScenarioReport {
 }
 
 /// A goal, and whether it was reached: once for text and page.
-fn in_words(verdict: &Verdict) -> String {
+pub(super) fn in_words(verdict: &Verdict) -> String {
     let Verdict { of, against, goal, figure, met } = verdict;
     let of = match of {
         Figure::Cost => "cost",

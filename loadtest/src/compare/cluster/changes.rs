@@ -162,8 +162,11 @@ fn look(
     let _inside = cluster.network().client.enter()?;
     let (mut pending, mut times): (Vec<Due>, Vec<f64>) = (Vec::new(), Vec::new());
     let mut is_last = false;
-    while !(is_last && pending.is_empty()) && !is_broken.load(Ordering::Relaxed) {
+    loop {
         interrupt::check()?;
+        if is_broken.load(Ordering::Relaxed) || (is_last && pending.is_empty()) {
+            return Ok(times);
+        }
         if pending.is_empty() {
             match changes.recv_timeout(IDLE) {
                 Ok(due) => pending.push(due),
@@ -171,10 +174,7 @@ fn look(
                 Err(RecvTimeoutError::Disconnected) => is_last = true,
             }
         } else {
-            is_last |= matches!(
-                changes.recv_timeout(REST).map(|due| pending.push(due)),
-                Err(RecvTimeoutError::Disconnected)
-            );
+            std::thread::sleep(REST);
         }
         pending.extend(changes.try_iter());
         pending.retain(|due| {
@@ -188,5 +188,4 @@ fn look(
             bail!("{way:?}: a change of Service {} isn't in force within {EFFECT:?}", late.number);
         }
     }
-    Ok(times)
 }

@@ -170,3 +170,46 @@ pub(super) fn pool(addresses: &str) -> Value {
         "spec": { "addresses": [addresses], "announce": "none" },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const ESTATE: Estate =
+        Estate { services: 100, vips: 10, endpoints: 10, ingresses: 50, secrets: 20 };
+
+    #[test]
+    fn ways_lead_to_services_of_their_own() {
+        let of = |way: Way| (0..10).map(|number| way.service(ESTATE, number)).collect();
+        let (ingress, vip): (BTreeSet<u16>, BTreeSet<u16>) = (of(Way::Ingress), of(Way::Vip));
+        assert_eq!(ingress, (0..10).collect());
+        assert_eq!(vip, (90..100).collect());
+        let kind =
+            |number| service(ESTATE, number, |_| Ipv4Addr::LOCALHOST)["spec"]["type"].clone();
+        assert_eq!((kind(89), kind(90)), ("ClusterIP".into(), "LoadBalancer".into()));
+    }
+
+    #[test]
+    fn only_the_backend_is_ready_where_it_is_looked_at_who_answers() {
+        let ready = |slice: &Value| {
+            let endpoints = slice["endpoints"].as_array().expect("endpoints").iter();
+            endpoints.filter(|endpoint| endpoint["conditions"]["ready"] == true).count()
+        };
+        let backend = IpAddr::from([10, 1, 1, 2]);
+        assert_eq!(ready(&slice(ESTATE, 1, Some(backend))), 1);
+        assert_eq!(ready(&slice(ESTATE, 1, None)), 10);
+    }
+
+    #[test]
+    fn nobodys_addresses_differ() {
+        let all: BTreeSet<IpAddr> = [1, 2, 300]
+            .into_iter()
+            .flat_map(|service| {
+                (0..10).flat_map(move |one| (0..3).map(move |change| nobody(service, one, change)))
+            })
+            .collect();
+        assert_eq!(all.len(), 90);
+    }
+}
