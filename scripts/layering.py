@@ -77,7 +77,10 @@ OURS = {
 }
 # Besides, for tests alone: what any crate may import, and what single ones may.
 FOR_TESTS = {"tidegate-testkit", "tidegate-apiserver", "certs"}
-FOR_TESTS_OF = {"tidegate-plan": {"tidegate-ingest"}}  # golden tests begin with manifests
+FOR_TESTS_OF = {
+    "tidegate-plan": {"tidegate-ingest"},  # golden tests begin with manifests
+    "tidegate-cluster": {"tidegate-source"},  # both sources deliver the same
+}
 
 # The pure crates, and all that they may import from others. Dev-dependencies are free.
 PURE = {

@@ -327,8 +327,7 @@ impl Worker {
     fn receive(&mut self, buffer: &mut [u8]) {
         let keys: Vec<_> = self.sockets.keys().copied().collect();
         for key in keys {
-            loop {
-                let Some(socket) = self.sockets.get(&key) else { break };
+            while let Some(socket) = self.sockets.get(&key) {
                 match socket.recv_from(buffer) {
                     Ok((length, _)) => {
                         let datagram = buffer.get(..length).unwrap_or_default().to_vec();

@@ -110,7 +110,7 @@ say "1,000 peers with 30 networks each, and our own among them"
 } >/tmp/peers
 cat /tmp/peers >&7
 peers() { [ "$(ip netns exec k wg show tg-example0 peers | wc -l)" = "$1" ]; }
-networks() { [ "$(ip netns exec k wg show tg-example0 allowed-ips | tr ' \t' '\n\n' | grep -c /)" = "$1" ]; }
+networks() { [ "$(ip netns exec k wg show tg-example0 allowed-ips | tr ' \t' '\n\n' | grep -c '/[0-9]*$')" = "$1" ]; }
 eventually 60 peers 1001 || fail "not all peers: $(ip netns exec k wg show tg-example0 peers | wc -l)"
 eventually 60 networks 30002 || fail "not all networks"
 pings || fail "no pings with all peers"

@@ -65,6 +65,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let api: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let changer = &api;
     let params = WatchParams::default().disable_bookmarks();
     let mut events = api.watch(&params, &double.version().to_string()).await?.boxed();
     let begin = Instant::now();
@@ -83,14 +84,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<_, Box<dyn std::error::Error>>(arrived)
     };
     let changing = async {
-        let mut next = tokio::time::interval(EACH);
-        for number in 0..CHANGES {
+        let ticks = futures_util::stream::unfold(tokio::time::interval(EACH), async |mut next| {
             next.tick().await;
+            Some(((), next))
+        });
+        let change = |number: usize| async move {
             let sent = begin.elapsed().as_micros().to_string();
             let patch = json!({"metadata": {"annotations": {"sent": sent}}});
             let name = format!("service-{}-abcde", number * 4);
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        }
+            changer.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await
+        };
+        let changes = ticks.take(CHANGES).enumerate().map(|(number, ())| change(number));
+        changes.buffer_unordered(8).try_for_each(async |_| Ok(())).await?;
         Ok::<_, Box<dyn std::error::Error>>(begin.elapsed())
     };
     let (arrived, took) = tokio::try_join!(watching, changing)?;

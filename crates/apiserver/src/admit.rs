@@ -11,6 +11,10 @@ use crate::refusal::Refusal;
 use crate::store::Contents;
 use crate::{schema, typed};
 
+mod checks;
+
+pub(crate) use checks::check;
+
 /// What Services are given.
 #[derive(Debug)]
 pub(crate) struct Ranges {
@@ -106,7 +110,6 @@ pub(crate) fn complete(
             }
             Ok(())
         }
-        ("networking.k8s.io", "Ingress") => ingress(kind, object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(kind, object),
         _ => Ok(()),
     }
@@ -138,42 +141,6 @@ fn secret(kind: &Kind, object: &mut Value, old: Option<&Value>) -> Result<(), Re
     Ok(())
 }
 
-fn ingress(kind: &Kind, object: &Value) -> Result<(), Refusal> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let mut wrong = Vec::new();
-    if object["spec"]["rules"].is_null() && object["spec"]["defaultBackend"].is_null() {
-        let what = "Invalid value: null: either `defaultBackend` or `rules` must be specified";
-        wrong.push(("spec".to_owned(), what.to_owned()));
-    }
-    for (rule_place, rule) in object["spec"]["rules"].as_array().into_iter().flatten().enumerate() {
-        for (place, path) in rule["http"]["paths"].as_array().into_iter().flatten().enumerate() {
-            let field = format!("spec.rules[{rule_place}].http.paths[{place}]");
-            match path["pathType"].as_str() {
-                Some("Exact" | "Prefix") => {
-                    let text = path["path"].as_str().unwrap_or_default();
-                    if !text.starts_with('/') {
-                        let what = format!("Invalid value: {text:?}: must be an absolute path");
-                        wrong.push((format!("{field}.path"), what));
-                    }
-                }
-                Some("ImplementationSpecific") => {}
-                None | Some("") => {
-                    let what = "Required value: pathType must be specified".to_owned();
-                    wrong.push((format!("{field}.pathType"), what));
-                }
-                Some(other) => {
-                    let what = format!(
-                        "Unsupported value: {other:?}: supported values: \"Exact\", \
-                         \"ImplementationSpecific\", \"Prefix\""
-                    );
-                    wrong.push((format!("{field}.pathType"), what));
-                }
-            }
-        }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, name, &wrong)) }
-}
-
 fn definition(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let kinds = kinds_of(object).map_err(|error| {
@@ -186,9 +153,20 @@ fn definition(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
         let what = format!("Invalid value: {name:?}: must be spec.names.plural+\".\"+spec.group");
         return Err(Refusal::invalid(kind, &name, &[("metadata.name".to_owned(), what)]));
     }
+    established(object);
+    Ok(())
+}
+
+/// Says in a definition's status that its kinds are served.
+pub(crate) fn established(object: &mut Value) {
+    let version = object["spec"]["versions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|version| version["storage"] == true)
+        .map(|version| version["name"].clone());
     object["status"]["acceptedNames"] = object["spec"]["names"].clone();
-    object["status"]["storedVersions"] =
-        kinds.first().map_or(json!([]), |kind| json!([kind.version]));
+    object["status"]["storedVersions"] = version.into_iter().collect();
     if object["status"]["conditions"].is_null() {
         let since = object["metadata"]["creationTimestamp"].clone();
         let condition = |kind: &str, reason: &str| {
@@ -205,7 +183,6 @@ fn definition(kind: &Kind, object: &mut Value) -> Result<(), Refusal> {
             condition("Established", "InitialNamesAccepted"),
         ]);
     }
-    Ok(())
 }
 
 fn service(

@@ -130,6 +130,15 @@ pub(crate) fn applied(
 ) -> Result<Value, Refusal> {
     let shape = &kind.shape;
     let mut managed = read(live);
+    // What was there before anybody's fields were noted is somebody's too.
+    if managed.is_empty() && live["metadata"]["uid"].is_string() {
+        let before = Writer { manager: "before-first-apply", subresource: "", ..*writer };
+        let mut fields = Fields::of_object(live, &kind.shape);
+        if kind.status {
+            fields.forget("status");
+        }
+        managed.push(Managed::new(&before, "Update", fields));
+    }
     let wanted = Fields::of_object(config, shape);
     let mut merged = live.clone();
     merge(&mut merged, config, shape, "");

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Denial, User};
+use crate::admit;
 use crate::faults::{Counter, Effect, Fault, Faults, Gone};
 use crate::kinds::Kind;
 use crate::listen;
@@ -163,7 +164,10 @@ impl Double {
     /// # Errors
     /// The file can't be written.
     pub fn write_kubeconfig(&self, path: &Path, user: Option<&str>) -> io::Result<()> {
-        std::fs::write(path, self.kubeconfig(user))
+        // Who waits for it finds it whole.
+        let fresh = path.with_extension("new");
+        std::fs::write(&fresh, self.kubeconfig(user))?;
+        std::fs::rename(&fresh, path)
     }
 
     /// Stores an object as it is, without checks, allocations or managedFields, in place of one
@@ -187,6 +191,9 @@ impl Double {
                 let before = old.as_ref().map(|old| old["metadata"][field].clone());
                 metadata[field] = before.filter(|value| !value.is_null()).unwrap_or(fresh);
             }
+        }
+        if kind.kind == "CustomResourceDefinition" {
+            admit::established(&mut value);
         }
         if kind.generation {
             let before = old.as_ref().and_then(|old| old["metadata"]["generation"].as_i64());

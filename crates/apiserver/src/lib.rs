@@ -15,6 +15,8 @@
 //! Secrets' types). Of custom kinds' schemas, types, enumerations, bounds and required fields are
 //! checked; patterns, formats and CEL rules are not, and versions of one kind are not converted.
 //!
+//! kubectl sends no token over plain HTTP, so that it is always the administrator.
+//!
 //! API reference: <https://kubernetes.io/docs/reference/using-api/api-concepts/>.
 
 mod access;

@@ -125,12 +125,15 @@ impl Contents {
             fields.insert("generation".to_owned(), 1.into());
         }
         let managed = fields.remove("managedFields");
+        // A kubelet comes with its Node's status.
         if kind.status
+            && kind.kind != "Node"
             && let Some(members) = object.as_object_mut()
         {
             members.remove("status");
         }
         admit::complete(self, &kind, &mut object, None)?;
+        admit::check(&kind, &object)?;
         if let Some(applied @ Value::Array(_)) = managed {
             // It comes from an apply, which has noted them.
             object["metadata"]["managedFields"] = applied;
@@ -296,6 +299,7 @@ impl Contents {
         if !ask.status {
             admit::complete(self, &kind, &mut object, Some(&old))?;
         }
+        admit::check(&kind, &object)?;
         if kind.generation && !ask.status && differs_in_spec(&kind, &old, &object) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             object["metadata"]["generation"] = generation.into();

@@ -1,5 +1,7 @@
 //! The applier against the kernel, looked at with `ip` and `nft`.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -94,7 +96,10 @@ fn state(machine: &Namespace) -> String {
         &["ip", "-6", "route", "show", "table", "all"],
         &["nft", "list", "ruleset"],
     ];
-    commands.map(|words| machine.command(words[0], &words[1..])).join("\n")
+    let text = commands.map(|words| machine.command(words[0], &words[1..])).join("\n");
+    // What the kernel adds by itself comes when it comes.
+    let lines = text.lines().filter(|line| !line.contains("proto kernel"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn apply(applier: &mut Applier, plan: &OverlayPlan) -> (usize, bool) {

@@ -93,10 +93,10 @@ fn the_key_is_told_on_the_own_node_and_taken_back_by_uninstalling() {
     });
     eventually("the key is told again", || (cluster.annotation(KEYS)? == key).then_some(()));
     eventually("an Event says that no edge answers", || {
-        let events = cluster.double.list("events.events.k8s.io");
+        let events = cluster.double.list("events");
         let so = |event: &Value| {
-            event["regarding"]["name"] == "node-1"
-                && event["note"].as_str().is_some_and(|note| note.contains("no edge can be"))
+            event["involvedObject"]["name"] == "node-1"
+                && event["message"].as_str().is_some_and(|text| text.contains("no edge can be"))
         };
         events.iter().any(so).then_some(())
     });

@@ -226,3 +226,13 @@ fn a_wrong_configuration_is_told_and_nothing_is_changed() {
     }
     assert_eq!(state(&machine), before);
 }
+
+#[test]
+fn the_sample_configuration_holds() {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/agent.yaml");
+    let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_edge-agent"));
+    let output = process.args(["check", "--config", config]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("holds for Node node-a"), "{text}");
+}

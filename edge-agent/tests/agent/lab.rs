@@ -126,7 +126,10 @@ pub(crate) fn state(machine: &Namespace) -> String {
         &["nft", "list", "ruleset"],
         &["ip", "-br", "link"],
     ];
-    commands.map(|words| machine.command(words[0], &words[1..])).join("\n")
+    let text = commands.map(|words| machine.command(words[0], &words[1..])).join("\n");
+    // What the kernel adds by itself comes when it comes.
+    let lines = text.lines().filter(|line| !line.contains("proto kernel"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Sends a datagram from one place to another, which answers; the source that it saw.

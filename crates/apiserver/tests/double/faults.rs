@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::Api;
 use kube::Client;
 use kube::api::{ListParams, PostParams};
+use serde_json::json;
 
 use super::{client, client_named, config, double, eventually, refused, service};
 
@@ -201,4 +202,48 @@ metadata: {name: psk, namespace: tidegate}
     assert_eq!(refused(secrets.list(&ListParams::default()).await).0, 403);
     let elsewhere: Api<Secret> = Api::namespaced(gateway, "default");
     assert_eq!(refused(elsewhere.get("psk").await).0, 403);
+}
+
+#[tokio::test]
+async fn faults_are_asked_for_by_http() {
+    let double = double();
+    let client = client(&double);
+    let send = async |method: &str, path: &str, body: serde_json::Value| -> serde_json::Value {
+        let uri = format!("/_double/{path}");
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = http::Request::builder().method(method).uri(uri).body(body).unwrap();
+        client.request(request).await.unwrap()
+    };
+    let services: Api<Service> = Api::all(client.clone());
+    let busy = json!({
+        "effect": {"status": {"code": 503, "retryAfter": null}},
+        "resource": "services",
+        "verb": "list",
+    });
+    let id = send("POST", "faults", busy.clone()).await["id"].clone();
+    assert_eq!(refused(services.list(&ListParams::default()).await).0, 503);
+    let listed = send("GET", "faults", json!(null)).await;
+    assert_eq!(listed[0]["id"], id);
+    assert_eq!(listed[0]["fault"]["effect"], busy["effect"]);
+    send("DELETE", &format!("faults/{id}"), json!(null)).await;
+    services.list(&ListParams::default()).await.unwrap();
+
+    send("POST", "denials", json!({"verbs": ["list"], "resource": "services"})).await;
+    assert_eq!(refused(services.list(&ListParams::default()).await).0, 403);
+    send("DELETE", "denials", json!(null)).await;
+
+    let counters = send("GET", "counters", json!(null)).await;
+    let of = |code: u64| counters.as_array().unwrap().iter().find(|one| one["code"] == code);
+    assert_eq!(of(403).unwrap()["count"], 1);
+    assert_eq!(of(503).unwrap()["verb"], "list");
+    assert_eq!(of(200).unwrap()["resource"], "services");
+
+    let before = double.version();
+    send("POST", "compact", json!(null)).await;
+    let exact = ListParams::default().at(&(before - 1).to_string());
+    let exact = ListParams { version_match: Some(kube::api::VersionMatch::Exact), ..exact };
+    assert_eq!(refused(services.list(&exact).await).0, 410);
+    send("POST", "refuse?milliseconds=200", json!(null)).await;
+    eventually("the API goes", async || services.list(&ListParams::default()).await.is_err()).await;
+    eventually("it is back", async || services.list(&ListParams::default()).await.is_ok()).await;
 }

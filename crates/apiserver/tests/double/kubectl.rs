@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use apiserver::Double;
 use serde_json::json;
 
-use super::double;
+use super::{PATIENCE, double};
 
 struct Kubectl {
     folder: tempfile::TempDir,
@@ -197,4 +198,41 @@ fn what_kubectl_sends_as_protobuf_is_understood() {
     });
     assert!(kubectl.try_run(&["auth", "can-i", "list", "secrets"]).is_err());
     assert!(kubectl.run(&["auth", "can-i", "--list"]).contains("addresspools.tidegate.io"));
+}
+
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("it runs until then");
+    }
+}
+
+#[test]
+fn the_program_loads_a_directory_and_writes_a_kubeconfig() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    let manifests = folder.path().join("manifests");
+    std::fs::create_dir(&manifests).unwrap();
+    std::fs::write(manifests.join("all.yaml"), MANIFESTS).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_apiserver-double"))
+        .args(["--listen", "127.0.0.1:0", "--user", "gateway=secret", "--load"])
+        .arg(&manifests)
+        .arg("--kubeconfig")
+        .arg(&config)
+        .spawn()
+        .unwrap();
+    let _process = Process(child);
+    let deadline = Instant::now() + PATIENCE;
+    while !config.exists() {
+        assert!(Instant::now() < deadline, "the kubeconfig is written in time");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let kubectl = Kubectl { folder, config };
+    let lines = kubectl.table(&["get", "services,ingresses,addresspools", "--no-headers"]);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(
+        kubectl.run(&["wait", "--for=condition=Established", "--all", "crd"]).lines().count(),
+        10
+    );
 }

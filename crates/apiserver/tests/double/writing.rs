@@ -188,3 +188,27 @@ async fn a_namespace_takes_its_objects_along() {
     assert!(double.get("services", "team", "web").is_none());
     assert!(double.get("namespaces", "", "team").is_none());
 }
+
+#[tokio::test]
+async fn statuses_and_leases_that_the_api_would_not_take_are_refused() {
+    let double = double();
+    let services: Api<Service> = Api::namespaced(client(&double), "default");
+    services.create(&PostParams::default(), &service("inside", 80)).await.unwrap();
+    let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}});
+    let params = PatchParams::default();
+    let answer = services.patch_status("inside", &params, &Patch::Merge(&status)).await;
+    assert_eq!(refused(answer), (422, "Invalid".to_owned()), "it is no LoadBalancer");
+
+    let leases: Api<Lease> = Api::namespaced(client(&double), "default");
+    let lease = |name: &str, seconds: i32| -> Lease {
+        serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"holderIdentity": "", "leaseDurationSeconds": seconds},
+        }))
+        .unwrap()
+    };
+    let create = async |lease: Lease| leases.create(&PostParams::default(), &lease).await;
+    assert_eq!(refused(create(lease("vip-203.0.113.1", 0)).await).0, 422);
+    assert_eq!(refused(create(lease("vip-2001:db8::1", 2)).await).0, 422);
+    create(lease("vip-203.0.113.1", 2)).await.unwrap();
+}

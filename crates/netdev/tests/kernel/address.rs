@@ -158,3 +158,32 @@ fn settings_are_those_of_the_namespace() {
         assert!(error.contains("net.ipv4.ip_forward") && error.contains("nonsense"), "{error}");
     });
 }
+
+#[test]
+fn an_interface_with_the_dummy_address_takes_clients_packets_with_a_loose_filter() {
+    with_peer(|peer| {
+        run("sysctl -qw net.ipv4.conf.edge0.rp_filter=2");
+        run("ip addr add 192.0.2.1/32 dev lo");
+        run("ip route add 203.0.113.0/24 dev lo");
+        peer.run("ip addr add 203.0.113.10/32 dev peer0");
+        peer.run("ip route add 192.0.2.1 dev peer0 src 203.0.113.10");
+        // No ARP: the interface answers for its own addresses alone.
+        let mac = netdev::address::interface("edge0").unwrap().mac.unwrap();
+        peer.run(&format!("ip neigh add 192.0.2.1 lladdr {mac} dev peer0"));
+        let socket = std::net::UdpSocket::bind("192.0.2.1:9000").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let send = || {
+            let sending = peer.spawn(|| {
+                let client = std::net::UdpSocket::bind("203.0.113.10:0").unwrap();
+                client.send_to(b"x", "192.0.2.1:9000").unwrap();
+            });
+            sending.join().unwrap();
+            socket.recv_from(&mut [0; 8]).is_ok()
+        };
+        assert!(!send(), "the kernel takes it anyway");
+        assert_eq!(netdev::address::add_dummy("edge0").unwrap(), Added::Now);
+        assert_eq!(netdev::address::add_dummy("edge0").unwrap(), Added::Before);
+        assert!(run("ip addr show dev edge0").contains("192.0.0.8/32 scope host"));
+        assert!(send());
+    });
+}

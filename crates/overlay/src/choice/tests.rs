@@ -51,7 +51,7 @@ impl Lab {
             let mut nonce = Nonce([0; 12]);
             nonce.0[..8].copy_from_slice(&self.nonce.to_be_bytes());
             self.choice.sent(&due.edge, nonce, self.now);
-            let is_lost = self.lose.is_some_and(|every| self.nonce % every == 0);
+            let is_lost = self.lose.is_some_and(|every| self.nonce.is_multiple_of(every));
             if let Some(answer) = self.up.get(&due.edge).filter(|_| !is_lost) {
                 let mut answer = answer.clone();
                 if due.knows == answer.hash {

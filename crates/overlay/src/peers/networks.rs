@@ -89,7 +89,7 @@ mod tests {
             for number in 0..40 {
                 // Of few bits, so that they lie within each other.
                 let bits = next(&mut state) & 0xff;
-                let net: IpNet = if next(&mut state) % 2 == 0 {
+                let net: IpNet = if next(&mut state).is_multiple_of(2) {
                     let length = (next(&mut state) % 9) as u8;
                     IpNet::new(IpAddr::from(((bits as u32) << 24).to_be_bytes()), length).unwrap()
                 } else {

@@ -27,13 +27,13 @@ fn what_is_written_of_the_overlay_is_taken() {
         ", mode: wireguard, podCIDRs: calico, serviceSubnets: [172.21.0.0/16, \"fd00::/108\"], \
          egress: {networks: [0.0.0.0/0], masquerade: false}, interface: wg0, port: 4000, \
          probePort: 4002, mtu: 1400, backend: userspace, workers: 2, offloads: false, \
-         underlay: {addresses: [192.0.2.7]}, keyRotation: 720h, onStop: remove",
+         underlay: {addresses: [192.0.2.7]}, keyRotation: 168h, onStop: remove",
     );
     let overlay = config.unwrap().overlay.unwrap();
     assert_eq!((overlay.backend, overlay.workers.count()), (Backend::Userspace, 2));
     assert_eq!((overlay.on_stop, overlay.offloads), (OnStop::Remove, false));
     assert_eq!(overlay.underlay, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
-    assert_eq!(overlay.key_rotation.unwrap().to_string(), "720h");
+    assert_eq!(overlay.key_rotation.unwrap().to_string(), "168h");
     let settings = overlay.settings;
     assert_eq!((settings.mode, settings.pod_cidrs), (OverlayMode::Wireguard, PodCidrs::Calico));
     assert_eq!((settings.services.len(), settings.egress.len()), (2, 1));
