@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scenario::{L4, Measure, Scenario, Vpn};
-use super::{Settings, entrants, vpn};
+use super::{Settings, cluster, entrants, vpn};
 use crate::lab::Product;
 use crate::lab::estate::steered;
 use crate::report::progress::Progress;
@@ -95,9 +95,8 @@ fn measurements(
         Measure::L4(L4::Changes { .. }) => settings.few_passes(),
         Measure::Vpn(Vpn::Tunnels { .. }) => settings.few_passes(),
         Measure::L4(_) | Measure::Vpn(_) => settings.passes,
-        Measure::Idle { .. } | Measure::Control { .. } | Measure::Cluster(_) => {
-            settings.few_passes()
-        }
+        Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
+        Measure::Cluster(_) => cluster::PASSES,
     };
     passes * u32::try_from(targets).unwrap_or(u32::MAX)
 }
