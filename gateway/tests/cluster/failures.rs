@@ -69,14 +69,6 @@ fn wait_held_by(world: &World, vips: &[String], edge: u8) {
     });
 }
 
-#[track_caller]
-fn wait_spread(world: &World, before: &[Option<u8>], vips: &[String]) {
-    world.within("each VIP is where it was before", SOON, || {
-        vips.iter().zip(before).all(|(vip, edge)| world.holder(vip) == *edge).then_some(())
-    });
-    world.settle();
-}
-
 /// How many IKE SAs the customer's gateway has seen established.
 fn established(world: &World) -> usize {
     world.swan.log().matches("established between").count()
@@ -85,9 +77,10 @@ fn established(world: &World) -> usize {
 #[test]
 fn a_killed_edge_is_followed_by_the_other_within_three_seconds() {
     let mut world = World::new("wireguard");
+    world.spread();
     let vips = all_vips(&world);
-    let before: Vec<Option<u8>> = vips.iter().map(|vip| world.holder(vip)).collect();
-    println!("{vips:?} are on {before:?}");
+    let at_first: Vec<Option<u8>> = vips.iter().map(|vip| world.holder(vip)).collect();
+    println!("{vips:?} are on {at_first:?}");
     for edge in [1, 2] {
         let holders = Holders::watch(&world);
         let had_tunnel = world.holder(vips.last().unwrap()) == Some(edge);
@@ -109,15 +102,15 @@ fn a_killed_edge_is_followed_by_the_other_within_three_seconds() {
         // Another IKE SA, and so other keys: no IV comes twice.
         assert_eq!(established(&world) > sas, had_tunnel, "edge-{edge}: {}", world.swan.sas());
         world.gateways[usize::from(edge) - 1].start_again();
-        wait_spread(&world, &before, &vips);
+        world.spread();
     }
 }
 
 #[test]
 fn a_planned_move_is_hardly_felt() {
     let mut world = World::new("wireguard");
+    world.spread();
     let vips = all_vips(&world);
-    let before: Vec<Option<u8>> = vips.iter().map(|vip| world.holder(vip)).collect();
     let edge = world.holder(VIPS[0]).unwrap();
     let drain = |world: &World, drain: bool| {
         let name = format!("edge-{edge}");
@@ -139,7 +132,7 @@ fn a_planned_move_is_hardly_felt() {
         }
         match what {
             "is drained" | "is stopped" => wait_held_by(&world, &vips, 3 - edge),
-            _ => wait_spread(&world, &before, &vips),
+            _ => world.spread(),
         }
         std::thread::sleep(Duration::from_secs(1));
         let (datagrams, connections, tunnel) = load.stop();
@@ -197,6 +190,7 @@ fn a_node_that_is_cut_off_takes_only_its_own_pods_along() {
 #[test]
 fn without_the_api_all_goes_on_and_what_was_changed_is_in_force_within_two_seconds() {
     let world = World::new("wireguard");
+    world.spread();
     let astray = reach::astray(&world);
     let flow = Train::flow("one connection to a VIP", world.lab.client(), at(VIPS[0], 80));
     let load = Load::start(&world);
@@ -233,6 +227,7 @@ fn without_the_api_all_goes_on_and_what_was_changed_is_in_force_within_two_secon
 #[test]
 fn an_edge_without_the_api_gives_its_vips_up_before_the_other_takes_them() {
     let world = World::new("wireguard");
+    world.spread();
     let vips = all_vips(&world);
     let edge = world.holder(VIPS[0]).unwrap();
     let before: Vec<Option<u8>> = vips.iter().map(|vip| world.holder(vip)).collect();
@@ -269,6 +264,6 @@ fn an_edge_without_the_api_gives_its_vips_up_before_the_other_takes_them() {
     }
     println!("it does again:");
     namespace.command("nft", &["delete", "table", "inet", "lab-cut"]);
-    wait_spread(&world, &before, &vips);
+    world.spread();
     holders.never_two(since);
 }

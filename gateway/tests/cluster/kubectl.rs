@@ -29,11 +29,16 @@ fn kubectl_shows_addresses_states_and_edges() {
     let kinds = "ingress,svc,vpnconnections,addresspools,edgegateways";
     let wanted = [ALB, VIPS[0], VIPS[1], "edge-1", "edge-2"];
     let mut seen = String::new();
-    world.within("kubectl shows it all", Duration::from_secs(15), || {
+    let mut ended = std::time::Instant::now() + Duration::from_secs(15);
+    world.within("kubectl shows it all", Duration::from_secs(20), || {
         seen = get(kinds);
+        if std::time::Instant::now() > ended {
+            println!("{seen}");
+            ended += Duration::from_secs(60);
+        }
         let connection = seen.lines().find(|line| line.contains("/hq"))?.to_lowercase();
         let all = wanted.iter().all(|word| seen.contains(word));
-        (all && connection.contains(" up ") && connection.contains("edge-")).then_some(())
+        (all && connection.contains(" established ") && connection.contains("edge-")).then_some(())
     });
     println!("$ kubectl get {kinds} -A\n{seen}");
     let line = |name: &str| seen.lines().find(|line| line.contains(name)).unwrap().to_owned();

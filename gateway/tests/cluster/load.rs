@@ -1,5 +1,6 @@
 //! Traffic under way while something fails, and what of it was lost.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -19,13 +20,19 @@ pub(crate) const MARKER: &str = "marker-of-what-is-within";
 pub(crate) struct Record {
     what: String,
     started: Instant,
-    ended: Instant,
+    /// When the last one was sent.
+    last: Instant,
     /// When each was sent that was answered, and when it was.
     answered: Vec<(Instant, Instant)>,
     sent: u64,
 }
 
 impl Record {
+    fn sends(&mut self, at: Instant) {
+        self.sent += 1;
+        self.last = at;
+    }
+
     /// How many got no answer.
     pub(crate) fn lost(&self) -> u64 {
         self.sent - self.answered.len() as u64
@@ -36,26 +43,32 @@ impl Record {
         self.answered.len()
     }
 
-    /// The longest time in which nothing was answered.
+    /// The longest time in which nothing was sent that was answered.
     pub(crate) fn gap(&self) -> Duration {
-        let mut times: Vec<Instant> = self.answered.iter().map(|(_, at)| *at).collect();
-        times.push(self.ended);
+        let mut times: Vec<Instant> = self.answered.iter().map(|(sent, _)| *sent).collect();
+        times.push(self.last);
         times.sort();
         let mut last = self.started;
         let gap = |at: Instant| at.duration_since(std::mem::replace(&mut last, at));
         times.into_iter().map(gap).max().unwrap_or_default()
+    }
+
+    /// The longest time that one took that was answered.
+    pub(crate) fn slowest(&self) -> Duration {
+        let times = self.answered.iter().map(|(sent, at)| at.duration_since(*sent));
+        times.max().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, sent, .. } = self;
-        let took = self.ended - self.started;
+        let (took, gap) = (self.last - self.started, self.gap().as_millis());
+        let (lost, slowest) = (self.lost(), self.slowest().as_millis());
         write!(
             f,
-            "{what}: {} of {sent} lost in {took:.1?}, longest gap {:.0?}",
-            self.lost(),
-            self.gap()
+            "{what}: {lost} of {sent} lost in {took:.1?}, longest gap {gap} ms, slowest answer \
+             {slowest} ms"
         )
     }
 }
@@ -88,7 +101,7 @@ impl Train {
             from.run(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let sent = Instant::now();
-                    record.sent += 1;
+                    record.sends(sent);
                     if ask(to).is_ok() {
                         record.answered.push((sent, Instant::now()));
                     }
@@ -106,7 +119,7 @@ impl Train {
         Self::start(what, move |stop, record| {
             while !stop.load(Ordering::SeqCst) {
                 let sent = Instant::now();
-                record.sent += 1;
+                record.sends(sent);
                 match flow.say(MARKER) {
                     Ok(_) => record.answered.push((sent, Instant::now())),
                     Err(error) => {
@@ -124,10 +137,8 @@ impl Train {
         let (stopped, what) = (Arc::clone(&stop), what.to_owned());
         let thread = std::thread::spawn(move || {
             let started = Instant::now();
-            let mut record =
-                Record { what, started, ended: started, answered: Vec::new(), sent: 0 };
+            let mut record = Record { what, started, last: started, answered: Vec::new(), sent: 0 };
             work(&stopped, &mut record);
-            record.ended = Instant::now();
             record
         });
         Self { stop, thread: Some(thread) }
@@ -160,32 +171,40 @@ fn ask(to: SocketAddr) -> std::io::Result<()> {
 }
 
 fn datagrams(socket: &UdpSocket, stop: &AtomicBool, record: &mut Record) {
-    let mut times: Vec<Option<Instant>> = Vec::new();
-    let mut buffer = [0; 256];
-    let mut take = |times: &mut Vec<Option<Instant>>, record: &mut Record, until: Instant| {
-        loop {
-            let rest = until.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                return;
-            }
-            socket.set_read_timeout(Some(rest.max(Duration::from_micros(100)))).unwrap();
-            // ICMP errors come as errors of the next call.
-            let Ok(length) = socket.recv(&mut buffer) else { continue };
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            let number = text.rsplit(' ').next().and_then(|word| word.parse::<usize>().ok());
-            // An answer that comes twice counts once.
-            if let Some(sent) = number.and_then(|n| times.get_mut(n)).and_then(Option::take) {
-                record.answered.push((sent, Instant::now()));
-            }
+    let ended = AtomicBool::new(false);
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (times, heard) = std::thread::scope(|scope| {
+        let heard = scope.spawn(|| hear(socket, &ended));
+        let mut times = Vec::new();
+        let started = Instant::now();
+        while !stop.load(Ordering::SeqCst) {
+            let sent = Instant::now();
+            // ICMP errors of earlier ones come here.
+            _ = socket.send(format!("{MARKER} {}", times.len()).as_bytes());
+            times.push(sent);
+            record.sends(sent);
+            let next = started + Duration::from_millis(10) * u32::try_from(times.len()).unwrap();
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-    };
-    while !stop.load(Ordering::SeqCst) {
-        let now = Instant::now();
-        let text = format!("{MARKER} {}", times.len());
-        times.push(Some(now));
-        record.sent += 1;
-        _ = socket.send(text.as_bytes());
-        take(&mut times, record, now + Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(300));
+        ended.store(true, Ordering::SeqCst);
+        (times, heard.join().unwrap())
+    });
+    let pairs = heard.into_iter().filter_map(|(number, at)| Some((*times.get(number)?, at)));
+    record.answered.extend(pairs);
+}
+
+/// Answers, by the number of what was sent, each once.
+fn hear(socket: &UdpSocket, ended: &AtomicBool) -> BTreeMap<usize, Instant> {
+    let mut heard = BTreeMap::new();
+    let mut buffer = [0; 256];
+    while !ended.load(Ordering::SeqCst) {
+        let Ok(length) = socket.recv(&mut buffer) else { continue };
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        let number = text.rsplit(' ').next().and_then(|word| word.parse().ok());
+        if let Some(number) = number {
+            heard.entry(number).or_insert_with(Instant::now);
+        }
     }
-    take(&mut times, record, Instant::now() + Duration::from_millis(300));
+    heard
 }

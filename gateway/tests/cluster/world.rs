@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use apiserver::{Double, Options};
-use serde_json::Value;
 use testkit::cluster_lab::{EDGES, NODES};
 use testkit::lab::Server;
 use testkit::{Backend, ClusterLab, Namespace, Program, StrongSwan, SwanConnection, sibling};
@@ -98,7 +97,8 @@ impl World {
         let api = lab.api().run(|| Double::start(options)).unwrap();
         api.put_yaml(&objects::all()).unwrap();
         let kubeconfig = api.kubeconfig(None);
-        let gateways = (1..=EDGES).map(|n| gateway(&lab, n, mode, &kubeconfig)).collect();
+        let gateways: Vec<Program> =
+            (1..=EDGES).map(|n| gateway(&lab, n, mode, &kubeconfig)).collect();
         let agents = (1..=NODES).map(|n| agent(&lab, n, mode, &kubeconfig)).collect();
         Self { gateways, agents, swan, api, _servers: servers, _webs: webs, lab }
     }
@@ -123,6 +123,19 @@ impl World {
             pods().map(ask).collect::<Option<Vec<_>>>()
         });
         println!("settled after {:?}", started.elapsed());
+    }
+
+    /// Waits until both edges have VIPs: a new one has to have lived for a while.
+    #[track_caller]
+    pub(crate) fn spread(&self) {
+        let mut all: Vec<String> = VIPS.into_iter().chain([ALB]).map(str::to_owned).collect();
+        all.push(self.vpn_vip());
+        self.within("VIPs are on both edges", SETTLES, || {
+            let holders: Option<Vec<u8>> = all.iter().map(|vip| self.holder(vip)).collect();
+            let holders = holders?;
+            (1..=EDGES).all(|edge| holders.contains(&edge)).then_some(())
+        });
+        self.settle();
     }
 
     /// Polls until there is an answer; if there is none, says what each part knows.
@@ -168,14 +181,6 @@ impl World {
             let show = |n| self.lab.edge(n).command("ip", &["-o", "-4", "addr", "show"]);
             (1..=EDGES).find_map(|n| show(n).lines().find_map(ours))
         })
-    }
-
-    /// A gateway's answer.
-    #[track_caller]
-    pub(crate) fn gateway_says(&self, edge: u8, path: &str) -> Value {
-        let program = &self.gateways[usize::from(edge) - 1];
-        let answer = program.get(GATEWAY.parse().unwrap(), path);
-        serde_json::from_slice(&answer.body).unwrap_or_default()
     }
 
     /// The client's request to the ALB: who answered, and what it was sent.
