@@ -45,6 +45,12 @@ if ! gateway schema | diff configs/schema.json -; then
     echo "  cargo run -p gateway -- schema > configs/schema.json" >&2
     exit 1
 fi
+agent() { cargo run --quiet --locked --package edge-agent -- "$@"; }
+if ! agent schema | diff configs/agent-schema.json -; then
+    echo "configs/agent-schema.json has drifted; write it anew:" >&2
+    echo "  cargo run -p edge-agent -- schema > configs/agent-schema.json" >&2
+    exit 1
+fi
 
 step "custom resource definitions"
 for plural in addresspools edgegateways vpnconnections; do
@@ -56,7 +62,7 @@ for plural in addresspools edgegateways vpnconnections; do
 done
 
 step "sample configurations"
-for config in configs/gateway.yaml configs/samples.yaml configs/vpn.yaml \
+for config in configs/gateway.yaml configs/samples.yaml configs/vpn.yaml configs/overlay.yaml \
     configs/quickstart/gateway.yaml; do
     echo "-- $config"
     gateway check --strict --config "$config"
@@ -64,6 +70,8 @@ done
 # Its interfaces are examples: that this machine hasn't all of them is a warning.
 echo "-- configs/edge.yaml"
 gateway check --config configs/edge.yaml
+echo "-- configs/agent.yaml"
+agent check --config configs/agent.yaml
 
 step "chart"
 cargo build --quiet --locked --package gateway --package edge-agent
