@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::edges;
 use crate::l4::Plane;
 use crate::l4::traffic::Traffic;
 use crate::l4::view::{Report, View};
@@ -61,6 +62,8 @@ pub struct State {
     source: OnceLock<watch::Receiver<Arc<SourceState>>>,
     /// Of the overlay, where there is one.
     overlay: OnceLock<watch::Receiver<Arc<crate::overlay::View>>>,
+    /// Of the edges, where there are several.
+    edges: OnceLock<(watch::Receiver<Arc<edges::Report>>, Arc<edges::Counts>)>,
 }
 
 /// What is known of the L4 plane.
@@ -99,6 +102,7 @@ impl State {
             streams: OnceLock::new(),
             source: OnceLock::new(),
             overlay: OnceLock::new(),
+            edges: OnceLock::new(),
         }
     }
 
@@ -126,6 +130,11 @@ impl State {
 
     fn overlay_view(&self) -> Option<Arc<crate::overlay::View>> {
         self.overlay.get().map(|view| Arc::clone(&view.borrow()))
+    }
+
+    /// Where there are several edges: who holds what.
+    pub fn edges(&self, edges: (watch::Receiver<Arc<edges::Report>>, Arc<edges::Counts>)) {
+        let _ = self.edges.set(edges);
     }
 
     fn source_state(&self) -> Option<Arc<SourceState>> {
@@ -232,7 +241,8 @@ async fn respond(
                 state.l4_report().await.as_ref(),
                 state.vpn_report().await.as_ref(),
                 state.source_state().as_deref(),
-            ) + &state.overlay_view().map(|view| view.metrics()).unwrap_or_default(),
+            ) + &state.overlay_view().map(|view| view.metrics()).unwrap_or_default()
+                + &state.edges.get().map(edges::metrics).unwrap_or_default(),
         ),
         "/api/v1/routes" => {
             let table = state.shared.table.load();
@@ -256,11 +266,15 @@ async fn respond(
             Some(source) => json(&*source),
             None => reply(StatusCode::NOT_FOUND, TEXT, "objects come from a directory\n"),
         },
+        "/api/v1/edges" => match state.edges.get() {
+            Some((report, _)) => json(&**report.borrow()),
+            None => reply(StatusCode::NOT_FOUND, TEXT, "objects come from a directory\n"),
+        },
         "/api/v1/diagnostics" => json(&**state.diagnostics.load()),
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/overlay\n/api/v1/source\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/overlay\n/api/v1/source\n/api/v1/edges\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
     }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::{self, AccessLog};
 use crate::config::Config;
+use crate::edges::{self, mail};
+use crate::in_cluster::{self, InCluster};
 use crate::l4::Plane;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
 use crate::l7::{AlbListeners, Engine};
@@ -72,7 +74,11 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     let (plane, mut found) = reconcile::start_l4(&config, &metrics)?;
     let (vpn, more) = reconcile::start_vpn(&config, &metrics)?;
     found.extend(more);
-    let (overlay, more) = overlay::follower::start(&config)?;
+    // Edges speak to each other by the overlay's sealed probes.
+    let (ours, carrier) = edges::mail::pair();
+    let mail::Mail { out: letters, into: letters_out } = carrier;
+    let into = move |edge, octets| drop(letters.try_send(mail::Letter { edge, octets }));
+    let (overlay, more) = overlay::follower::start_with(&config, Box::new(into))?;
     found.extend(more);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -115,8 +121,18 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     };
     let former = vpn.as_ref().map(vpn::Plane::former).unwrap_or_default();
     let planner = Planner::new(config.settings(), allocations).with_former(former);
+    let ours = overlay.as_ref().map(|overlay| {
+        tasks.spawn(carry(letters_out, overlay.handle(), stop.clone()));
+        ours
+    });
+    let planes = (plane.as_ref(), vpn.as_ref(), ours);
+    let cluster = join(&config, &source, planes, (&tasks, &stop))?;
+    if let Some(cluster) = &cluster {
+        state.edges(cluster.report());
+    }
     let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found)
-        .with_overlay(overlay);
+        .with_overlay(overlay)
+        .with_cluster(cluster);
     reconciler.first().await?;
     let engine = Engine::start(workers, &albs, &shared, &log)?;
     state.streams(engine.listeners());
@@ -125,6 +141,11 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     reconciler.run_until_signal(&mut signals, &engine, log_writer.as_ref()).await?;
     tracing::info!(deadline = ?Duration::from(config.drain), "draining");
     state.ready.store(false, Ordering::Relaxed);
+    // Others take over at once.
+    let written = match reconciler.take_cluster() {
+        Some(cluster) => Some(cluster.give_up().await),
+        None => None,
+    };
     reconciler.drain();
     let deadline = config.drain.into();
     // The admin side goes on answering meanwhile: `/readyz` says no.
@@ -145,6 +166,10 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     })
     .await?;
     stop.cancel();
+    if let Some((status, shared)) = written {
+        status.stop().await;
+        shared.ended().await;
+    }
     tasks.close();
     tasks.wait().await;
     // What is left that may still log: the listeners, for whoever asks what they hold.
@@ -154,6 +179,35 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Hands letters to the overlay, which seals them.
+async fn carry(
+    mut letters: mpsc::Receiver<mail::Letter>,
+    overlay: overlay::Handle,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            letter = letters.recv() => match letter {
+                Some(mail::Letter { edge, octets }) => overlay.send(edge, octets),
+                None => return,
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Where objects come from the API, there are other edges, and somebody reads statuses.
+fn join(
+    config: &Config,
+    source: &Source,
+    (l4, vpn, mail): (Option<&Plane>, Option<&vpn::Plane>, Option<mail::Mail>),
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> Result<Option<InCluster>> {
+    let Some(kubernetes) = &source.kubernetes else { return Ok(None) };
+    let parts = in_cluster::Parts { config, kubernetes, l4, vpn, mail };
+    InCluster::start(parts, tasks, stop).map(Some)
 }
 
 fn start_log(

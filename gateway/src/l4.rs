@@ -43,6 +43,7 @@ use traffic::Traffic;
 use view::View;
 
 use crate::config::{L4, OnStop};
+use crate::edges::Holdings;
 use crate::metrics::Metrics;
 
 /// Why there is no L4 plane.
@@ -140,6 +141,13 @@ impl Plane {
     /// Takes no further VIPs; those that are held are kept.
     pub fn drain(&self) {
         self.mailbox.post(|mail| mail.drain = true);
+    }
+
+    /// From now on only VIPs that are held are on interfaces. Has it look whenever that changes.
+    pub fn hold(&self, holdings: watch::Receiver<Arc<Holdings>>) -> impl Fn() + Send + use<> {
+        self.mailbox.post(|mail| mail.holdings = Some(holdings));
+        let mailbox = Arc::clone(&self.mailbox);
+        move || mailbox.post(|_| {})
     }
 
     /// Whether the thread is there. It only ends when it is told to, or by a fault.

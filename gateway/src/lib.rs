@@ -12,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod dns;
 pub mod edges;
+pub mod in_cluster;
 pub mod l4;
 pub mod l7;
 pub mod metrics;

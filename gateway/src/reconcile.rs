@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use ::overlay::probe::Holds;
 use anyhow::{Context, Result, bail};
+use holding::Claim;
 use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
@@ -15,13 +17,15 @@ use tokio::sync::watch;
 
 use crate::access_log;
 use crate::admin;
+use crate::edges::Holdings;
+use crate::in_cluster::{self, InCluster};
 use crate::l4::health::HealthPorts;
 use crate::l4::mailbox::Desired;
 use crate::l4::view::View;
 use crate::l4::{self, Plane};
 use crate::l7::Engine;
 use crate::l7::table::{Builder, Resolved, Shared, Table};
-use crate::overlay::follower::Follower;
+use crate::overlay::follower::{Follower, Held};
 use crate::signals::{Signals, Told};
 use crate::source::Delivery;
 use crate::{overlay, vpn};
@@ -57,6 +61,9 @@ pub struct Reconciler {
     l4: Option<L4>,
     vpn: Option<Vpn>,
     overlay: Option<Follower>,
+    /// None without a cluster.
+    cluster: Option<InCluster>,
+    holdings: Option<watch::Receiver<Arc<Holdings>>>,
 }
 
 /// The VPN plane, as seen from here.
@@ -148,12 +155,20 @@ impl Reconciler {
             l4,
             vpn,
             overlay: None,
+            cluster: None,
+            holdings: None,
         }
     }
 
     /// With the overlay, too.
     pub fn with_overlay(self, overlay: Option<overlay::Plane>) -> Self {
         Self { overlay: overlay.map(Follower::new), ..self }
+    }
+
+    /// With a part in the cluster.
+    pub fn with_cluster(self, cluster: Option<InCluster>) -> Self {
+        let holdings = cluster.as_ref().map(InCluster::holdings);
+        Self { cluster, holdings, ..self }
     }
 
     /// The first objects, with the addresses of their DNS names if those come soon.
@@ -201,6 +216,15 @@ impl Reconciler {
                     changed.context("the l4 thread has ended")?;
                     self.follow_l4(engine).await?;
                 }
+                changed = cluster_changed(self.cluster.as_mut()) => {
+                    changed.context("who watches the shared allocations has ended")?;
+                    self.plan().await?;
+                    self.apply();
+                }
+                changed = holdings_changed(self.holdings.as_mut()) => {
+                    changed.context("the edges thread has ended")?;
+                    self.follow_holdings();
+                }
                 changed = vpn_changed(self.vpn.as_mut()) => {
                     changed.context("the vpn thread has ended")?;
                     self.follow_vpn();
@@ -229,6 +253,9 @@ impl Reconciler {
                     if self.overlay.as_ref().is_some_and(|overlay| !overlay.plane.is_whole()) {
                         bail!("the overlay thread has ended");
                     }
+                    if self.cluster.as_ref().is_some_and(|cluster| !cluster.is_whole()) {
+                        bail!("the edges thread has ended");
+                    }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
                 }
@@ -239,6 +266,11 @@ impl Reconciler {
     /// The gateway drains: the L4 plane only keeps what it has.
     pub fn drain(&self) {
         self.l4.as_ref().inspect(|l4| l4.plane.drain());
+    }
+
+    /// The part in the cluster, for its end.
+    pub fn take_cluster(&mut self) -> Option<InCluster> {
+        self.cluster.take()
     }
 
     /// The L4 plane, the VPN plane and the overlay, for their end.
@@ -259,6 +291,10 @@ impl Reconciler {
             None => Vec::new(),
         };
         let mut planner = self.planner.take().context("invariant: one plan at a time")?;
+        if let Some(cluster) = &mut self.cluster {
+            planner.share(cluster.basis());
+        }
+        let known = Arc::clone(&delivery);
         // On a thread of its own, so that the admin side answers meanwhile.
         let planning = tokio::task::spawn_blocking(move || {
             let planned = planner.plan(&delivery, &host);
@@ -266,8 +302,18 @@ impl Reconciler {
         });
         let (planner, planned) = planning.await.context("the planner has failed")?;
         self.planner = Some(planner);
+        self.follow_holdings();
         if let (Some(overlay), Some(objects)) = (&mut self.overlay, planned.overlay) {
             overlay.apply(objects, planned.l4.as_ref().map(|(plan, _)| &**plan));
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.planned(in_cluster::Planned {
+                delivery: &known,
+                l4: planned.l4.as_ref().map(|(plan, _)| plan),
+                vpn: planned.vpn.as_deref(),
+                diagnostics: &planned.diagnostics,
+                proposal: planned.proposal.as_ref(),
+            });
         }
         let mut names = BTreeSet::new();
         if let (Some(vpn), Some(plan)) = (&mut self.vpn, planned.vpn) {
@@ -335,6 +381,9 @@ impl Reconciler {
         };
         let view = Arc::clone(&l4.view.borrow_and_update());
         self.findings.l4.clone_from(&view.diagnostics);
+        if let Some(cluster) = &self.cluster {
+            cluster.follow_l4(&view);
+        }
         if view.settled && l4.listening.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &view.plan)) {
             self.findings.listeners = engine.listen(&view.plan);
             l4.health.apply(&view.plan);
@@ -363,10 +412,39 @@ impl Reconciler {
         self.report();
     }
 
+    /// Agents are told what this edge holds. When its time is over that is a change, too.
+    fn follow_holdings(&mut self) {
+        let (Some(overlay), Some(holdings)) = (&mut self.overlay, &mut self.holdings) else {
+            return;
+        };
+        let holdings = Arc::clone(&holdings.borrow_and_update());
+        let now = Instant::now();
+        let has = |claim: &Claim| holdings.has(claim, now);
+        let epoch = |claim: &Claim| holdings.epochs.get(claim).map_or(0, |epoch| (*epoch).into());
+        let mut holds = Holds::default();
+        for (key, plan) in self.vpn.iter().flat_map(|vpn| &vpn.desired.connections) {
+            let claim = vpn::claim(key, plan);
+            if has(&claim) {
+                holds.vpn.insert(key.clone(), epoch(&claim));
+            }
+        }
+        holds.vips.extend(holdings.claims.iter().filter(|claim| has(claim)).filter_map(|claim| {
+            match claim {
+                Claim::Vip(address) => Some(*address),
+                Claim::Leader | Claim::Vpn(_) => None,
+            }
+        }));
+        overlay.hold(Held { holds, until: None, incarnation: holdings.incarnation });
+    }
+
     /// What follows from what the overlay has done.
     fn follow_overlay(&mut self) {
         let Some(overlay) = &mut self.overlay else { return };
-        self.findings.overlay.clone_from(&overlay.view.borrow_and_update().diagnostics);
+        let view = Arc::clone(&overlay.view.borrow_and_update());
+        self.findings.overlay.clone_from(&view.diagnostics);
+        if let Some(cluster) = &self.cluster {
+            cluster.follow_overlay(&view.status);
+        }
         self.settle();
         self.report();
     }
@@ -401,7 +479,11 @@ impl Reconciler {
 
     /// Logs the findings that are new, and counts all.
     fn report(&self) {
-        let all = self.findings.all();
+        let mut all = self.findings.all();
+        if let Some(cluster) = &self.cluster {
+            cluster.tell(&self.findings.own(), self.state.ready.load(Ordering::Relaxed));
+            all.extend(cluster.findings());
+        }
         let known = self.state.diagnostics.load();
         if **known == all {
             return;
@@ -423,6 +505,12 @@ impl Reconciler {
 }
 
 impl Findings {
+    /// What is wrong on this machine.
+    fn own(&self) -> Vec<Diagnostic> {
+        let parts = [&self.start, &self.l4, &self.listeners, &self.health, &self.vpn];
+        parts.into_iter().flatten().cloned().collect()
+    }
+
     fn all(&self) -> Vec<Diagnostic> {
         let parts = [
             &self.start,
@@ -442,6 +530,24 @@ impl Findings {
 async fn changed(l4: Option<&mut L4>) -> Result<(), watch::error::RecvError> {
     match l4 {
         Some(l4) => l4.view.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of what this edge holds.
+async fn holdings_changed(
+    holdings: Option<&mut watch::Receiver<Arc<Holdings>>>,
+) -> Result<(), watch::error::RecvError> {
+    match holdings {
+        Some(holdings) => holdings.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of what edges share.
+async fn cluster_changed(cluster: Option<&mut InCluster>) -> Result<(), watch::error::RecvError> {
+    match cluster {
+        Some(cluster) => cluster.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -26,6 +26,7 @@ mod driver;
 pub mod failure;
 mod forwarding;
 pub mod guard;
+mod holds;
 mod journal;
 mod kernel;
 pub mod mailbox;
@@ -36,12 +37,14 @@ mod watch_kernel;
 use dataplane::{Auto, Dataplane, FromNetwork, Nothing, UserSpace, Xfrm};
 use driver::{Driver, Parts};
 use guard::Counts;
+pub(crate) use holds::claim;
 use kernel::Linux;
 use mailbox::{Action, Captured, Desired, Mailbox, Names, Refused, Request};
 use report::{Report, View};
 use watch_kernel::Watch;
 
 use crate::config::{self, Vpn};
+use crate::edges::Holdings;
 use crate::l4::kernel::Fault;
 use crate::l4::sole::{Sole, SoleError};
 use crate::metrics::Metrics;
@@ -148,6 +151,14 @@ impl Plane {
     /// Tells the addresses of other ends that are known by name.
     pub fn resolved(&self, names: Names) {
         self.handle.mailbox.post(|mail| mail.names = Some(names));
+    }
+
+    /// From now on only connections that are held are brought up; all stay guarded. Has it look
+    /// whenever what is held changes.
+    pub fn hold(&self, holdings: watch::Receiver<Arc<Holdings>>) -> impl Fn() + Send + use<> {
+        self.handle.mailbox.post(|mail| mail.holdings = Some(holdings));
+        let mailbox = Arc::clone(&self.handle.mailbox);
+        move || mailbox.post(|_| {})
     }
 
     /// Whether the thread is there. It only ends when it is told to, or by a fault.

@@ -11,7 +11,7 @@ use crate::classes::Classes;
 use crate::overlay;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
-use crate::services;
+use crate::services::{self, ServiceMemo};
 use crate::vpn::{self, VpnMemo};
 use crate::{ingresses, pools};
 
@@ -22,6 +22,8 @@ pub struct Memo {
     pub tls: TlsMemo,
     /// VpnConnections as they were last accepted.
     pub vpn: VpnMemo,
+    /// Services and EndpointSlices that are the same in memory.
+    pub services: ServiceMemo,
 }
 
 /// Parses all objects that the planes need. Pure: the same objects and settings always give the
@@ -46,8 +48,10 @@ pub fn ingest_with(
     let mut report = Report::new(&objects.origins);
     let classes = Classes::new(objects, albs, &mut report);
     let mut certificates = Certificates::new(objects, &mut memo.tls);
+    let (services, bare) =
+        services::services(objects, settings, &mut memo.services, &mut certificates, &mut report);
     let mut snapshot = Snapshot {
-        services: services::services(objects, settings, &mut certificates, &mut report),
+        services,
         pools: pools::pools(objects, settings, &mut report),
         ..Snapshot::default()
     };
@@ -56,7 +60,7 @@ pub fn ingest_with(
         let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
         snapshot.ingresses.extend(ingress.map(|ingress| (key.clone(), ingress)));
     }
-    services::without_slices(objects, albs, &snapshot, &mut report);
+    services::without_slices(&bare, albs, &snapshot, &mut report);
     for alb in albs {
         let Some(secret) = &alb.default_certificate else { continue };
         if certificates.look_up(secret, &mut report) == Lookup::Missing {

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{Diagnostic, Location, ObjectRef};
 
+/// For findings that get their place later.
+pub(crate) static NOWHERE: BTreeMap<ObjectRef, Location> = BTreeMap::new();
+
 /// Collects findings and adds where each object was read.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {

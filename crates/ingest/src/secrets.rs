@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use model::snapshot::TlsPair;
@@ -32,7 +33,7 @@ pub struct TlsMemo {
 #[derive(Debug)]
 struct Checked {
     /// As it was checked.
-    secret: Secret,
+    secret: Arc<Secret>,
     result: Result<TlsPair, Fault>,
     /// The pair from before, where the Secret is broken now.
     last_good: Option<TlsPair>,
@@ -65,16 +66,24 @@ pub(crate) struct Certificates<'a> {
     provider: CryptoProvider,
     /// None for a broken one.
     looked_up: BTreeMap<ObjectKey, Option<TlsPair>>,
+    /// How often somebody has asked.
+    asked: u64,
 }
 
 impl<'a> Certificates<'a> {
     pub(crate) fn new(objects: &'a ObjectSet, memo: &'a mut TlsMemo) -> Self {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        Self { objects, memo, provider, looked_up: BTreeMap::new() }
+        Self { objects, memo, provider, looked_up: BTreeMap::new(), asked: 0 }
+    }
+
+    /// How often somebody has asked for a Secret.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// Checks a Secret and reports what is wrong with it.
     pub(crate) fn look_up(&mut self, key: &ObjectKey, report: &mut Report<'_>) -> Lookup {
+        self.asked += 1;
         if let Some(pair) = self.looked_up.get(key) {
             return if pair.is_some() { Lookup::Good } else { Lookup::Broken };
         }
@@ -105,17 +114,17 @@ impl<'a> Certificates<'a> {
     }
 
     /// What is known of the Secret, checked anew if it has changed.
-    fn checked(&mut self, key: &ObjectKey, secret: &Secret) -> &Checked {
+    fn checked(&mut self, key: &ObjectKey, secret: &Arc<Secret>) -> &Checked {
         let fresh = |last_good: Option<TlsPair>| {
             let result = check(secret, &self.provider);
             let last_good = last_good.filter(|_| result.is_err());
-            Checked { secret: secret.clone(), result, last_good }
+            Checked { secret: Arc::clone(secret), result, last_good }
         };
         match self.memo.checked.entry(key.clone()) {
             Entry::Vacant(entry) => entry.insert(fresh(None)),
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
-                if known.secret != *secret {
+                if !Arc::ptr_eq(&known.secret, secret) && known.secret != *secret {
                     let last_good = known.result.clone().ok().or_else(|| known.last_good.take());
                     *known = fresh(last_good);
                 }
@@ -186,7 +195,7 @@ fn pair(secret: &Secret, provider: &CryptoProvider) -> Result<TlsPair, Fault> {
         ),
     })?;
     let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
-    Ok(TlsPair { chain, key: der, names, validity })
+    Ok(TlsPair { chain: Arc::new(chain), key: Arc::new(der), names: Arc::new(names), validity })
 }
 
 /// What a VPN peer shows: the chain and its key, as they are written, in PEM.

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 use model::snapshot::{IngressTarget, Service, Snapshot};
 use model::{AlbSettings, Diagnostic, L4Settings, Location, ObjectKey, ObjectRef, Settings};
 
-use crate::report::{Report, shown};
+use crate::report::{NOWHERE, Report, shown};
 use crate::secrets::Certificates;
 use crate::{ObjectSet, names};
 
@@ -17,32 +18,115 @@ mod node_ports;
 mod ports;
 mod slices;
 
-use slices::{SERVICE_LABEL, Slice, Slices};
+use slices::{SERVICE_LABEL, Slice, SliceMemo, Slices};
 
-/// All Services with their endpoints, and with the L4 plane enabled, how they are exposed.
-pub(crate) fn services(
-    objects: &ObjectSet,
+/// Services and their EndpointSlices that were read before: what is the same in memory isn't read
+/// again. Of whatever is not, nothing is remembered.
+#[derive(Debug, Default)]
+pub struct ServiceMemo {
+    /// With these settings.
+    l4: Option<L4Settings>,
+    slices: SliceMemo,
+    known: BTreeMap<ObjectKey, Known>,
+}
+
+/// A Service that was read, and all that this depends on.
+#[derive(Debug)]
+struct Known {
+    object: Arc<core::Service>,
+    namespace: Option<Arc<core::Namespace>>,
+    slices: Vec<Arc<Slice>>,
+    on_a_node: bool,
+    location: Option<Location>,
+    service: Arc<Service>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Known {
+    fn holds(
+        &self,
+        object: &Arc<core::Service>,
+        namespace: Option<&Arc<core::Namespace>>,
+        slices: &[Arc<Slice>],
+        on_a_node: bool,
+        location: Option<&Location>,
+    ) -> bool {
+        let same_namespace = match (&self.namespace, namespace) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        Arc::ptr_eq(&self.object, object)
+            && same_namespace
+            && self.on_a_node == on_a_node
+            && self.slices.len() == slices.len()
+            && self.slices.iter().zip(slices).all(|(one, other)| Arc::ptr_eq(one, other))
+            && self.location.as_ref() == location
+    }
+}
+
+/// All Services with their endpoints, and with the L4 plane enabled, how they are exposed; and of
+/// which there is no EndpointSlice, not even an empty one.
+pub(crate) fn services<'a>(
+    objects: &'a ObjectSet,
     settings: &Settings,
+    memo: &mut ServiceMemo,
     certificates: &mut Certificates<'_>,
     report: &mut Report<'_>,
-) -> BTreeMap<ObjectKey, Service> {
+) -> (BTreeMap<ObjectKey, Arc<Service>>, Vec<&'a ObjectKey>) {
     let l4 = settings.l4.as_ref();
-    let slices = Slices::new(objects, l4, report);
+    if memo.l4.as_ref() != l4 {
+        *memo = ServiceMemo { l4: l4.cloned(), ..ServiceMemo::default() };
+    }
+    let slices = Slices::new(objects, l4, &mut memo.slices, report);
     let mut services = BTreeMap::new();
+    let mut bare = Vec::new();
+    memo.known.retain(|key, _| objects.services.contains_key(key));
     // Origins are in the order of the Services, so that none has to be searched for.
     let mut origins = origins(objects).peekable();
     for (place, (key, object)) in objects.services.iter().enumerate() {
         let sought = (Some(key.namespace.as_str()), key.name.as_str());
         while origins.next_if(|(name, _)| *name < sought).is_some() {}
         let location = origins.next_if(|(name, _)| *name == sought).map(|(_, location)| location);
-        let reader = Reader { key, location, objects, l4, slices: slices.of(place), report };
-        let service = reader.service(object, slices.on_a_node, certificates);
-        services.insert(key.clone(), service);
+        if !slices.any(place) {
+            bare.push(key);
+        }
+        let (of, on_a_node) = (slices.of(place), slices.on_a_node);
+        let namespace = objects.namespaces.get(&key.namespace);
+        let known = memo.known.get(key);
+        if let Some(known) =
+            known.filter(|known| known.holds(object, namespace, of, on_a_node, location))
+        {
+            known.findings.iter().cloned().for_each(|finding| report.push(finding));
+            services.insert(key.clone(), Arc::clone(&known.service));
+            continue;
+        }
+        let mut findings = Report::new(&NOWHERE);
+        let asked = certificates.asked();
+        let reader = Reader { key, location, namespace, l4, slices: of, report: &mut findings };
+        let service = Arc::new(reader.service(object, on_a_node, certificates));
+        let findings = findings.finish();
+        findings.iter().cloned().for_each(|finding| report.push(finding));
+        services.insert(key.clone(), Arc::clone(&service));
+        // One that depends on a Secret is read each time.
+        if certificates.asked() == asked {
+            let known = Known {
+                object: Arc::clone(object),
+                namespace: namespace.cloned(),
+                slices: of.to_vec(),
+                on_a_node,
+                location: location.cloned(),
+                service,
+                findings,
+            };
+            memo.known.insert(key.clone(), known);
+        } else {
+            memo.known.remove(key);
+        }
     }
     if l4.is_some() {
         node_ports::settle(&mut services, report);
     }
-    services
+    (services, bare)
 }
 
 /// Where each Service was read, by namespace and name, in their order.
@@ -58,11 +142,14 @@ fn origins(objects: &ObjectSet) -> impl Iterator<Item = ((Option<&str>, &str), &
 /// Warns of Services that something leads to and that no EndpointSlice belongs to, not even an
 /// empty one: where objects are written by hand it was forgotten, or its label is wrong.
 pub(crate) fn without_slices(
-    objects: &ObjectSet,
+    bare: &[&ObjectKey],
     albs: &[AlbSettings],
     snapshot: &Snapshot,
     report: &mut Report<'_>,
 ) {
+    if bare.is_empty() {
+        return;
+    }
     let of_ingresses = snapshot.ingresses.values().flat_map(|ingress| {
         let paths = ingress.rules.iter().flat_map(|rule| &rule.paths);
         paths.map(|path| &path.target).chain(&ingress.default_backend)
@@ -74,16 +161,10 @@ pub(crate) fn without_slices(
     let of_albs =
         albs.iter().filter_map(|alb| alb.default_backend.as_ref().map(|(service, _)| service));
     let routed: BTreeSet<&ObjectKey> = of_ingresses.chain(of_albs).collect();
-    let has_slice: BTreeSet<(&str, &str)> = (objects.endpoint_slices.iter())
-        .filter_map(|(key, slice)| {
-            let name = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
-            Some((key.namespace.as_str(), name.as_str()))
-        })
-        .collect();
-    for (key, service) in &snapshot.services {
+    for key in bare.iter().copied() {
+        let Some(service) = snapshot.services.get(key) else { continue };
         let routed = routed.contains(key);
         if !routed && service.exposure.is_none()
-            || has_slice.contains(&(key.namespace.as_str(), key.name.as_str()))
             || service.external_name.is_some()
             || service.broken.is_some()
         {
@@ -111,10 +192,11 @@ struct Reader<'a, 'b, 'c> {
     key: &'a ObjectKey,
     /// Where it was read, if it was in a manifest.
     location: Option<&'a Location>,
-    objects: &'a ObjectSet,
+    /// Its namespace, if that is known.
+    namespace: Option<&'a Arc<core::Namespace>>,
     /// None: only what ALBs need is read.
     l4: Option<&'a L4Settings>,
-    slices: &'a [Slice<'a>],
+    slices: &'a [Arc<Slice>],
     report: &'b mut Report<'c>,
 }
 

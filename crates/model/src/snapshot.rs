@@ -4,6 +4,7 @@
 //! planners never look at raw text. Maps and vectors have a deterministic order.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -35,7 +36,7 @@ pub struct Snapshot {
     /// The Ingresses that belong to an enabled ALB. Those of other classes are not here.
     pub ingresses: BTreeMap<ObjectKey, Ingress>,
     /// Every Service.
-    pub services: BTreeMap<ObjectKey, Service>,
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// The AddressPools, by name. Empty where L4 is not enabled.
     pub pools: BTreeMap<String, AddressPool>,
     /// Calico's host policies. Empty where L4 is not enabled.

@@ -22,11 +22,13 @@ pub use monitor::{Event, Monitor};
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
+const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 const IFA_F_NODAD: u32 = 0x02;
@@ -241,6 +243,32 @@ fn add_as(
         Err(Errno::EEXIST) => Ok(Added::Before),
         Err(errno) => Err(failed(errno)),
     }
+}
+
+/// Has the kernel take an address of [`add`] off by itself after so many seconds, or up to one
+/// more, unless it is told so again before. An address that isn't there is put there.
+///
+/// # Errors
+/// [`AddressError::NoInterface`], [`AddressError::Add`].
+pub fn limit(interface: &str, ip: IpAddr, seconds: u32) -> Result<(), AddressError> {
+    let index = self::interface(interface)?.index;
+    let mut flags = IFA_F_NOPREFIXROUTE;
+    if ip.is_ipv6() {
+        flags |= IFA_F_NODAD;
+    }
+    let mut payload = header(ip, index);
+    push_attribute(&mut payload, IFA_FLAGS, &flags.to_ne_bytes());
+    push_attribute(&mut payload, IFA_PROTO, &[OURS]);
+    // `struct ifa_cacheinfo`: preferred and valid; the kernel fills in the rest.
+    let seconds = seconds.max(1).to_ne_bytes();
+    push_attribute(&mut payload, IFA_CACHEINFO, &[seconds, seconds, [0; 4], [0; 4]].concat());
+    let mut socket = open(0, "limiting an address")?;
+    let failed = |errno| AddressError::Add {
+        interface: interface.to_owned(),
+        ip,
+        source: NetlinkError::new("rtnetlink", errno),
+    };
+    socket.request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, &payload).map_err(failed)
 }
 
 /// Removes a single address from an interface; whether it had it. An interface that is gone had

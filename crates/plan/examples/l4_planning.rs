@@ -90,7 +90,7 @@ fn snapshot(services: usize) -> Snapshot {
         let exposure = Exposure { load_balancer: true, ..Exposure::default() };
         let exposure = Some(Box::new(exposure));
         let service = Service { ports: vec![port], exposure, ..Service::default() };
-        snapshot.services.insert(ObjectKey::new("shop", format!("web-{n}")), service);
+        snapshot.services.insert(ObjectKey::new("shop", format!("web-{n}")), service.into());
     }
     snapshot
 }

@@ -105,7 +105,7 @@ fn snapshot(hosts: usize) -> Snapshot {
             endpoints,
         };
         let service = Service { ports: vec![port], ..Service::default() };
-        snapshot.services.insert(key.clone(), service);
+        snapshot.services.insert(key.clone(), service.into());
         snapshot.ingresses.insert(key, ingress);
     }
     snapshot

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use model::snapshot::overlay::{Connection, Edge, Node, NodeAgent, OverlayMode};
@@ -115,13 +116,19 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
-fn check(plan: &OverlayPlan, at: &str) {
+fn check(
+    plan: &OverlayPlan,
+    (tables, priorities): (RangeInclusive<u32>, RangeInclusive<u32>),
+    at: &str,
+) {
     let interfaces: BTreeSet<&str> =
         plan.tunnels.iter().map(|one| one.interface.as_str()).collect();
     assert_eq!(interfaces.len(), plan.tunnels.len(), "{at}: two tunnels have one name");
     assert!(plan.tunnels.is_sorted() && plan.routes.is_sorted() && plan.rules.is_sorted(), "{at}");
     for tunnel in &plan.tunnels {
         assert!(tunnel.interface.len() <= 15 && tunnel.mtu >= 1280, "{at}: {tunnel:?}");
+        // Without one the kernel refuses IPv4 packets that come in.
+        assert!(tunnel.addresses.iter().any(IpAddr::is_ipv4), "{at}: {tunnel:?}");
         let mut allowed = BTreeMap::new();
         for peer in &tunnel.peers {
             for network in &peer.allowed {
@@ -134,7 +141,7 @@ fn check(plan: &OverlayPlan, at: &str) {
     for route in &plan.routes {
         assert!(places.insert((route.table, route.network)), "{at}: two ways: {route:?}");
         assert_eq!(route.network, route.network.trunc(), "{at}");
-        assert!(overlay::TABLES.contains(&route.table), "{at}: {route:?}");
+        assert!(tables.contains(&route.table), "{at}: {route:?}");
         match &route.target {
             Target::Device(name) => {
                 assert!(interfaces.contains(name.as_str()), "{at}: {route:?}");
@@ -147,7 +154,7 @@ fn check(plan: &OverlayPlan, at: &str) {
         }
     }
     for rule in &plan.rules {
-        assert!(overlay::PRIORITIES.contains(&rule.priority), "{at}: {rule:?}");
+        assert!(priorities.contains(&rule.priority), "{at}: {rule:?}");
         let of = |route: &&overlay::Route| {
             route.table == rule.table && route.network.addr().is_ipv6() == rule.v6
         };
@@ -184,7 +191,8 @@ fn every_plan_holds_together_and_is_the_same_again() {
             edge.nodes.insert(name.clone(), heard);
         }
         let (plan, told) = overlay::edge(&snapshot, &settings, &edge);
-        check(&plan, &format!("edge, seed {seed}"));
+        let own = (overlay::TABLES, overlay::PRIORITIES);
+        check(&plan, own, &format!("edge, seed {seed}"));
         assert_eq!(overlay::edge(&snapshot, &settings, &edge), (plan.clone(), told));
         peers += plan.tunnels.iter().map(|tunnel| tunnel.peers.len()).sum::<usize>();
 
@@ -203,7 +211,8 @@ fn every_plan_holds_together_and_is_the_same_again() {
             }
         }
         let (plan, told) = overlay::node(&snapshot, &settings, &node);
-        check(&plan, &format!("node, seed {seed}"));
+        let own = (overlay::TABLES_NODE, overlay::PRIORITIES_NODE);
+        check(&plan, own, &format!("node, seed {seed}"));
         assert_eq!(overlay::node(&snapshot, &settings, &node), (plan.clone(), told));
         routes += plan.routes.len();
         for (key, edge) in &plan.active.vpn {

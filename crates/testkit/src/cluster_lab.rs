@@ -194,8 +194,7 @@ table ip6 lab-cni {
     }
 
     /// Stands for kube-proxy on every node: a Service's cluster address leads to these pods, by
-    /// chance. What comes from elsewhere than pods gets the node's address, so that answers come
-    /// back by it.
+    /// chance.
     #[track_caller]
     pub fn service(&self, number: u8, address: SocketAddr, pods: &[SocketAddr]) {
         let all: Vec<String> = (0..)
@@ -207,9 +206,7 @@ table ip6 lab-cni {
             "table ip lab-proxy-{number}\ndelete table ip lab-proxy-{number}\n\
              table ip lab-proxy-{number} {{\n chain pre {{\n  \
              type nat hook prerouting priority dstnat\n  ip daddr {at} tcp dport {port} \
-             dnat ip to numgen random mod {count} map {{ {} }}\n }}\n chain post {{\n  \
-             type nat hook postrouting priority srcnat\n  ct original ip daddr {at} \
-             ip saddr != 10.244.0.0/16 masquerade\n }}\n}}\n",
+             dnat ip to numgen random mod {count} map {{ {} }}\n }}\n}}\n",
             all.join(", ")
         );
         for node in &self.nodes {

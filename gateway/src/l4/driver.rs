@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use holding::Claim;
 use model::{Diagnostic, L4Settings, ObjectRef};
 use plan::l4::{AlbPorts, L4Plan, ServicePlan};
 use plan::nft::Table;
@@ -26,10 +27,15 @@ use super::rules::{self, Applied, Rules};
 use super::state::{Memory, State};
 use super::view::{View, VipState};
 use super::vips::{Stage, Vips};
+use crate::edges::Holdings;
 use crate::metrics::Metrics;
 
 /// The rest after a change, so that a storm of them is applied in few transactions.
 const REST: Duration = Duration::from_millis(10);
+
+/// How often the kernel is told anew that it may have VIPs on interfaces, where they are held for
+/// a time, and how many VIPs at most: more would cost too much.
+const LIMIT: (Duration, usize) = (Duration::from_millis(400), 512);
 
 /// The thread's state.
 pub(super) struct Driver<K> {
@@ -42,6 +48,10 @@ pub(super) struct Driver<K> {
     view: watch::Sender<Arc<View>>,
     metrics: Arc<Metrics>,
     desired: Option<Desired>,
+    holdings: Option<watch::Receiver<Arc<Holdings>>>,
+    /// The holdings that were acted on last.
+    acted: u64,
+    limited: Option<Instant>,
     vips: Vips,
     rules: Rules,
     forwarding: Forwarding,
@@ -94,6 +104,9 @@ impl<K: Kernel> Driver<K> {
             view,
             metrics,
             desired: None,
+            holdings: None,
+            acted: 0,
+            limited: None,
             vips,
             rules: Rules::default(),
             forwarding: Forwarding::default(),
@@ -146,6 +159,9 @@ impl<K: Kernel> Driver<K> {
         if let Some(who) = events.foreign {
             self.rules.changed_by(now, who);
         }
+        if mail.holdings.is_some() {
+            self.holdings = mail.holdings;
+        }
         if mail.announce {
             self.vips.announce_again(now);
         }
@@ -156,7 +172,49 @@ impl<K: Kernel> Driver<K> {
         if let Some(desired) = self.desired.clone() {
             self.pass(now, &desired);
             self.publish(&desired);
+        } else if let Some(holdings) = self.holdings() {
+            let on = self.vips.on();
+            let view = View { acted: holdings.revision, on, ..View::clone(&self.published) };
+            self.published = Arc::new(view);
+            self.view.send_replace(Arc::clone(&self.published));
         }
+    }
+
+    fn holdings(&self) -> Option<Arc<Holdings>> {
+        self.holdings.as_ref().map(|holdings| Arc::clone(&holdings.borrow()))
+    }
+
+    /// Takes off what this edge doesn't hold any more, before anything else.
+    fn hold(&mut self, now: Instant) {
+        let Some(holdings) = self.holdings() else { return };
+        self.vips.hold(|address| {
+            let claim = Claim::Vip(address);
+            holdings.has(&claim, now).then(|| !holdings.unsure.contains(&claim))
+        });
+        self.vips.let_go(&mut self.kernel);
+        self.acted = holdings.revision;
+    }
+
+    /// Has the kernel take VIPs off by itself, should this thread not come to it.
+    fn limit(&mut self, now: Instant) {
+        let Some(holdings) = self.holdings() else { return };
+        let Some(until) = holdings.until else { return };
+        let (every, most) = LIMIT;
+        let due = self.limited.is_none_or(|limited| now >= limited + every);
+        if due && self.vips.on().len() <= most {
+            let seconds = until.saturating_duration_since(now).as_secs();
+            self.vips.limit(u32::try_from(seconds).unwrap_or(u32::MAX), &mut self.kernel);
+            self.limited = Some(now);
+        }
+    }
+
+    /// When this edge must let go of what it holds, or say anew that it doesn't.
+    fn next_holding(&self) -> Option<Instant> {
+        if self.vips.on().is_empty() {
+            return None;
+        }
+        let until = self.holdings()?.until?;
+        Some(self.limited.map_or(until, |limited| until.min(limited + LIMIT.0)))
     }
 
     /// When something is to be done next, if nothing happens.
@@ -164,7 +222,16 @@ impl<K: Kernel> Driver<K> {
         let save = self.save_fault.as_ref().and_then(|_| self.save.next());
         let host = self.host_fault.as_ref().and_then(|_| self.host.next());
         let drain = self.is_drain_due.then(|| self.drain.next()).flatten();
-        let all = [self.vips.next(), self.rules.next(), self.forwarding.next(), save, host, drain];
+        let holding = self.next_holding();
+        let all = [
+            holding,
+            self.vips.next(),
+            self.rules.next(),
+            self.forwarding.next(),
+            save,
+            host,
+            drain,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -188,6 +255,7 @@ impl<K: Kernel> Driver<K> {
     /// One way through everything, in order.
     fn pass(&mut self, now: Instant, desired: &Desired) {
         self.vips.want(&desired.plan.vips, &self.settings);
+        self.hold(now);
         self.remember(now, desired);
         let saved = self.state.saved();
         let held = Held {
@@ -228,6 +296,7 @@ impl<K: Kernel> Driver<K> {
             self.remember(now, desired);
         }
         self.vips.announce(now, &mut self.kernel);
+        self.limit(now);
     }
 
     /// Brings to the disk what must be there before anything is done.
@@ -333,6 +402,8 @@ impl<K: Kernel> Driver<K> {
             settled,
             plan,
             vips: self.vip_states(),
+            acted: self.acted,
+            on: self.vips.on(),
             diagnostics: self.diagnostics(desired),
             host: self.vips.own_addresses(),
         };
@@ -354,6 +425,7 @@ impl<K: Kernel> Driver<K> {
                 Stage::Duplicate(mac) => ("duplicate", Some(format!("{mac} has it"))),
                 Stage::Failed(fault) => ("failed", Some(fault.to_string())),
                 Stage::Homeless(reason) => ("homeless", Some(reason.clone())),
+                Stage::Elsewhere => ("elsewhere", None),
             };
             let (pool, interface) = (vip.pool.clone(), interface.to_owned());
             (vip.address, VipState { pool, interface, state, reason })

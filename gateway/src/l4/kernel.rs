@@ -92,6 +92,17 @@ pub trait Kernel {
     /// [`Fault`]
     fn remove_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault>;
 
+    /// Has the kernel take it off by itself after so many seconds, unless it is told so again.
+    ///
+    /// # Errors
+    /// [`Fault`]
+    fn limit_address(
+        &mut self,
+        interface: &str,
+        address: IpAddr,
+        seconds: u32,
+    ) -> Result<(), Fault>;
+
     /// Does what was put off. Returns the addresses that are not on `LOOPBACK` though they were
     /// put there.
     fn settle(&mut self) -> Vec<(IpAddr, Fault)>;

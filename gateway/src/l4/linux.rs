@@ -191,6 +191,18 @@ impl Kernel for Linux {
         }
     }
 
+    fn limit_address(
+        &mut self,
+        interface: &str,
+        address: IpAddr,
+        seconds: u32,
+    ) -> Result<(), Fault> {
+        if interface == LOOPBACK {
+            return Ok(());
+        }
+        address::limit(interface, address, seconds).map_err(Fault::of)
+    }
+
     fn settle(&mut self) -> Vec<(IpAddr, Fault)> {
         let failed = self.local.settle(&mut KernelRoutes);
         failed.into_iter().map(|(address, fault)| (address.into(), fault)).collect()

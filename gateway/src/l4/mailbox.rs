@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use netdev::wait::Waker;
 use plan::l4::L4Plan;
 use plan::policy::Compiled;
+use tokio::sync::watch;
+
+use crate::edges::Holdings;
 
 /// What is to be in force.
 #[derive(Clone, Debug)]
@@ -25,6 +28,9 @@ pub struct Mail {
     pub desired: Option<Desired>,
     /// All VIPs are to be announced.
     pub announce: bool,
+    /// Several edges share the VIPs: what this one holds, now and later. Whoever changes what is
+    /// held rings the bell; when its time is over the driver sees by itself.
+    pub holdings: Option<watch::Receiver<Arc<Holdings>>>,
     /// The gateway drains: no VIP is to be taken any more.
     pub drain: bool,
     /// Stop; true: take down what was put up.

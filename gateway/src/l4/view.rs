@@ -1,6 +1,6 @@
 //! What others may know of the L4 plane.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,6 +25,10 @@ pub struct View {
     pub vips: BTreeMap<IpAddr, VipState>,
     /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
+    /// The revision of what is held that was acted on last, where several edges share the VIPs.
+    pub acted: u64,
+    /// The VIPs that are on interfaces.
+    pub on: BTreeSet<IpAddr>,
     /// The machine's own addresses, VIPs not among them.
     pub host: Vec<HostAddress>,
 }
@@ -37,7 +41,7 @@ pub struct VipState {
     pub pool: String,
     /// Its interface; empty without one.
     pub interface: String,
-    /// One word: `probing`, `held`, `duplicate`, `failed`, `homeless`.
+    /// One word: `probing`, `held`, `duplicate`, `failed`, `homeless`, `elsewhere`.
     pub state: &'static str,
     /// More about it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -45,6 +45,8 @@ pub(super) enum Stage {
     Failed(Fault),
     /// There is no interface for it.
     Homeless(String),
+    /// It is another edge's.
+    Elsewhere,
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +140,69 @@ impl Vips {
                 }
             }
         }
+    }
+
+    /// Takes note of which VIPs this edge holds, of several: none if it isn't, else whether the
+    /// network needs no asking since whoever had it has surely let go of it.
+    pub(super) fn hold(&mut self, held: impl Fn(IpAddr) -> Option<bool>) {
+        for (address, entry) in &mut self.entries {
+            match (held(*address), &entry.stage) {
+                (_, Stage::Homeless(_)) | (None, Stage::Elsewhere) => {}
+                (None, _) => {
+                    entry.stage = Stage::Elsewhere;
+                    entry.announced = None;
+                    entry.retry = Retry::default();
+                }
+                (Some(true), Stage::Elsewhere | Stage::New) => entry.stage = Stage::Free,
+                (Some(false), Stage::Elsewhere) => entry.stage = Stage::New,
+                (Some(_), _) => {}
+            }
+        }
+    }
+
+    /// Takes those off that are another edge's. This waits for nothing.
+    pub(super) fn let_go(&mut self, kernel: &mut impl Kernel) {
+        let entries = &self.entries;
+        let elsewhere = |taken: &Taken| {
+            entries.get(&taken.address).is_some_and(|entry| entry.stage == Stage::Elsewhere)
+        };
+        let mut removed = false;
+        self.ours.retain(|taken| {
+            if !elsewhere(taken) {
+                return true;
+            }
+            let Taken { interface, address } = taken;
+            match kernel.remove_address(interface, *address) {
+                Ok(()) => {
+                    tracing::info!(vip = %address, interface, "let go");
+                    removed = true;
+                    false
+                }
+                Err(fault) => {
+                    tracing::warn!(vip = %address, interface, %fault, "can't be taken off");
+                    true
+                }
+            }
+        });
+        if removed {
+            self.settle(Instant::now(), kernel);
+        }
+    }
+
+    /// Has the kernel take all off by itself, should nobody come to it in time.
+    pub(super) fn limit(&self, seconds: u32, kernel: &mut impl Kernel) {
+        for (address, entry) in &self.entries {
+            if entry.stage == Stage::Held
+                && let Err(fault) = kernel.limit_address(&entry.interface, *address, seconds)
+            {
+                tracing::warn!(vip = %address, %fault, "its time can't be limited");
+            }
+        }
+    }
+
+    /// The addresses that the gateway has on interfaces.
+    pub(super) fn on(&self) -> BTreeSet<IpAddr> {
+        self.ours.iter().map(|taken| taken.address).collect()
     }
 
     /// The interface for a VIP: of its side, the one whose subnet holds it, or else the first.
@@ -268,6 +333,7 @@ impl Vips {
             let Taken { interface, address } = taken;
             let moved = |entry: &Entry| entry.interface != *interface && entry.stage != Stage::Held;
             match entries.get(address) {
+                Some(entry) if entry.stage == Stage::Elsewhere => {}
                 Some(entry) if entry.interface == *interface => return true,
                 // It stays where it is until it is where it should be.
                 Some(entry) if moved(entry) => return true,

@@ -107,7 +107,7 @@ pub(crate) fn certified(
     pair: &model::snapshot::TlsPair,
 ) -> Result<Arc<CertifiedKey>, rustls::Error> {
     let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let key = PrivateKeyDer::try_from(pair.key.clone())
+    let key = PrivateKeyDer::try_from(pair.key.to_vec())
         .map_err(|reason| rustls::Error::General(reason.to_owned()))?;
     Ok(Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?))
 }

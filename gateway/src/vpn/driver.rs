@@ -26,6 +26,7 @@ use super::dataplane::{self, Dataplane, FromNetwork, Limits, SaCounters};
 use super::failure::cause;
 use super::forwarding::Forwarding;
 use super::guard::{Applied, Counts, Guard};
+use super::holds::Holds;
 use super::journal::Journal;
 use super::kernel::Kernel;
 use super::mailbox::{Action, Desired, Mail, Mailbox, Names, Refused, Request};
@@ -69,6 +70,8 @@ pub(super) struct Driver<K> {
     parts: Parts<K>,
     view: watch::Sender<Arc<View>>,
     desired: Option<Desired>,
+    /// What this edge holds, of several.
+    holds: Holds,
     names: Names,
     guard: Guard,
     routes: Routes,
@@ -105,6 +108,7 @@ impl<K: Kernel> Driver<K> {
             parts,
             view,
             desired: None,
+            holds: Holds::default(),
             names: Names::new(),
             guard: Guard::default(),
             routes: Routes::default(),
@@ -170,6 +174,7 @@ impl<K: Kernel> Driver<K> {
         let all = [
             self.parts.engine.poll_timeout(),
             self.next_pass(),
+            self.holds.next(),
             self.captures.next(),
             self.rebased.filter(|_| !self.rebase.is_empty()).map(|at| at + REST),
             self.is_late.then(|| self.parts.kernel.now()),
@@ -211,6 +216,11 @@ impl<K: Kernel> Driver<K> {
             self.parts.metrics.vpn.desired.set(desired.generation);
             self.desired = Some(desired);
         }
+        if mail.holdings.is_some() {
+            self.holds.holdings = mail.holdings;
+            changed = true;
+        }
+        changed |= self.holds.look(now);
         let due = self.next_pass().is_some_and(|at| at <= now) || std::mem::take(&mut self.is_late);
         if let Some(desired) = self.desired.clone().filter(|_| changed || due) {
             self.pass(now, &desired, mail.links);
@@ -291,7 +301,8 @@ impl<K: Kernel> Driver<K> {
             status.is_some_and(|status| matches!(status.state, State::Up | State::Partial))
         };
         let (settings, kernel) = (&self.parts.settings, &mut self.parts.kernel);
-        let moved = self.connections.update(plan, settings, &self.names, kernel, is_up);
+        let own = self.holds.own(now, plan);
+        let moved = self.connections.update(&own, settings, &self.names, kernel, is_up);
         for moved in moved {
             tracing::info!(from = %moved.from, to = %moved.to, "this end's address has changed");
             let command = Command::AddressChanged { from: moved.from, to: moved.to };

@@ -10,10 +10,11 @@ use std::time::Duration;
 use ipsec::ike::event::Rekey;
 use ipsec::sa::ConnectionName;
 use plan::vpn::VpnPlan;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::dataplane::FromNetwork;
 use super::report::Report;
+use crate::edges::Holdings;
 
 /// What is to be in force.
 #[derive(Clone, Debug)]
@@ -110,6 +111,8 @@ pub enum Request {
 pub struct Mail {
     /// A new plan.
     pub desired: Option<Desired>,
+    /// Several edges share the connections: what this one holds, now and later.
+    pub holdings: Option<watch::Receiver<Arc<Holdings>>>,
     /// Addresses of names.
     pub names: Option<Names>,
     /// Somebody else has changed the guard table: who.

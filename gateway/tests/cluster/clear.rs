@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use testkit::lab::Capture;
 use testkit::{ClusterLab, Namespace, eventually};
 
 use super::load::{MARKER, Train};
@@ -64,9 +63,8 @@ fn nothing_is_in_the_clear_between_edges_and_nodes_not_at_start_and_not_while_an
     let mut recordings = Vec::new();
     let mut world = World::starting_with("wireguard", |lab| {
         for edge in [1, 2] {
-            let link = lab.edge(edge).command("cat", &["/sys/class/net/priv0/address"]);
             // Not what a bridge floods among others.
-            let own = format!("ether host {}", link.trim());
+            let own = format!("ether host {}", reach::link_address(lab.edge(edge), "priv0"));
             captures.push(lab.capture_private(edge, &format!("{own} and ({WITHIN})")));
             let filter = format!("{own} and not ({USUAL})");
             captures.push(lab.capture_private(edge, &filter));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use testkit::lab::Capture;
-use testkit::{ClusterLab, eventually};
+use testkit::{ClusterLab, Namespace, eventually};
 
 use super::objects::{CLUSTER_IP, NODE_PORT, VIPS, pods};
 use super::world::{LINES, World, at};
@@ -13,13 +13,21 @@ use super::world::{LINES, World, at};
 #[track_caller]
 pub(crate) fn astray(world: &World) -> Capture {
     let router = world.lab.router();
-    let link = router.command("cat", &["/sys/class/net/r0/address"]);
+    let link = link_address(router, "r0");
     let filter = format!(
         "ether dst {} and (net 10.20.0.0/24 or net 203.0.113.0/24 or net 198.51.100.0/24 or net \
          10.244.0.0/16 or net 10.96.0.0/16)",
-        link.trim()
+        link
     );
     Capture::start(router, "r0", &filter)
+}
+
+/// An interface's own address on its link.
+#[track_caller]
+pub(crate) fn link_address(at: &Namespace, interface: &str) -> String {
+    let text = at.command("ip", &["-o", "link", "show", interface]);
+    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
+    words.nth(1).unwrap().to_owned()
 }
 
 #[track_caller]
@@ -49,7 +57,7 @@ pub(crate) fn client_reaches_pods(world: &World) {
     }
     println!("VIPs: answered by {answered:?}, all saw 203.0.113.10");
     assert!(answered.len() > 3, "{answered:?}");
-    for edge in [1, 2] {
+    for edge in (1..).take(world.gateways.len()) {
         let node_port = SocketAddr::new(ClusterLab::edge_address(edge), NODE_PORT);
         let answer = client.answer(node_port);
         assert_eq!(answer.client.ip(), ClusterLab::client_address(), "edge {edge}: {answer:?}");

@@ -19,9 +19,9 @@ fn terminated(vip: SocketAddr, server: &Server, pair: Option<&Pair>) -> ServiceP
     let pair = pair.map(|pair| {
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
         TlsPair {
-            chain: vec![pair.der.to_vec()],
-            key: key.secret_der().to_vec(),
-            names: Vec::new(),
+            chain: vec![pair.der.to_vec()].into(),
+            key: key.secret_der().to_vec().into(),
+            names: Default::default(),
             validity: (0, i64::MAX),
         }
     });

@@ -202,6 +202,7 @@ impl Engine {
         let version = lease.version.clone();
         state.deleted = None;
         state.free_since = None;
+        state.retry = None;
         state.lease = Some(Seen { version, record, since: now });
         if holder {
             self.claims.moving.remove(&claim);
@@ -289,6 +290,8 @@ impl Engine {
         }
         if matches!(answer, Answer::Failed | Answer::Unknown | Answer::Conflict) {
             state.retry = Some(retry);
+        } else {
+            state.retry = None;
         }
         self.claims.dirty.insert(claim.clone());
     }

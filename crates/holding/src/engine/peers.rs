@@ -121,6 +121,7 @@ impl Engine {
         let after = (record.over, record.running);
         other.asking = None;
         other.silent = None;
+        other.retry = None;
         other.lease = Some(Seen { version: lease.version.clone(), record, since: now });
         if before != Some(after) {
             self.claims.holder_changed(edge);

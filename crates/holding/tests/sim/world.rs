@@ -31,9 +31,11 @@ pub(crate) struct Edge {
     published: BTreeSet<Claim>,
     pub(crate) offers: BTreeSet<String>,
     pub(crate) events: Vec<(u64, Event)>,
+    /// The Leases that it has asked to write.
+    pub(crate) asked: Vec<String>,
     next_wake: Option<u64>,
     /// How many events have been acted on, and until when it holds things.
-    pub(crate) told: usize,
+    told: usize,
     until: Option<Instant>,
 }
 
@@ -142,6 +144,7 @@ impl World {
             published: BTreeSet::new(),
             offers: BTreeSet::new(),
             events: Vec::new(),
+            asked: Vec::new(),
             next_wake: None,
             told: 0,
             until: None,
@@ -291,6 +294,9 @@ impl World {
             self.edges[edge].engine.as_mut().map(Engine::poll_request)
         {
             self.note(|| format!("edge {edge} asks {id} {}", short(&request)));
+            if let Request::Update(lease) = &request {
+                self.edges[edge].asked.push(lease.name.clone());
+            }
             self.send(edge, life, id, request);
         }
         while let Some(Some((to, message))) =

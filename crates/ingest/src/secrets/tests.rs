@@ -35,7 +35,7 @@ fn good_pair_has_its_names_in_lower_case_and_its_validity() {
     for algorithm in [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
         let made = make(algorithm);
         let pair = checked(&secret(&made.certificate, &made.key)).unwrap();
-        assert_eq!(pair.names, ["*.b.test", "a.test"]);
+        assert_eq!(*pair.names, ["*.b.test", "a.test"]);
         assert!(pair.validity.0 < pair.validity.1);
         assert_eq!(pair.chain.len(), 1);
     }

@@ -51,7 +51,7 @@ impl Reader<'_, '_, '_> {
                 Some(class) => class == l4.load_balancer_class,
             };
         let metadata = &object.metadata;
-        let namespace = self.objects.namespaces.get(&self.key.namespace);
+        let namespace = self.namespace;
         let namespace_labels = namespace.and_then(|namespace| namespace.metadata.labels.clone());
         let local_only = self.local_only(spec);
         let mut exposure = Exposure {

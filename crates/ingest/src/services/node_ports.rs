@@ -1,6 +1,7 @@
 //! NodePorts that several Services want.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::snapshot::Service;
 use model::{Diagnostic, ObjectKey, ObjectRef, Protocol};
@@ -18,7 +19,7 @@ enum Use {
 
 /// Gives each NodePort to one Service: the older, then the one whose name comes first. The others
 /// go without, and are told.
-pub(super) fn settle(services: &mut BTreeMap<ObjectKey, Service>, report: &mut Report<'_>) {
+pub(super) fn settle(services: &mut BTreeMap<ObjectKey, Arc<Service>>, report: &mut Report<'_>) {
     let mut claims = Vec::new();
     for (key, service) in services.iter() {
         let Some(exposure) = &service.exposure else { continue };
@@ -43,7 +44,7 @@ pub(super) fn settle(services: &mut BTreeMap<ObjectKey, Service>, report: &mut R
         })
         .collect();
     for (winner, protocol, port, key, what) in losers {
-        let Some(service) = services.get_mut(&key) else { continue };
+        let Some(service) = services.get_mut(&key).map(Arc::make_mut) else { continue };
         let field = match what {
             Use::Port(index) => {
                 let Some(lost) = service.ports.get_mut(index) else { continue };

@@ -1,13 +1,15 @@
 //! EndpointSlices, and the endpoints of a Service's port over all of them.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{self as discovery, EndpointSlice};
 use model::snapshot::Endpoint;
 use model::{Diagnostic, L4Settings, ObjectKey, ObjectRef, Protocol};
 
-use crate::report::Report;
+use crate::report::{NOWHERE, Report};
 use crate::{ObjectSet, names};
 
 /// The label by which an EndpointSlice belongs to a Service.
@@ -15,22 +17,53 @@ pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 const WEIGHT_ANNOTATION: &str = "tidegate.io/weight";
 
 /// The slices of all Services that exist.
-pub(super) struct Slices<'a> {
+pub(super) struct Slices {
     /// In the order of the Services.
-    by_service: Vec<Vec<Slice<'a>>>,
+    by_service: Vec<Of>,
     /// The gateway's machine is a node of the cluster: a Node has its name, or an endpoint is on
     /// it. An edge outside the cluster has no second hop that `externalTrafficPolicy: Local`
     /// could avoid, so that all endpoints are as good as local there.
     pub(super) on_a_node: bool,
 }
 
+/// The slices of one Service.
+#[derive(Default)]
+struct Of {
+    /// Those that can be used, in the order of their names.
+    slices: Vec<Arc<Slice>>,
+    /// Whether there is any.
+    any: bool,
+}
+
 /// An EndpointSlice, as far as it can be used.
-pub(super) struct Slice<'a> {
-    ports: Vec<(&'a str, Protocol, u16)>,
+#[derive(Debug)]
+pub(super) struct Slice {
+    ports: Vec<(String, Protocol, u16)>,
     endpoints: Vec<Address>,
 }
 
+/// Slices that were read before.
+#[derive(Debug, Default)]
+pub(super) struct SliceMemo {
+    known: BTreeMap<ObjectKey, Known>,
+    round: u64,
+}
+
+/// What stands in an EndpointSlice.
+#[derive(Debug)]
+struct Known {
+    /// As it was read.
+    object: Arc<EndpointSlice>,
+    slice: Option<Arc<Slice>>,
+    /// Whether an endpoint is on the node that has the gateway's name.
+    here: bool,
+    findings: Vec<Diagnostic>,
+    /// When it was last there.
+    round: u64,
+}
+
 /// One of its endpoints.
+#[derive(Debug)]
 struct Address {
     ip: IpAddr,
     weight: u16,
@@ -39,42 +72,90 @@ struct Address {
     here: bool,
 }
 
-impl<'a> Slices<'a> {
+impl SliceMemo {
+    /// What stands in a slice, read anew if it is another one.
+    fn read(
+        &mut self,
+        key: &ObjectKey,
+        object: &Arc<EndpointSlice>,
+        here: Option<&str>,
+        report: &mut Report<'_>,
+    ) -> &Known {
+        let round = self.round;
+        let fresh = || {
+            let mut findings = Report::new(&NOWHERE);
+            Known {
+                object: Arc::clone(object),
+                slice: slice(key, object, here, &mut findings).map(Arc::new),
+                here: here.is_some() && object.endpoints.iter().any(|one| is_here(one, here)),
+                findings: findings.finish(),
+                round,
+            }
+        };
+        let is_known = self.known.get(key).is_some_and(|known| Arc::ptr_eq(&known.object, object));
+        if !is_known {
+            self.known.insert(key.clone(), fresh());
+        }
+        let known = self.known.get_mut(key).expect("invariant: it was read");
+        known.round = round;
+        known.findings.iter().cloned().for_each(|finding| report.push(finding));
+        known
+    }
+}
+
+impl Slices {
     pub(super) fn new(
-        objects: &'a ObjectSet,
+        objects: &ObjectSet,
         l4: Option<&L4Settings>,
+        memo: &mut SliceMemo,
         report: &mut Report<'_>,
     ) -> Self {
+        memo.round += 1;
         let here = l4.map(|l4| l4.node_name.as_str());
         let mut on_a_node = here.is_some_and(|here| objects.nodes.contains_key(here));
         let services: Vec<_> =
             objects.services.keys().map(|key| (&*key.namespace, &*key.name)).collect();
         let mut by_service: Vec<_> =
-            std::iter::repeat_with(Vec::new).take(services.len()).collect();
+            std::iter::repeat_with(Of::default).take(services.len()).collect();
         let mut place = 0;
         for (key, object) in &objects.endpoint_slices {
-            on_a_node |= here.is_some() && object.endpoints.iter().any(|one| is_here(one, here));
             let labels = object.metadata.labels.as_ref();
-            let Some(name) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else { continue };
+            let Some(name) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else {
+                on_a_node |= object.endpoints.iter().any(|one| is_here(one, here));
+                continue;
+            };
             let sought = (&*key.namespace, &**name);
             // Slices are named after their Services, and so mostly in their order.
             if services.get(place) != Some(&sought) {
                 place += 1;
             }
             if services.get(place) != Some(&sought) {
-                let Ok(found) = services.binary_search(&sought) else { continue };
+                let Ok(found) = services.binary_search(&sought) else {
+                    on_a_node |= object.endpoints.iter().any(|one| is_here(one, here));
+                    continue;
+                };
                 place = found;
             }
+            let known = memo.read(key, object, here, report);
+            on_a_node |= known.here;
             if let Some(of) = by_service.get_mut(place) {
-                of.extend(slice(key, object, here, report));
+                of.any = true;
+                of.slices.extend(known.slice.clone());
             }
         }
+        let round = memo.round;
+        memo.known.retain(|_, known| known.round == round);
         Self { by_service, on_a_node }
     }
 
     /// Those of the Service at this place.
-    pub(super) fn of(&self, place: usize) -> &[Slice<'a>] {
-        self.by_service.get(place).map_or(&[], Vec::as_slice)
+    pub(super) fn of(&self, place: usize) -> &[Arc<Slice>] {
+        self.by_service.get(place).map_or(&[], |of| of.slices.as_slice())
+    }
+
+    /// Whether the Service at this place has any, be it of no use.
+    pub(super) fn any(&self, place: usize) -> bool {
+        self.by_service.get(place).is_some_and(|of| of.any)
     }
 }
 
@@ -83,12 +164,12 @@ impl<'a> Slices<'a> {
 pub(super) fn endpoints(
     port: &str,
     protocol: Protocol,
-    slices: &[Slice<'_>],
+    slices: &[Arc<Slice>],
     on_a_node: bool,
 ) -> Vec<Endpoint> {
     let mut found = Vec::with_capacity(slices.iter().map(|slice| slice.endpoints.len()).sum());
     for slice in slices {
-        for (_, _, number) in slice.ports.iter().filter(|(n, p, _)| *n == port && *p == protocol) {
+        for (_, _, number) in slice.ports.iter().filter(|(n, p, _)| n == port && *p == protocol) {
             found.extend(slice.endpoints.iter().map(|endpoint| Endpoint {
                 address: SocketAddr::new(endpoint.ip, *number),
                 weight: endpoint.weight,
@@ -108,10 +189,10 @@ pub(super) fn endpoints(
 pub(super) fn other_protocols(
     port: &str,
     protocol: Protocol,
-    slices: &[Slice<'_>],
+    slices: &[Arc<Slice>],
 ) -> Option<Protocol> {
     let ports = slices.iter().flat_map(|slice| &slice.ports);
-    let mut others = ports.filter(|(name, other, _)| *name == port && *other != protocol);
+    let mut others = ports.filter(|(name, other, _)| name == port && *other != protocol);
     others.next().map(|(_, other, _)| *other)
 }
 
@@ -119,12 +200,12 @@ fn is_here(endpoint: &discovery::Endpoint, here: Option<&str>) -> bool {
     here.is_some() && endpoint.node_name.as_deref() == here
 }
 
-fn slice<'a>(
+fn slice(
     key: &ObjectKey,
-    object: &'a EndpointSlice,
+    object: &EndpointSlice,
     here: Option<&str>,
     report: &mut Report<'_>,
-) -> Option<Slice<'a>> {
+) -> Option<Slice> {
     let reference = || ObjectRef::namespaced("EndpointSlice", key);
     let is_ipv4 = match object.address_type.as_str() {
         "IPv4" => true,
@@ -158,7 +239,7 @@ fn slice<'a>(
         };
         match port.port.and_then(names::port_number) {
             Some(number) => {
-                slice.ports.push((port.name.as_deref().unwrap_or_default(), protocol, number));
+                slice.ports.push((port.name.clone().unwrap_or_default(), protocol, number));
             }
             None => {
                 let diagnostic = Diagnostic::error(

@@ -6,6 +6,7 @@ use crate::fixture::{self, Fixture, l4};
 
 mod annotations;
 mod exposure;
+mod memo;
 mod node_ports;
 
 /// A Service named `web` with these annotations and this spec, and an endpoint.

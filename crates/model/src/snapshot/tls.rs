@@ -1,16 +1,17 @@
 //! Certificates with their keys.
 
 use std::fmt;
+use std::sync::Arc;
 
-/// A certificate chain and its private key, checked to belong together.
+/// A certificate chain and its private key, checked to belong together. Cheap to copy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TlsPair {
     /// DER, the leaf first.
-    pub chain: Vec<Vec<u8>>,
+    pub chain: Arc<Vec<Vec<u8>>>,
     /// DER (PKCS#8, PKCS#1 or SEC1). Never shown.
-    pub key: Vec<u8>,
+    pub key: Arc<Vec<u8>>,
     /// The leaf's DNS names, lower-case.
-    pub names: Vec<String>,
+    pub names: Arc<Vec<String>>,
     /// The leaf's notBefore and notAfter, in seconds since the epoch.
     pub validity: (i64, i64),
 }
@@ -38,9 +39,9 @@ mod tests {
 
     fn pair(names: &[&str]) -> TlsPair {
         TlsPair {
-            chain: Vec::new(),
-            key: b"very secret".to_vec(),
-            names: names.iter().map(|&name| name.to_owned()).collect(),
+            chain: Arc::default(),
+            key: Arc::new(b"very secret".to_vec()),
+            names: Arc::new(names.iter().map(|&name| name.to_owned()).collect()),
             validity: (0, 0),
         }
     }

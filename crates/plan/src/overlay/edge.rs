@@ -10,7 +10,7 @@ use model::{Diagnostic, HostAddress, ObjectRef, OverlaySettings, PublicKey, Snap
 
 use super::slices;
 use super::table::{EdgeTable, MARK_HOST};
-use super::tunnel::{alone, edge_interface, mtu};
+use super::tunnel::{addresses, alone, edge_interface, mtu};
 use super::way::{Neighbour, agreed};
 use super::{OverlayPlan, Path, Peer, Route, Rule, Selector, Target, Tunnel};
 
@@ -282,11 +282,11 @@ impl<'a> Planner<'a> {
 
     /// The tunnels with all peers, who have but their overlay addresses yet.
     fn tunnels(&self) -> Vec<Tunnel> {
-        let addresses = self.ways.iter().flat_map(|(_, node, _)| &node.addresses);
+        let others = self.ways.iter().flat_map(|(_, node, _)| &node.addresses);
         let mtu = mtu(
             self.settings,
             self.input.underlay_mtu,
-            addresses.chain(&self.input.underlay).copied(),
+            others.chain(&self.input.underlay).copied(),
         );
         let keys = self.input.keys.iter().take(2);
         keys.map(|(key, port)| {
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
                 key: *key,
                 port: *port,
                 mtu,
-                addresses: vec![key.overlay_address().into()],
+                addresses: addresses(key, &self.input.underlay),
                 peers,
             }
         })
@@ -403,9 +403,8 @@ fn rules(routes: &BTreeSet<Route>, tunnels: &[Tunnel]) -> Vec<Rule> {
             }
         };
         for (index, tunnel) in (0..).zip(tunnels) {
-            for address in &tunnel.addresses {
-                add(0, Selector::From(alone(*address)), TABLE_KEYS + index);
-            }
+            let own = alone(tunnel.key.overlay_address());
+            add(0, Selector::From(own), TABLE_KEYS + index);
         }
         add(1, Selector::Mark { value: MARK_HOST, mask: MARK_HOST }, TABLE_HOSTS);
         add(2, Selector::All, TABLE_PODS);

@@ -9,7 +9,7 @@ use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, OverlaySettings, Publ
 
 use super::marks::{self, numbers};
 use super::table::NodeTable;
-use super::tunnel::{alone, everything, mtu, node_interface};
+use super::tunnel::{addresses, alone, everything, mtu, node_interface};
 use super::way::{Neighbour, agreed};
 use super::{OverlayPlan, Path, Peer, ProbeTarget, Route, Rule, Selector, Target, Tunnel};
 
@@ -199,8 +199,8 @@ impl Planner<'_> {
             self.warn(name, "status", reason, remedy);
             return Way::Missing;
         };
-        let addresses = self.own.iter().flat_map(|own| &own.addresses).chain(&edge.addresses);
-        let mtu = mtu(self.settings, self.input.underlay_mtu, addresses.copied());
+        let both = self.own.iter().flat_map(|own| &own.addresses).chain(&edge.addresses);
+        let mtu = mtu(self.settings, self.input.underlay_mtu, both.copied());
         let endpoint = self.endpoint(edge);
         for (key, port) in &edge.keys {
             for own in &own {
@@ -220,7 +220,7 @@ impl Planner<'_> {
                     key: *own,
                     port: 0,
                     mtu,
-                    addresses: vec![own.overlay_address().into()],
+                    addresses: addresses(own, self.own.map_or(&[][..], |own| &own.addresses)),
                     peers: vec![peer],
                 });
             }

@@ -55,6 +55,19 @@ pub(super) fn mtu(
     underlay.map_or(DEFAULT_MTU, left)
 }
 
+/// The addresses of a tunnel, that for probes first. The kernel refuses IPv4 packets that come in
+/// through an interface without an IPv4 address, however loosely it checks their sources
+/// (`rp_filter` 2), so there is one: the machine's own, which is the right source of what it sends
+/// itself, or else one of the link's.
+pub(super) fn addresses(key: &PublicKey, own: &[IpAddr]) -> Vec<IpAddr> {
+    let overlay = key.overlay_address();
+    let [.., high, low] = overlay.octets();
+    // Not the first and last 256, which are reserved (RFC 3927).
+    let link = IpAddr::from([169, 254, high.clamp(1, 254), low]);
+    let v4 = own.iter().copied().find(IpAddr::is_ipv4).unwrap_or(link);
+    vec![overlay.into(), v4]
+}
+
 /// An address as a network of its own.
 pub(super) fn alone(address: impl Into<IpAddr>) -> IpNet {
     IpNet::from(address.into())

@@ -52,6 +52,10 @@ impl Kernel for Fake {
         Ok(self.0.borrow().host.clone())
     }
 
+    fn limit_address(&mut self, _: &str, _: IpAddr, _: u32) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn add_address(&mut self, interface: &str, address: IpAddr) -> Result<(), Fault> {
         let mut machine = self.0.borrow_mut();
         assert!(machine.is_remembered(address), "{address} isn't on the disk");

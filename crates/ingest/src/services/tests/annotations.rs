@@ -160,7 +160,7 @@ fn a_tls_secret_is_in_the_snapshot() {
     assert_eq!(found.messages(), [] as [String; 0]);
     assert_eq!(exposure(&found).stream.tls_ports, [443, 8443]);
     let pair = &found.snapshot.certificates[&ObjectKey::new("default", "s")];
-    assert_eq!(pair.names, ["db.example.com"]);
+    assert_eq!(*pair.names, ["db.example.com"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::settings::FailSafe;
@@ -62,11 +63,13 @@ impl World {
     /// A Service of type LoadBalancer in namespace `shop` with TCP port 80, made if need be.
     fn service(&mut self, name: &str) -> &mut Service {
         let key = ObjectKey::new("shop", name);
-        self.snapshot.services.entry(key).or_insert_with(|| Service {
+        let service = || Service {
             ports: vec![port(Protocol::Tcp, 80)],
             exposure: Some(Box::new(Exposure { load_balancer: true, ..Exposure::default() })),
             ..Service::default()
-        })
+        };
+        let entry = self.snapshot.services.entry(key);
+        Arc::make_mut(entry.or_insert_with(|| Arc::new(service())))
     }
 
     fn exposure(&mut self, name: &str) -> &mut Exposure {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use model::snapshot::{BackendRef, PortRef, Service, ServicePort};
 use model::{Diagnostic, ObjectKey, ObjectRef, Protocol, Snapshot};
@@ -16,7 +17,7 @@ pub(super) type Ids = BTreeMap<BackendKey, BackendId>;
 
 /// All backends that any route uses, each once.
 pub(super) struct Backends<'a> {
-    services: &'a BTreeMap<ObjectKey, Service>,
+    services: &'a BTreeMap<ObjectKey, Arc<Service>>,
     used: BTreeMap<BackendKey, Endpoints>,
 }
 

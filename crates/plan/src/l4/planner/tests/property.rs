@@ -64,28 +64,26 @@ fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
         }
         5 => {
             let number = 80 + u16::try_from(random.below(4)).unwrap();
-            if let Some(service) = world.snapshot.services.get_mut(&key) {
+            if let Some(service) = world.snapshot.services.get_mut(&key).map(Arc::make_mut) {
                 service.ports = vec![port(Protocol::Tcp, number), port(Protocol::Udp, number)];
             }
         }
         6 => {
-            if let Some(service) = world.snapshot.services.get_mut(&key) {
+            if let Some(service) = world.snapshot.services.get_mut(&key).map(Arc::make_mut) {
                 service.broken = random.one_in(2).then(|| "broken".to_owned());
             }
         }
         7 => {
-            if let Some(exposure) =
-                world.snapshot.services.get_mut(&key).and_then(|all| all.exposure.as_mut())
-            {
+            let service = world.snapshot.services.get_mut(&key).map(Arc::make_mut);
+            if let Some(exposure) = service.and_then(|all| all.exposure.as_mut()) {
                 // Old and new traffic policies and labels move nobody.
                 exposure.local_only = !exposure.local_only;
                 exposure.labels.insert("tier".into(), "b".into());
             }
         }
         8 => {
-            if let Some(exposure) =
-                world.snapshot.services.get_mut(&key).and_then(|all| all.exposure.as_mut())
-            {
+            let service = world.snapshot.services.get_mut(&key).map(Arc::make_mut);
+            if let Some(exposure) = service.and_then(|all| all.exposure.as_mut()) {
                 exposure.load_balancer = !exposure.load_balancer;
                 // One that was replaced while it had no VIPs may ask for something else now.
                 let name = format!("shop/{name}");
@@ -109,7 +107,7 @@ fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
         _ => {
             world.snapshot.services.remove(&key);
             let service = random_service(random);
-            world.snapshot.services.insert(key, service);
+            world.snapshot.services.insert(key, Arc::new(service));
             return Some(format!("shop/{name}"));
         }
     }
@@ -195,7 +193,7 @@ impl<'a> Checked<'a> {
 
     fn service(&self, name: &str) -> Option<&Service> {
         let key = ObjectKey::new("shop", name.trim_start_matches("shop/"));
-        self.world.snapshot.services.get(&key)
+        self.world.snapshot.services.get(&key).map(|service| &**service)
     }
 
     fn exposure(&self, name: &str) -> Option<&Exposure> {

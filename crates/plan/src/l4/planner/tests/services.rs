@@ -178,8 +178,12 @@ fn tls_ends_on_the_ports_that_are_named() {
     let stream = Stream { tls, ..Stream::default() };
     assert_eq!(service.ports[1].path, Path::UserSpace(Box::new(stream)));
     assert_eq!(diagnostics, [] as [String; 0], "ingest has told of the Secret");
-    let pair =
-        TlsPair { chain: vec![], key: vec![], names: vec!["a.test".into()], validity: (0, 1) };
+    let pair = TlsPair {
+        names: Arc::new(vec!["a.test".into()]),
+        chain: Arc::default(),
+        key: Arc::default(),
+        validity: (0, 1),
+    };
     world.snapshot.certificates.insert(secret, pair.clone());
     let (service, diagnostics) = world.planned("a");
     assert_eq!(diagnostics, [] as [String; 0]);

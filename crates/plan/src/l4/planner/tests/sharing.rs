@@ -24,7 +24,7 @@ fn one_key_and_different_ports_share_an_address() {
     shares(&mut world, "c", 0);
     world.service("c").ports = vec![port(Protocol::Udp, 443)];
     let foreign = world.service("a").clone();
-    world.snapshot.services.insert(ObjectKey::new("elsewhere", "a"), foreign);
+    world.snapshot.services.insert(ObjectKey::new("elsewhere", "a"), foreign.into());
     let addresses = world.addresses();
     let has: Vec<&str> = addresses.values().map(String::as_str).collect();
     let names: Vec<&str> = addresses.keys().map(String::as_str).collect();

@@ -1,0 +1,227 @@
+//! What there is besides where objects come from the Kubernetes API: the edges' Leases, the
+//! allocations that they share, and what is written back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use model::{AlbKind, Diagnostic};
+use plan::l4::{Allocations, L4Plan};
+use plan::vpn::VpnPlan;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::edges::{self, mail};
+use crate::l4::Plane;
+use crate::l4::view::View;
+use crate::source::Delivery;
+use crate::source::kubernetes::Kubernetes;
+use crate::status::shared::{Basis, Shared};
+use crate::status::{self, Facts};
+use crate::vpn;
+
+/// The gateway's part in the cluster.
+pub struct InCluster {
+    name: String,
+    edges: edges::Handle,
+    shared: Shared,
+    status: status::Handle,
+}
+
+/// What it is made of.
+pub struct Parts<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The API.
+    pub kubernetes: &'a Kubernetes,
+    /// The L4 plane.
+    pub l4: Option<&'a Plane>,
+    /// The VPN plane.
+    pub vpn: Option<&'a vpn::Plane>,
+    /// To the other edges, where there is a way.
+    pub mail: Option<mail::Mail>,
+}
+
+impl InCluster {
+    /// Joins the other edges. From now on the planes hold only what is this edge's.
+    ///
+    /// # Errors
+    /// The machine lacks the means.
+    pub fn start(parts: Parts<'_>, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self> {
+        let Parts { config, kubernetes, l4, vpn, mail } = parts;
+        let api = config.source.kubernetes.clone().unwrap_or_default();
+        let settings = config.settings();
+        let name =
+            config.node_name.clone().context("invariant: an edge in a cluster has a name")?;
+        let born = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let edges = edges::start(edges::Options {
+            api,
+            namespace: kubernetes.cluster.namespace.clone(),
+            settings: holding::Settings::new(name.clone(), born, fastrand::u64(..)),
+            offers: edges::offers(&settings),
+            l4: l4.map(Plane::view),
+            mail,
+        })
+        .context("starting the edges thread")?;
+        if let Some(l4) = l4 {
+            tasks.spawn(ring(
+                edges.holdings.clone(),
+                l4.hold(edges.holdings.clone()),
+                stop.clone(),
+            ));
+        }
+        if let Some(vpn) = vpn {
+            let bell = vpn.hold(edges.holdings.clone());
+            tasks.spawn(ring(edges.holdings.clone(), bell, stop.clone()));
+        }
+        let client = kubernetes.cluster.client.clone();
+        let remembered = l4.map(|plane| plane.remembered().clone()).unwrap_or_default();
+        let namespace = kubernetes.cluster.namespace.clone();
+        let leader = edges.leader.clone();
+        let shared =
+            Shared::start(client.clone(), namespace, remembered, leader.clone(), stop.clone());
+        let listen: BTreeMap<AlbKind, _> =
+            config.enabled_albs().map(|(kind, alb)| (kind, alb.listen.addresses.clone())).collect();
+        let context = status::Context { name: name.clone(), settings, listen };
+        let vpn = vpn.map(vpn::Plane::handle);
+        let status = status::start(status::Options { client, context, leader, vpn });
+        tasks.spawn(tell_holders(edges.holders.clone(), status.facts(), stop.clone()));
+        Ok(Self { name, edges, shared, status })
+    }
+
+    /// Who holds what, for people, now and later.
+    pub fn report(&self) -> (watch::Receiver<Arc<edges::Report>>, Arc<edges::Counts>) {
+        (self.edges.report.clone(), Arc::clone(&self.edges.counts))
+    }
+
+    /// What planning goes by.
+    pub fn basis(&mut self) -> Basis {
+        self.shared.basis()
+    }
+
+    /// What this edge holds, now and later.
+    pub fn holdings(&self) -> watch::Receiver<Arc<edges::Holdings>> {
+        self.edges.holdings.clone()
+    }
+
+    /// Waits until [`Self::basis`] may say something else.
+    ///
+    /// # Errors
+    /// Who watches has ended.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.shared.changed().await
+    }
+
+    /// What is wrong with what is shared and what is written.
+    pub fn findings(&self) -> Vec<Diagnostic> {
+        let written = self.status.findings();
+        let written = Arc::clone(&written.borrow());
+        self.shared.finding().into_iter().chain(written.iter().cloned()).collect()
+    }
+
+    /// Everything was planned anew.
+    pub fn planned(&mut self, planned: Planned<'_>) {
+        let Planned { delivery, l4, vpn, diagnostics, proposal } = planned;
+        if let Some(proposal) = proposal {
+            self.shared.propose(proposal);
+        }
+        let wanted = edges::wanted(l4.map(|plan| &**plan), vpn);
+        self.edges.wanted.send_if_modified(|before| {
+            let changed = *before != wanted;
+            *before = wanted;
+            changed
+        });
+        let edge = delivery.objects.edges.get(&self.name);
+        let drain = edge.is_some_and(|edge| edge.spec.drain == Some(true));
+        self.edges.drain.send_if_modified(|before| std::mem::replace(before, drain) != drain);
+        self.status.update(|facts| {
+            facts.delivery = Arc::clone(delivery);
+            facts.l4 = l4.cloned();
+            facts.planned = Arc::new(diagnostics.to_vec());
+        });
+    }
+
+    /// The L4 plane has done something.
+    pub fn follow_l4(&self, view: &View) {
+        self.status.update(|facts| {
+            facts.vips = Arc::new(view.on.clone());
+            facts.host = Arc::new(view.host.clone());
+        });
+    }
+
+    /// What the overlay tells of this edge.
+    pub fn follow_overlay(&self, overlay: &status::Overlay) {
+        self.status.update(|facts| {
+            if *facts.overlay != *overlay {
+                facts.overlay = Arc::new(overlay.clone());
+            }
+        });
+    }
+
+    /// What is wrong on this machine, and whether everything is in force.
+    pub fn tell(&self, own: &[Diagnostic], ready: bool) {
+        self.status.update(|facts| {
+            facts.own = Arc::new(own.to_vec());
+            facts.ready = ready;
+        });
+    }
+
+    /// Whether its threads are there.
+    pub fn is_whole(&self) -> bool {
+        self.edges.is_whole()
+    }
+
+    /// Gives everything up to the other edges; returns what goes on being written.
+    pub async fn give_up(self) -> (status::Handle, Shared) {
+        self.status.update(|facts| facts.ready = false);
+        self.edges.stop().await;
+        (self.status, self.shared)
+    }
+}
+
+/// What was planned.
+pub struct Planned<'a> {
+    /// The objects.
+    pub delivery: &'a Arc<Delivery>,
+    /// For the L4 plane.
+    pub l4: Option<&'a Arc<L4Plan>>,
+    /// For the VPN plane.
+    pub vpn: Option<&'a VpnPlan>,
+    /// What is wrong with the objects.
+    pub diagnostics: &'a [Diagnostic],
+    /// Who is to be given which address.
+    pub proposal: Option<&'a Allocations>,
+}
+
+/// Has a plane look whenever what is held changes.
+async fn ring(
+    mut holdings: watch::Receiver<Arc<edges::Holdings>>,
+    bell: impl Fn() + Send,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = holdings.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        bell();
+    }
+}
+
+async fn tell_holders(
+    mut holders: watch::Receiver<Option<Arc<status::Holders>>>,
+    facts: watch::Sender<Facts>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            changed = holders.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        let now = holders.borrow_and_update().clone();
+        facts.send_modify(|facts| facts.holders = now);
+    }
+}
