@@ -222,7 +222,7 @@ impl Cluster {
         let config = json!({
             "apiVersion": "tidegate.io/v1alpha1",
             "kind": "GatewayConfig",
-            "source": { "kubernetes": { "kubeconfig": text(&kubeconfig)? } },
+            "source": { "kubernetes": { "kubeconfig": text(&kubeconfig)?, "namespace": NAMESPACE } },
             "alb": { "public": {
                 "listen": {
                     "addresses": [self.edge.public(0).ip()], "http": HTTP, "https": HTTPS,
