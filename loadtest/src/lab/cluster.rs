@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use apiserver::{Double, Options};
+use apiserver::{Counter, Double, Options};
 use serde_json::{Value, json};
 
 use super::l4::{BACKEND, SERVICE, start_backend_at};
@@ -202,7 +202,7 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         let _inside = self.edge.namespace.enter()?;
         let mut before = loopback_octets()?;
-        while !is_ready.load(Ordering::Relaxed) && self.written() == 0 {
+        while !is_ready.load(Ordering::Relaxed) && self.statuses() == 0 {
             std::thread::sleep(LOOK);
             let now = loopback_octets()?;
             if now - before >= LIST
@@ -222,7 +222,7 @@ impl Cluster {
         let config = json!({
             "apiVersion": "tidegate.io/v1alpha1",
             "kind": "GatewayConfig",
-            "source": { "kubernetes": { "kubeconfig": text(&kubeconfig)? } },
+            "source": { "kubernetes": { "kubeconfig": text(&kubeconfig)?, "namespace": NAMESPACE } },
             "alb": { "public": {
                 "listen": {
                     "addresses": [self.edge.public(0).ip()], "http": HTTP, "https": HTTPS,
@@ -261,14 +261,23 @@ impl Cluster {
         Ok(true)
     }
 
-    /// What the gateway has written back so far.
-    pub(crate) fn written(&self) -> u64 {
-        let all = self.double.counters();
-        let writes = all.iter().filter(|one| {
+    /// What the gateway has written so far, but for what it goes on writing: its Leases.
+    fn written(&self) -> u64 {
+        self.count(|one| {
             ["create", "update", "patch"].contains(&one.verb.as_str())
-                && (one.resource.ends_with("/status") || one.resource.contains("events"))
-        });
-        writes.map(|one| one.count).sum()
+                && !one.resource.starts_with("leases")
+                && !one.resource.ends_with("reviews")
+        })
+    }
+
+    /// States of objects that it has written.
+    fn statuses(&self) -> u64 {
+        self.count(|one| one.resource.ends_with("/status") && one.verb != "get")
+    }
+
+    fn count(&self, counts: impl Fn(&Counter) -> bool) -> u64 {
+        let all = self.double.counters();
+        all.iter().filter(|one| counts(one)).map(|one| one.count).sum()
     }
 
     /// Moves the first endpoint of a Service to the other backend.
