@@ -69,6 +69,8 @@ OURS = {
         "tidegate-ingest",
         "tidegate-plan",
         "tidegate-http1",
+        "tidegate-overlay",
+        "tidegate-wireguard",
         "tidegate-apiserver",
         "certs",
     },

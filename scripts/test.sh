@@ -83,6 +83,11 @@ figures=$(mktemp -d)
 "$built/loadtest" compare vpn --quick --gateway "$built/gateway" --json "$figures/vpn.json" \
     --html "$figures/vpn.html"
 "$built/loadtest" diff "$figures/vpn.json" "$figures/vpn.json"
+"$built/loadtest" compare overlay --quick --gateway "$built/gateway" --json "$figures/overlay.json"
+"$built/loadtest" diff "$figures/overlay.json" "$figures/overlay.json"
+"$built/loadtest" compare cluster --quick --gateway "$built/gateway" --json "$figures/cluster.json" \
+    --html "$figures/cluster.html"
+"$built/loadtest" diff "$figures/cluster.json" "$figures/cluster.json"
 "$built/loadtest" report "$figures/compare.json" --html "$figures/again.html"
 cmp "$figures/compare.html" "$figures/again.html"
 "$built/loadtest" diff "$figures/compare.json" "$figures/compare.json"

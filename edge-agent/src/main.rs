@@ -85,11 +85,8 @@ fn start_log(filter: &str, format: LogFormat) -> Result<()> {
     })?;
     // It calls an idle peer an error. What is wrong with peers is said by who asks them.
     let quiet = "boringtun=off".parse().context("a directive")?;
-    let filter = if filter.to_string().contains("boringtun") {
-        filter
-    } else {
-        filter.add_directive(quiet)
-    };
+    let filter =
+        if filter.to_string().contains("boringtun") { filter } else { filter.add_directive(quiet) };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())

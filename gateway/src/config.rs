@@ -26,6 +26,8 @@ pub use settings::{ConfigError, error};
 /// directory, no longer to the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// This machine's name among edges, where objects come from the Kubernetes API.
+    pub node_name: Option<String>,
     /// Where objects come from.
     pub source: Source,
     /// The two ALBs; at least one of them is enabled unless the L4 or the VPN plane

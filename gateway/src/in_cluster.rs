@@ -54,7 +54,8 @@ impl InCluster {
         let Parts { config, kubernetes, l4, vpn, mail } = parts;
         let api = config.source.kubernetes.clone().unwrap_or_default();
         let settings = config.settings();
-        let name = node_name(config);
+        let name =
+            config.node_name.clone().context("invariant: an edge in a cluster has a name")?;
         let born = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let edges = edges::start(edges::Options {
             api,
@@ -193,14 +194,6 @@ pub struct Planned<'a> {
     pub diagnostics: &'a [Diagnostic],
     /// Who is to be given which address.
     pub proposal: Option<&'a Allocations>,
-}
-
-/// The edge's name.
-fn node_name(config: &Config) -> String {
-    match &config.settings().l4 {
-        Some(l4) => l4.node_name.clone(),
-        None => rustix::system::uname().nodename().to_string_lossy().to_lowercase(),
-    }
 }
 
 /// Has a plane look whenever what is held changes.

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// One end of a WireGuard tunnel by boringtun, in the foreground
     #[command(hide = true)]
     Wireguard(Wireguard),
+    /// One end of a WireGuard tunnel by the edges' and nodes' own interface, in the foreground
+    #[command(hide = true)]
+    Overlay(Overlay),
     /// Become another program, on one core and bound to a parent's life
     #[command(hide = true)]
     Exec(Exec),
@@ -52,8 +55,12 @@ pub(crate) enum Suite {
     /// IPsec tunnels between two gateways, beside strongSwan and boringtun, in network namespaces:
     /// takes root; only if named
     Vpn,
-    /// The nodes' overlay: comes with that part
+    /// WireGuard between a node and an edge, beside boringtun and wireguard-go, in network
+    /// namespaces: takes root; only if named
     Overlay,
+    /// A large cluster from its API: first sync, and changes in force, in network namespaces:
+    /// takes root; only if named
+    Cluster,
 }
 
 impl Suite {
@@ -66,14 +73,7 @@ impl Suite {
             Self::L4 => "l4",
             Self::Vpn => "vpn",
             Self::Overlay => "overlay",
-        }
-    }
-
-    /// What is missing for it, if anything is.
-    pub(crate) fn missing(self) -> Option<&'static str> {
-        match self {
-            Self::L7 | Self::Tls | Self::Control | Self::L4 | Self::Vpn => None,
-            Self::Overlay => Some("the gateway has no overlay yet"),
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -289,6 +289,17 @@ pub(crate) struct Wireguard {
     /// The network behind the other end
     #[arg(long)]
     pub(crate) allowed: String,
+}
+
+/// `loadtest overlay`
+#[derive(Debug, Args)]
+pub(crate) struct Overlay {
+    /// The end.
+    #[command(flatten)]
+    pub(crate) end: Wireguard,
+    /// Handle one packet at a time
+    #[arg(long)]
+    pub(crate) no_offloads: bool,
 }
 
 /// `loadtest exec`

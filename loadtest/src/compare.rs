@@ -5,6 +5,7 @@
 //! falls on all alike, and ratios are taken within a pass.
 
 mod choice;
+mod cluster;
 pub(crate) mod control;
 mod l4;
 mod latency;
@@ -112,9 +113,7 @@ pub(crate) fn compare(arguments: &cli::Compare) -> anyhow::Result<bool> {
     for product in &products {
         targets.push((product.name().to_owned(), product.version()?));
     }
-    if scenarios.iter().any(|scenario| vpn::takes_peers(scenario)) {
-        targets.extend(crate::lab::vpn::peers()?);
-    }
+    targets.extend(vpn::peers(&scenarios)?);
     let machine = system::machine();
     system::pin(settings.cores.load)?;
 
@@ -191,6 +190,9 @@ fn measure(
     if let Measure::Vpn(what) = scenario.measure {
         return vpn::measure(lab, scenario, what, products, settings, passes);
     }
+    if let Measure::Cluster(estate) = scenario.measure {
+        return cluster::measure(lab, scenario, estate, products, settings, passes);
+    }
     let entrants = entrants(scenario, products);
     if entrants.is_empty() {
         return Ok(Default::default());
@@ -234,7 +236,7 @@ fn measure_requests(
             }
             measure_idle(lab, entrants, tls, held, settings, passes)?
         }
-        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) => {
+        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) | Measure::Cluster(_) => {
             bail!("{}: is not made of requests", scenario.id)
         }
     };

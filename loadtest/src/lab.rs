@@ -5,6 +5,7 @@
 
 mod caddy;
 mod certificate;
+pub(crate) mod cluster;
 mod envoy;
 pub(crate) mod estate;
 mod gateway;

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         }
         cli::Command::Backend(arguments) => backend::serve(&arguments).map(|()| true),
         cli::Command::Wireguard(arguments) => lab::vpn::wireguard::run(&arguments).map(|()| true),
+        cli::Command::Overlay(arguments) => lab::vpn::overlay::run(&arguments).map(|()| true),
         cli::Command::Exec(arguments) => {
             let cli::Exec { core, parent, program, arguments } = arguments;
             system::child::exec(core, parent, &program, &arguments).map(|()| true)

@@ -128,6 +128,13 @@ pub(crate) fn memory(processes: &[Pid]) -> anyhow::Result<Memory> {
     Ok(sum)
 }
 
+/// The most memory that a process has had resident, in bytes.
+pub(crate) fn peak_memory(process: Pid) -> anyhow::Result<u64> {
+    let path = format!("/proc/{process}/status");
+    let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+    smaps_field(&status, "VmHWM:").with_context(|| format!("{path}: VmHWM"))
+}
+
 fn smaps_field(rollup: &str, name: &str) -> Option<u64> {
     let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;

@@ -1,5 +1,7 @@
 //! The same objects from a directory and from the API make the same set and the same snapshot.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // reason: a test fails by panicking
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Watching, against a double of the API server.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // reason: a test fails by panicking
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Writing back, against the double of the API server.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // reason: a test fails by panicking
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

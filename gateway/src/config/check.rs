@@ -64,6 +64,8 @@ impl Checker<'_> {
                 .remedy("give each ALB an IngressClass of its own"));
         }
         self.listeners(&alb, file.admin.listen)?;
+        let in_cluster = source.kubernetes.is_some();
+        let node_name = in_cluster.then(|| self.own_name(file.node_name.clone())).transpose()?;
         let overlay = self.overlay(file.overlay, file.node_name.clone())?;
         let l4 = self.l4(file.l4, file.node_name, file.admin.listen, overlay.as_ref())?;
         let vpn = self.vpn(file.vpn)?;
@@ -73,6 +75,7 @@ impl Checker<'_> {
             LogPath::File(path) => Some(Target::File(self.path(path))),
         };
         Ok(Config {
+            node_name,
             source,
             alb,
             l4,

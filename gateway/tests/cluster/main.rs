@@ -3,6 +3,7 @@
 //! lost when one of them fails.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // reason: a test fails by panicking
+#![allow(clippy::print_stdout)] // reason: figures of what was lost, with --no-capture
 
 mod clear;
 mod failures;

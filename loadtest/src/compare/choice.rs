@@ -27,21 +27,12 @@ pub(crate) struct LeftOut {
 /// The scenarios to measure, and those that had to be left out.
 ///
 /// # Errors
-/// Names that are none; suites whose part does not exist; a scenario asked for by name that this
+/// Names that are none; a scenario asked for by name that this
 /// machine can't do.
 pub(crate) fn scenarios(
     arguments: &cli::Compare,
     settings: &Settings,
 ) -> anyhow::Result<(Vec<&'static Scenario>, Vec<LeftOut>)> {
-    for suite in &arguments.suites {
-        if let Some(missing) = suite.missing() {
-            bail!(
-                "suite {}: {missing}; the suite comes with that part. There are l7, tls, \
-                 l4, vpn and control",
-                suite.name()
-            );
-        }
-    }
     for id in &arguments.only {
         if !SCENARIOS.iter().any(|scenario| scenario.id == id) {
             let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.id).collect();
@@ -51,7 +42,15 @@ pub(crate) fn scenarios(
     let is_named = |scenario: &Scenario| arguments.only.iter().any(|id| id == scenario.id);
     let suites = match arguments.suites.as_slice() {
         [] if arguments.only.is_empty() => &[Suite::L7, Suite::Tls][..],
-        [] => &[Suite::L7, Suite::Tls, Suite::L4, Suite::Vpn, Suite::Control],
+        [] => &[
+            Suite::L7,
+            Suite::Tls,
+            Suite::L4,
+            Suite::Vpn,
+            Suite::Overlay,
+            Suite::Cluster,
+            Suite::Control,
+        ],
         suites => suites,
     };
     for scenario in SCENARIOS.iter().filter(|scenario| is_named(scenario)) {
@@ -91,7 +90,7 @@ fn lacking(scenario: &Scenario, settings: &Settings, limit: u64) -> Option<Strin
         Measure::Idle { connections, .. } => settings.idle_connections(connections),
         Measure::Traffic(traffic) | Measure::Latency { traffic, .. } => traffic.connections,
         Measure::Routes { .. } => super::ROUTES_CONNECTIONS,
-        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) => 0,
+        Measure::Control { .. } | Measure::L4(_) | Measure::Vpn(_) | Measure::Cluster(_) => 0,
     };
     let needed = connections + HEADROOM + DESCRIPTORS;
     if limit < needed as u64 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scenario::{L4, Measure, Scenario, Vpn};
-use super::{Settings, entrants, vpn};
+use super::{Settings, cluster, entrants, vpn};
 use crate::lab::Product;
 use crate::lab::estate::steered;
 use crate::report::progress::Progress;
@@ -85,7 +85,8 @@ fn measurements(
             }
         }
         Measure::L4(_) => 0,
-        Measure::Vpn(what) => vpn::kinds(what, products).len(),
+        Measure::Vpn(what) => vpn::kinds(scenario.suite, what, products).len(),
+        Measure::Cluster(_) => usize::from(products.iter().any(|one| one.name() == "gateway")),
         _ => entrants(scenario, products).len(),
     };
     let passes = match scenario.measure {
@@ -95,6 +96,7 @@ fn measurements(
         Measure::Vpn(Vpn::Tunnels { .. }) => settings.few_passes(),
         Measure::L4(_) | Measure::Vpn(_) => settings.passes,
         Measure::Idle { .. } | Measure::Control { .. } => settings.few_passes(),
+        Measure::Cluster(_) => cluster::PASSES,
     };
     passes * u32::try_from(targets).unwrap_or(u32::MAX)
 }

@@ -66,7 +66,7 @@ pub(crate) fn unit(scenario: &Scenario) -> &'static str {
         Measure::L4(L4::Changes { .. }) => "ms",
         Measure::L4(L4::Bulk) => "CPU ms/GB",
         // Each of their figures has its own.
-        Measure::Vpn(_) | Measure::Control { .. } => "",
+        Measure::Vpn(_) | Measure::Cluster(_) | Measure::Control { .. } => "",
     }
 }
 
@@ -158,7 +158,7 @@ impl ScenarioReport {
 }
 
 /// A goal, and whether it was reached: once for text and page.
-fn in_words(verdict: &Verdict) -> String {
+pub(super) fn in_words(verdict: &Verdict) -> String {
     let Verdict { of, against, goal, figure, met } = verdict;
     let of = match of {
         Figure::Cost => "cost",
@@ -179,6 +179,7 @@ pub(crate) fn goal_text(of: &str, kind: &str, limit: f64, against: Option<&str>)
     let goal = match kind {
         "ratio" => format!("at most {limit:.2} times {better}"),
         "kibibytes" => format!("at most {limit} KiB"),
+        "mebibytes" => format!("at most {limit} MiB"),
         "microseconds" => format!("at most {limit} µs"),
         "milliseconds" => format!("at most {limit} ms"),
         "seconds" => format!("at most {limit} s"),

@@ -50,6 +50,8 @@ pub(crate) enum Measure {
     L4(L4),
     /// Tunnels between two gateways, in network namespaces.
     Vpn(Vpn),
+    /// A large cluster's objects from its API, and changes to them.
+    Cluster(Estate),
     /// Many objects, and changes to them.
     Control {
         /// Apps: a Service, an EndpointSlice and an Ingress each.
@@ -83,6 +85,21 @@ pub(crate) enum L4 {
     },
     /// Large answers through user space, beside HAProxy in TCP mode.
     Bulk,
+}
+
+/// How many objects a cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Estate {
+    /// Services, each with an EndpointSlice.
+    pub(crate) services: u16,
+    /// Of these, so many have a VIP.
+    pub(crate) vips: u16,
+    /// Endpoints of each.
+    pub(crate) endpoints: u8,
+    /// Ingresses, each for a Service of its own.
+    pub(crate) ingresses: u16,
+    /// Secrets with certificates, each for an Ingress of its own.
+    pub(crate) secrets: u16,
 }
 
 /// What is measured of tunnels.
@@ -149,6 +166,8 @@ pub(crate) enum Goal {
     Ratio(f64),
     /// At most so many KiB.
     Kibibytes(f64),
+    /// At most so many MiB.
+    Mebibytes(f64),
     /// At most so many milliseconds.
     Milliseconds(f64),
     /// At most so many microseconds.
@@ -165,6 +184,7 @@ impl Goal {
         match self {
             Self::Ratio(limit) => ("ratio", limit),
             Self::Kibibytes(limit) => ("kibibytes", limit),
+            Self::Mebibytes(limit) => ("mebibytes", limit),
             Self::Milliseconds(limit) => ("milliseconds", limit),
             Self::Microseconds(limit) => ("microseconds", limit),
             Self::Seconds(limit) => ("seconds", limit),
@@ -395,6 +415,42 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         suite: Suite::Vpn,
         title: "1,000 connections between two gateways",
         measure: Measure::Vpn(Vpn::Tunnels { connections: 1_000 }),
+        // Each of its figures has its own.
+        goal: None,
+    },
+    Scenario {
+        id: "overlay-bulk",
+        suite: Suite::Overlay,
+        title: "One TCP stream through WireGuard, packets of 1,400 octets",
+        measure: Measure::Vpn(Vpn::Bulk),
+        // Each of its tables has its own.
+        goal: None,
+    },
+    Scenario {
+        id: "overlay-small",
+        suite: Suite::Overlay,
+        title: "Datagrams of 64 octets through WireGuard there and back, 64 under way",
+        measure: Measure::Vpn(Vpn::Small),
+        goal: None,
+    },
+    Scenario {
+        id: "overlay-latency",
+        suite: Suite::Overlay,
+        title: "One octet there and back over TCP through WireGuard, the median",
+        measure: Measure::Vpn(Vpn::Latency),
+        goal: None,
+    },
+    Scenario {
+        id: "cluster-10000",
+        suite: Suite::Cluster,
+        title: "10,000 Services of 10 endpoints, 5,000 Ingresses, 2,000 Secrets from the API",
+        measure: Measure::Cluster(Estate {
+            services: 10_000,
+            vips: 1_000,
+            endpoints: 10,
+            ingresses: 5_000,
+            secrets: 2_000,
+        }),
         // Each of its figures has its own.
         goal: None,
     },

@@ -165,6 +165,7 @@ pub(crate) fn cost_verdict(goal: Goal, summaries: &[Summary], ratios: &[Ratio]) 
     let (figure, limit) = match goal {
         Goal::Ratio(limit) => (worst(ratios.iter().map(|ratio| ratio.cost))?, limit),
         Goal::Kibibytes(limit)
+        | Goal::Mebibytes(limit)
         | Goal::Milliseconds(limit)
         | Goal::Microseconds(limit)
         | Goal::Seconds(limit) => (summaries.first()?.cost.median, limit),

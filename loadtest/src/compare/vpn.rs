@@ -1,4 +1,5 @@
-//! The vpn suite: what a tunnel between two gateways costs, in network namespaces.
+//! The vpn suite and the overlay's: what a tunnel between two gateways, or between a node and an
+//! edge, costs, in network namespaces.
 //!
 //! The gateways are pinned to a core each, and the hosts behind them each to the core of the other
 //! site's gateway, so that none of the four waits for its neighbour in the path. The figure is the
@@ -7,6 +8,7 @@
 //! side". What the hosts and the kernel's own threads take is counted, too, and stands beside it.
 
 mod echo;
+mod overlay;
 mod small;
 mod stream;
 mod tunnels;
@@ -25,7 +27,8 @@ use super::report::ScenarioReport;
 use super::scenario::{Goal, Measure, Scenario, Vpn};
 use super::summary::{self, Figure, Ratio, Summary, Verdict};
 use super::trial::{Detail, Trial, TunnelDetail};
-use crate::lab::vpn::{Kind, Offloads, Party, Site, Workshop};
+use crate::cli::Suite;
+use crate::lab::vpn::{Kind, Offloads, Party, Site, Workshop, wireguard_go};
 use crate::lab::{Lab, Product};
 use crate::system::{self, interrupt};
 
@@ -52,7 +55,7 @@ pub(super) fn measure(
     fs::create_dir(&folder).with_context(|| format!("{}", folder.display()))?;
     let gateway = gateway(products)?;
     let workshop = Workshop { gateway: gateway.as_deref(), folder: &folder, cores: settings.cores };
-    let kinds = kinds(what, products);
+    let kinds = kinds(scenario.suite, what, products);
     let reports = match what {
         Vpn::Tunnels { connections } if gateway.is_some() => {
             tunnels::measure(&workshop, scenario, connections, settings, passes)?
@@ -77,9 +80,18 @@ fn gateway(products: &[Box<dyn Product>]) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// Who takes part.
-pub(super) fn kinds(what: Vpn, products: &[Box<dyn Product>]) -> Vec<Kind> {
+pub(super) fn kinds(suite: Suite, what: Vpn, products: &[Box<dyn Product>]) -> Vec<Kind> {
     let mut all = Vec::new();
     let with_gateway = products.iter().any(|product| product.name() == GATEWAY);
+    if suite == Suite::Overlay {
+        if with_gateway {
+            all.extend([Kind::Overlay(Offloads::On), Kind::Overlay(Offloads::Off)]);
+        }
+        all.push(Kind::Boringtun);
+        all.extend(wireguard_go::is_there().then_some(Kind::WireguardGo));
+        all.push(Kind::Routing);
+        return all;
+    }
     if with_gateway {
         all.push(Kind::Gateway(Offloads::On));
     }
@@ -93,9 +105,32 @@ pub(super) fn kinds(what: Vpn, products: &[Box<dyn Product>]) -> Vec<Kind> {
     all
 }
 
-/// Whether strongSwan and boringtun take part.
-pub(super) fn takes_peers(scenario: &Scenario) -> bool {
-    matches!(scenario.measure, Measure::Vpn(what) if kinds(what, &[]).contains(&Kind::Libipsec))
+/// Names and versions of the other programs that take part in any of these.
+///
+/// # Errors
+/// One is not there; it says how to get it.
+pub(super) fn peers(scenarios: &[&Scenario]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut all: Vec<Kind> = Vec::new();
+    for scenario in scenarios {
+        let Measure::Vpn(what) = scenario.measure else { continue };
+        for kind in kinds(scenario.suite, what, &[]) {
+            if !all.contains(&kind) {
+                all.push(kind);
+            }
+        }
+        if scenario.suite == Suite::Overlay && !wireguard_go::is_there() {
+            eprintln!(
+                "loadtest: {} goes on without wireguard-go: {}",
+                scenario.id,
+                wireguard_go::REMEDY
+            );
+        }
+    }
+    let named = all.iter().filter_map(|kind| match kind.version() {
+        Ok(version) => version.map(|version| Ok((kind.name().to_owned(), version))),
+        Err(error) => Some(Err(error)),
+    });
+    named.collect()
 }
 
 /// What a window of one party showed.
@@ -242,6 +277,8 @@ fn median_latency(window: &Window) -> f64 {
 
 const A_SIDE: &str = "CPU µs/packet and side";
 const ALL: &[&str] = &[GATEWAY, PLAIN, LIBIPSEC, BORINGTUN, ROUTING];
+/// Tables in which the CPU time of everybody counts.
+const OF_ALL: &str = "-all";
 const EVERYBODY: &str = "CPU time of gateways, hosts and ksoftirqd together";
 
 const BULK: &[Table] = &[
@@ -266,7 +303,7 @@ const BULK: &[Table] = &[
         note: None,
     },
     Table {
-        suffix: "-all",
+        suffix: OF_ALL,
         title: ", everybody's CPU time",
         unit: "CPU µs/packet",
         parties: ALL,
@@ -289,7 +326,7 @@ const SMALL: &[Table] = &[
         note: None,
     },
     Table {
-        suffix: "-all",
+        suffix: OF_ALL,
         title: ", everybody's CPU time",
         unit: "CPU µs/packet",
         parties: ALL,
@@ -317,7 +354,11 @@ fn reports(
     windows: &[Window],
     settings: &Settings,
 ) -> Vec<ScenarioReport> {
+    let is_overlay = scenario.suite == Suite::Overlay;
     let tables = match what {
+        Vpn::Bulk if is_overlay => overlay::BULK,
+        Vpn::Small if is_overlay => overlay::SMALL,
+        Vpn::Latency if is_overlay => overlay::LATENCY,
         Vpn::Bulk => BULK,
         Vpn::Small => SMALL,
         Vpn::Latency | Vpn::Tunnels { .. } => LATENCY,
@@ -343,7 +384,7 @@ fn report(
         .collect();
     let is_first = labels.first().map(String::as_str) == table.parties.first().copied();
     // Without the gateway, a further table of the others says nothing new.
-    if own.is_empty() || (!is_first && !table.suffix.is_empty() && table.parties != ALL) {
+    if own.is_empty() || (!is_first && !table.suffix.is_empty() && table.suffix != OF_ALL) {
         return None;
     }
     let trials: Vec<Trial> = own.iter().map(|window| trial(window, what, table)).collect();

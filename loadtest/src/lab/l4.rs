@@ -278,14 +278,26 @@ pub(crate) fn start_backend(
     folder: &Path,
     core: usize,
 ) -> anyhow::Result<Supervised> {
-    let announce = folder.join("l4-backend.address");
-    let listen = format!("0.0.0.0:{BACKEND}");
-    let arguments = ["backend", "--listen", &listen, "--announce", &text(&announce)?];
+    start_backend_at(network, folder, core, "origin", ([0, 0, 0, 0], BACKEND).into())
+}
+
+/// Starts an origin server of this name, which its answers carry, at an address there.
+pub(super) fn start_backend_at(
+    network: &Network,
+    folder: &Path,
+    core: usize,
+    name: &str,
+    listen: SocketAddr,
+) -> anyhow::Result<Supervised> {
+    let announce = folder.join(format!("l4-{name}.address"));
+    let listen = listen.to_string();
+    let announced = text(&announce)?;
+    let arguments = ["backend", "--name", name, "--listen", &listen, "--announce", &announced];
     let program = Program {
         path: PathBuf::from("/proc/self/exe"),
         arguments: arguments.map(str::to_owned).into(),
     };
-    let errors = folder.join("l4-backend.err");
+    let errors = folder.join(format!("l4-{name}.err"));
     let _inside = network.backend.enter()?;
     let mut backend = Supervised::start("backend", &program, core, &errors, &errors)?;
     backend.wait_until("address", START, || announce.exists())?;

@@ -9,8 +9,10 @@
 //! nothing, and all have the same addresses.
 
 mod libipsec;
+pub(crate) mod overlay;
 mod tidegate;
 pub(crate) mod wireguard;
+pub(crate) mod wireguard_go;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -155,6 +157,10 @@ pub(crate) enum Kind {
     Libipsec,
     /// WireGuard in user space.
     Boringtun,
+    /// The interface of our edges and nodes, in user space.
+    Overlay(Offloads),
+    /// WireGuard in user space, in Go.
+    WireguardGo,
     /// A route, and no tunnel.
     Routing,
 }
@@ -167,8 +173,24 @@ impl Kind {
             Self::Gateway(Offloads::Off) => "gateway-plain",
             Self::Libipsec => "libipsec",
             Self::Boringtun => "boringtun",
+            Self::Overlay(Offloads::On) => "overlay",
+            Self::Overlay(Offloads::Off) => "overlay-plain",
+            Self::WireguardGo => "wireguard-go",
             Self::Routing => "routing",
         }
+    }
+
+    /// The version of another's program; nothing for what is our own.
+    ///
+    /// # Errors
+    /// It is not there; the error says how to get it.
+    pub(crate) fn version(self) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Self::Gateway(_) | Self::Overlay(_) | Self::Routing => None,
+            Self::Libipsec => Some(libipsec::version()?),
+            Self::Boringtun => Some(wireguard::version().to_owned()),
+            Self::WireguardGo => Some(wireguard_go::version()?),
+        })
     }
 }
 
@@ -203,7 +225,8 @@ impl Workshop<'_> {
                 Site::BOTH.map(|site| self.gateway(&sites, site, offloads)).into_iter().collect()
             }
             Kind::Libipsec => self.libipsec(&sites),
-            Kind::Boringtun => self.boringtun(&sites),
+            Kind::Boringtun | Kind::Overlay(_) => self.wireguard(&sites, kind),
+            Kind::WireguardGo => self.wireguard_go(&sites),
             Kind::Routing => route(&sites),
         };
         let gateways = gateways.with_context(|| kind.name())?;
@@ -272,15 +295,4 @@ impl Party {
         }
         Ok(())
     }
-}
-
-/// Names and versions of the other programs of the suite.
-///
-/// # Errors
-/// One is not there; it says how to get it.
-pub(crate) fn peers() -> anyhow::Result<Vec<(String, String)>> {
-    Ok(vec![
-        (Kind::Libipsec.name().to_owned(), libipsec::version()?),
-        (Kind::Boringtun.name().to_owned(), wireguard::version().to_owned()),
-    ])
 }

@@ -71,6 +71,30 @@ fn every_kind_of_scenario_is_measured_on_the_peers() {
 }
 
 #[test]
+fn wireguard_of_the_peers_is_measured_beside_plain_routing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("result.json");
+    let json_text = json.to_str().expect("a path of text");
+    let what = ["compare", "overlay", "--quick", "--without-gateway", "--only", "overlay-bulk"];
+    let output = loadtest(&[&what[..], &["--json", json_text]].concat());
+    assert!(output.status.success(), "{}", said(&output.stderr));
+    let text = std::fs::read_to_string(&json).expect("JSON");
+    let report: Value = serde_json::from_str(&text).expect("JSON");
+    let scenarios = report["scenarios"].as_array().expect("scenarios");
+    let ids: Vec<_> = scenarios.iter().map(|one| one["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids, ["overlay-bulk", "overlay-bulk-all"]);
+    for target in ["boringtun", "wireguard-go", "routing"] {
+        let trials = scenarios[1]["trials"].as_array().expect("trials");
+        let own: Vec<_> = trials.iter().filter(|trial| trial["target"] == target).collect();
+        assert!(!own.is_empty(), "{target}");
+        for trial in own {
+            assert!(trial["cost"].as_f64().is_some_and(|cost| cost > 0.0), "{trial:#}");
+            assert_eq!(trial["packet"], 1400, "{trial:#}");
+        }
+    }
+}
+
+#[test]
 fn tunnels_of_the_peers_are_measured_beside_plain_routing() {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("result.json");

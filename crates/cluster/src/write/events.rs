@@ -199,7 +199,7 @@ impl Book {
             if Bucket::wait(self.all, (burst, each), now).is_some() {
                 return None;
             }
-            let Some((_, event)) = self.due.pop_first() else { return None };
+            let (_, event) = self.due.pop_first()?;
             let Some(known) = self.known.get_mut(&event) else { continue };
             let bucket = self.objects.get(&event.object).copied();
             if let Some(at) = Bucket::wait(bucket, (object_burst, object_each), now) {

@@ -1,4 +1,5 @@
-//! boringtun: WireGuard in user space, from its crate, each end a process of its own.
+//! WireGuard in user space by this program's own commands, each end a process of its own:
+//! boringtun from its crate (`wireguard`), and the interface of edges and nodes (`overlay`).
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -10,13 +11,13 @@ use anyhow::{Context, bail};
 use boringtun::device::{DeviceConfig, DeviceHandle};
 use boringtun::x25519::{PublicKey, StaticSecret};
 
-use super::{Kind, Site, Sites, Workshop};
+use super::{Kind, Offloads, Site, Sites, Workshop};
 use crate::cli;
 use crate::lab::START;
 use crate::system::child::{Program, Supervised};
 
 const INTERFACE: &str = "wg0";
-const PORT: u16 = 51820;
+pub(super) const PORT: u16 = 51820;
 
 /// The version that this program was built with.
 pub(super) fn version() -> &'static str {
@@ -28,48 +29,57 @@ pub(super) fn version() -> &'static str {
 }
 
 /// The key of a site. Nothing secret goes through these tunnels.
-fn key(site: Site) -> StaticSecret {
+pub(super) fn key(site: Site) -> StaticSecret {
     StaticSecret::from([site.number(); 32])
 }
 
 impl Workshop<'_> {
     /// Both gateways; either begins with its first packet.
-    pub(super) fn boringtun(&self, sites: &Sites) -> anyhow::Result<Vec<(Site, Supervised)>> {
-        Site::BOTH.into_iter().map(|site| Ok((site, self.one_device(sites, site)?))).collect()
+    pub(super) fn wireguard(
+        &self,
+        sites: &Sites,
+        kind: Kind,
+    ) -> anyhow::Result<Vec<(Site, Supervised)>> {
+        let device = |site| Ok((site, self.one_device(sites, site, kind)?));
+        Site::BOTH.into_iter().map(device).collect()
     }
 
-    fn one_device(&self, sites: &Sites, site: Site) -> anyhow::Result<Supervised> {
-        let folder = self.own_folder(Kind::Boringtun.name(), site)?;
+    fn one_device(&self, sites: &Sites, site: Site, kind: Kind) -> anyhow::Result<Supervised> {
+        let folder = self.own_folder(kind.name(), site)?;
         let other = site.other();
+        let command: &[&str] = match kind {
+            Kind::Overlay(Offloads::On) => &["overlay"],
+            Kind::Overlay(Offloads::Off) => &["overlay", "--no-offloads"],
+            _ => &["wireguard"],
+        };
+        let settings = [
+            "--interface",
+            INTERFACE,
+            "--key",
+            &hex(&key(site).to_bytes()),
+            "--peer",
+            &hex(PublicKey::from(&key(other)).as_bytes()),
+            "--listen",
+            &PORT.to_string(),
+            "--endpoint",
+            &SocketAddr::new(other.outside().into(), PORT).to_string(),
+            "--allowed",
+            &other.network(),
+        ]
+        .map(str::to_owned);
         let program = Program {
             path: PathBuf::from("/proc/self/exe"),
-            arguments: [
-                "wireguard",
-                "--interface",
-                INTERFACE,
-                "--key",
-                &hex(&key(site).to_bytes()),
-                "--peer",
-                &hex(PublicKey::from(&key(other)).as_bytes()),
-                "--listen",
-                &PORT.to_string(),
-                "--endpoint",
-                &SocketAddr::new(other.outside().into(), PORT).to_string(),
-                "--allowed",
-                &other.network(),
-            ]
-            .map(str::to_owned)
-            .into(),
+            arguments: command.iter().map(|word| (*word).to_owned()).chain(settings).collect(),
         };
         let namespace = sites.gateway(site);
         let mut device = {
             let _inside = namespace.enter()?;
             let log = folder.join("output.log");
-            Supervised::start("boringtun", &program, site.core(self.cores), &log, &log)?
+            Supervised::start(kind.name(), &program, site.core(self.cores), &log, &log)?
         };
         {
             let _inside = namespace.enter()?;
-            device.wait_until("its interface", START, is_there)?;
+            device.wait_until("its interface", START, || is_there(INTERFACE))?;
         }
         namespace.ip(&format!(
             "link set {INTERFACE} up\nroute add {} dev {INTERFACE}\n",
@@ -111,10 +121,10 @@ pub(crate) fn run(arguments: &cli::Wireguard) -> anyhow::Result<()> {
 }
 
 /// Whether the namespace of this thread has the interface.
-fn is_there() -> bool {
+pub(super) fn is_there(interface: &str) -> bool {
     let all = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     all.lines().any(|line| {
-        line.trim_start().strip_prefix(INTERFACE).is_some_and(|rest| rest.starts_with(':'))
+        line.trim_start().strip_prefix(interface).is_some_and(|rest| rest.starts_with(':'))
     })
 }
 
