@@ -20,6 +20,7 @@ needed=(
     swanctl:strongswan-swanctl
     iperf3:iperf3     # traffic through tunnels
     ike-scan:ike-scan # a stranger to the IKE port
+    kubectl:kubernetes-client # the API double and what a user sees, in tests
     wg:wireguard-tools # peers of the overlay's tests
     wireguard-go:wireguard-go
     openssl:openssl   # keys in old formats, for tests

@@ -9,14 +9,17 @@ use testkit::{ClusterLab, Namespace, eventually};
 use super::load::{MARKER, Train};
 use super::objects::VIPS;
 use super::reach;
-use super::world::{LINES, World, at};
+use super::world::{AGENT, LINES, World, at};
 
 /// Addresses that stand in tunnels only.
 const WITHIN: &str = "net 10.244.0.0/16 or net 10.96.0.0/16 or net 10.20.0.0/24 or net \
                       203.0.113.0/24 or net 198.51.100.0/24";
 
-/// Tunnels, probes (between edges, too), the API, ARP, and neighbour discovery.
-const USUAL: &str = "udp portrange 51820-51830 or host 10.0.0.100 or arp or icmp6";
+/// Tunnels, probes (between edges, too), the API, ARP, neighbour discovery and the like. A kernel
+/// whose edge has died answers a tunnel's packets by ICMP, with what it got of them: port 51821.
+const USUAL: &str = "udp portrange 51820-51830 or host 10.0.0.100 or arp or icmp6 or \
+                     ip6 multicast or (icmp[0] = 3 and icmp[30:2] >= 51820 and icmp[30:2] <= \
+                     51830)";
 
 /// All that an interface has, byte for byte.
 struct Recording {
@@ -71,8 +74,12 @@ fn nothing_is_in_the_clear_between_edges_and_nodes_not_at_start_and_not_while_an
             recordings.push(Recording::start(lab.edge(edge), "priv0"));
         }
     });
+    // Before a node's first agent nothing keeps packets back. From then on, though there is no way
+    // to any edge yet:
+    for agent in &mut world.agents {
+        agent.wait_ready(AGENT.parse().unwrap(), "/readyz");
+    }
     let astray = reach::astray(&world);
-    // The trains run before anything is ready.
     let customer = std::net::SocketAddr::new(ClusterLab::customer_host_address(), LINES);
     let trains = [
         Train::datagrams("client → VIP", world.lab.client(), at(VIPS[0], 80)),

@@ -23,7 +23,7 @@ fn kubectl_shows_addresses_states_and_edges() {
             "-A",
         ];
         world.lab.api().try_command("kubectl", &arguments, "").unwrap_or_else(|error| {
-            panic!("kubectl: {error}; install it: scripts/deps.sh or PyPI's kubectl")
+            panic!("kubectl: {error}; if it is missing, scripts/deps.sh installs it")
         })
     };
     let kinds = "ingress,svc,vpnconnections,addresspools,edgegateways";

@@ -19,56 +19,60 @@ pub(crate) const MARKER: &str = "marker-of-what-is-within";
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     what: String,
-    started: Instant,
-    /// When the last one was sent.
-    last: Instant,
-    /// When each was sent that was answered, and when it was.
-    answered: Vec<(Instant, Instant)>,
-    sent: u64,
+    /// When each was sent, in order, and when it was answered.
+    sends: Vec<(Instant, Option<Instant>)>,
 }
 
 impl Record {
-    fn sends(&mut self, at: Instant) {
-        self.sent += 1;
-        self.last = at;
+    fn new(what: String) -> Self {
+        Self { what, sends: Vec::new() }
     }
 
     /// How many got no answer.
-    pub(crate) fn lost(&self) -> u64 {
-        self.sent - self.answered.len() as u64
+    pub(crate) fn lost(&self) -> usize {
+        self.sends.len() - self.answered()
     }
 
     /// How many got one.
     pub(crate) fn answered(&self) -> usize {
-        self.answered.len()
+        self.sends.iter().filter(|(_, answer)| answer.is_some()).count()
     }
 
-    /// The longest time in which nothing was sent that was answered.
+    /// The longest time in which all that was sent was lost.
     pub(crate) fn gap(&self) -> Duration {
-        let mut times: Vec<Instant> = self.answered.iter().map(|(sent, _)| *sent).collect();
-        times.push(self.last);
-        times.sort();
-        let mut last = self.started;
-        let gap = |at: Instant| at.duration_since(std::mem::replace(&mut last, at));
-        times.into_iter().map(gap).max().unwrap_or_default()
+        let (mut longest, mut first) = (Duration::ZERO, None);
+        for (sent, answer) in &self.sends {
+            let since: Instant = *first.get_or_insert(*sent);
+            if answer.is_none() || since != *sent {
+                longest = longest.max(sent.duration_since(since));
+            }
+            if answer.is_some() {
+                first = None;
+            }
+        }
+        longest
     }
 
     /// The longest time that one took that was answered.
     pub(crate) fn slowest(&self) -> Duration {
-        let times = self.answered.iter().map(|(sent, at)| at.duration_since(*sent));
+        let times =
+            self.sends.iter().filter_map(|(sent, at)| Some(at.as_ref()?.duration_since(*sent)));
         times.max().unwrap_or_default()
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, sent, .. } = self;
-        let (took, gap) = (self.last - self.started, self.gap().as_millis());
-        let (lost, slowest) = (self.lost(), self.slowest().as_millis());
+        let ends = self.sends.first().zip(self.sends.last());
+        let took = ends.map_or(Duration::ZERO, |((first, _), (last, _))| *last - *first);
         write!(
             f,
-            "{what}: {lost} of {sent} lost in {took:.1?}, longest gap {gap} ms, slowest answer \
-             {slowest} ms"
+            "{}: {} of {} lost in {took:.1?}, longest gap {} ms, slowest answer {} ms",
+            self.what,
+            self.lost(),
+            self.sends.len(),
+            self.gap().as_millis(),
+            self.slowest().as_millis()
         )
     }
 }
@@ -101,10 +105,8 @@ impl Train {
             from.run(|| {
                 while !stop.load(Ordering::SeqCst) {
                     let sent = Instant::now();
-                    record.sends(sent);
-                    if ask(to).is_ok() {
-                        record.answered.push((sent, Instant::now()));
-                    }
+                    let answer = ask(to).ok().map(|()| Instant::now());
+                    record.sends.push((sent, answer));
                     std::thread::sleep(Duration::from_millis(10).saturating_sub(sent.elapsed()));
                 }
             });
@@ -119,13 +121,11 @@ impl Train {
         Self::start(what, move |stop, record| {
             while !stop.load(Ordering::SeqCst) {
                 let sent = Instant::now();
-                record.sends(sent);
-                match flow.say(MARKER) {
-                    Ok(_) => record.answered.push((sent, Instant::now())),
-                    Err(error) => {
-                        println!("{}: {error}", record.what);
-                        return;
-                    }
+                let said = flow.say(MARKER);
+                record.sends.push((sent, said.as_ref().ok().map(|_| Instant::now())));
+                if let Err(error) = said {
+                    println!("{}: {error}", record.what);
+                    return;
                 }
                 std::thread::sleep(Duration::from_millis(10).saturating_sub(sent.elapsed()));
             }
@@ -136,8 +136,7 @@ impl Train {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, what) = (Arc::clone(&stop), what.to_owned());
         let thread = std::thread::spawn(move || {
-            let started = Instant::now();
-            let mut record = Record { what, started, last: started, answered: Vec::new(), sent: 0 };
+            let mut record = Record::new(what);
             work(&stopped, &mut record);
             record
         });
@@ -182,7 +181,6 @@ fn datagrams(socket: &UdpSocket, stop: &AtomicBool, record: &mut Record) {
             // ICMP errors of earlier ones come here.
             _ = socket.send(format!("{MARKER} {}", times.len()).as_bytes());
             times.push(sent);
-            record.sends(sent);
             let next = started + Duration::from_millis(10) * u32::try_from(times.len()).unwrap();
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
@@ -190,8 +188,8 @@ fn datagrams(socket: &UdpSocket, stop: &AtomicBool, record: &mut Record) {
         ended.store(true, Ordering::SeqCst);
         (times, heard.join().unwrap())
     });
-    let pairs = heard.into_iter().filter_map(|(number, at)| Some((*times.get(number)?, at)));
-    record.answered.extend(pairs);
+    let sends = times.into_iter().enumerate().map(|(n, sent)| (sent, heard.get(&n).copied()));
+    record.sends.extend(sends);
 }
 
 /// Answers, by the number of what was sent, each once.

@@ -38,7 +38,7 @@ fn connections_outlast_agents_and_gateways_that_are_started_anew() {
     std::thread::sleep(Duration::from_secs(2));
     for train in trains {
         let record = train.stop();
-        assert!(record.lost() == 0 && record.gap() < RESTART, "{record}");
+        assert!(record.lost() == 0 && record.slowest() < RESTART, "{record}");
     }
     let trains = load(&world);
     let holder = world.holder(VIPS[0]).unwrap();
