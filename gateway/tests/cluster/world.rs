@@ -158,14 +158,14 @@ impl World {
         }
     }
 
-    /// The edge that has a VIP on an interface, from 1; more than one fails the test.
+    /// The edge that has a VIP on an interface, from 1. The edges are looked at one after the other:
+    /// while it moves there may seem to be two, and then none is answered. That there never are is
+    /// what [`super::holders::Holders`] tells.
     #[track_caller]
     pub(crate) fn holder(&self, vip: &str) -> Option<u8> {
         let address = vip.parse().unwrap();
-        let with: Vec<u8> =
-            (1..=EDGES).filter(|n| self.lab.edge(*n).has_address(address)).collect();
-        assert!(with.len() < 2, "{vip} is on the edges {with:?}");
-        with.first().copied()
+        let mut with = (1..=EDGES).filter(|n| self.lab.edge(*n).has_address(address));
+        with.next().filter(|_| with.next().is_none())
     }
 
     /// The VIP of the connection.
