@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use model::{AlbKind, Diagnostic};
+use model::{AlbKind, Diagnostic, ObjectRef};
 use plan::l4::{Allocations, L4Plan};
 use plan::vpn::VpnPlan;
 use tokio::sync::watch;
@@ -23,9 +23,14 @@ use crate::status::shared::{Basis, Shared};
 use crate::status::{self, Facts};
 use crate::vpn;
 
+/// How long the own Lease may go without a renewal before somebody is told.
+const LEASE_LATE: Duration = Duration::from_secs(5);
+
 /// The gateway's part in the cluster.
 pub struct InCluster {
     name: String,
+    namespace: String,
+    started: Instant,
     edges: edges::Handle,
     shared: Shared,
     status: status::Handle,
@@ -89,7 +94,14 @@ impl InCluster {
         let vpn = vpn.map(vpn::Plane::handle);
         let status = status::start(status::Options { client, context, leader, vpn });
         tasks.spawn(tell_holders(edges.holders.clone(), status.facts(), stop.clone()));
-        Ok(Self { name, edges, shared, status })
+        Ok(Self {
+            name,
+            namespace: kubernetes.cluster.namespace.clone(),
+            started: Instant::now(),
+            edges,
+            shared,
+            status,
+        })
     }
 
     /// Who holds what, for people, now and later.
@@ -119,7 +131,29 @@ impl InCluster {
     pub fn findings(&self) -> Vec<Diagnostic> {
         let written = self.status.findings();
         let written = Arc::clone(&written.borrow());
-        self.shared.finding().into_iter().chain(written.iter().cloned()).collect()
+        let own = self.shared.finding().into_iter().chain(self.lease_finding());
+        own.chain(written.iter().cloned()).collect()
+    }
+
+    /// Without its Lease an edge holds nothing, or only what the others leave it.
+    fn lease_finding(&self) -> Option<Diagnostic> {
+        self.is_late().then(|| {
+            let object = ObjectRef::cluster("GatewayConfig", "gateway");
+            let reason = "this edge's Lease can't be renewed in this namespace, so VIPs and VPN \
+                          connections may be held by no edge or by others";
+            Diagnostic::error(object, "source.kubernetes.namespace", reason)
+                .value(self.namespace.clone())
+                .remedy(
+                    "see that the API answers, that the namespace exists, and that the gateway may \
+                     get, create and update Leases in it",
+                )
+        })
+    }
+
+    /// Whether this edge's Lease should have been renewed long ago.
+    pub fn is_late(&self) -> bool {
+        let renewed = self.edges.report.borrow().renewed_ms_ago.map(Duration::from_millis);
+        renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE
     }
 
     /// Everything was planned anew.

@@ -63,6 +63,8 @@ pub struct Reconciler {
     overlay: Option<Follower>,
     /// None without a cluster.
     cluster: Option<InCluster>,
+    /// Whether the own Lease was late when it was last looked at.
+    late: bool,
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
 }
 
@@ -156,6 +158,7 @@ impl Reconciler {
             vpn,
             overlay: None,
             cluster: None,
+            late: false,
             holdings: None,
         }
     }
@@ -258,6 +261,10 @@ impl Reconciler {
                     }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
+                    let late = self.cluster.as_ref().is_some_and(InCluster::is_late);
+                    if std::mem::replace(&mut self.late, late) != late {
+                        self.report();
+                    }
                 }
             }
         }

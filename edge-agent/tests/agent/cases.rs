@@ -149,7 +149,7 @@ fn on_one_link_plain_routes_do_and_a_restart_costs_nothing() {
     let source = seen_source(site.pod(), site.lab.edge(1), remote);
     assert_eq!(source, ClusterLab::pod_address(1, 0));
 
-    let pings = Pings::start(site.pod(), REMOTE, "0.02");
+    let pings = Pings::start(site.pod(), REMOTE, "0.005");
     site.agent.terminate();
     assert!(site.agent.wait().success());
     site.agent.start_again();
