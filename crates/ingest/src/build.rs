@@ -8,12 +8,13 @@ use model::{Diagnostic, ObjectRef, Settings};
 use crate::ObjectSet;
 use crate::calico;
 use crate::classes::Classes;
+use crate::ingresses::{self, IngressMemo};
 use crate::overlay;
+use crate::pools;
 use crate::report::Report;
 use crate::secrets::{Certificates, Lookup, TlsMemo};
 use crate::services::{self, ServiceMemo};
 use crate::vpn::{self, VpnMemo};
-use crate::{ingresses, pools};
 
 /// What carries over from one snapshot to the next.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Memo {
     pub vpn: VpnMemo,
     /// Services and EndpointSlices that are the same in memory.
     pub services: ServiceMemo,
+    /// Ingresses that are the same in memory.
+    pub ingresses: IngressMemo,
 }
 
 /// Parses all objects that the planes need. Pure: the same objects and settings always give the
@@ -55,11 +58,13 @@ pub fn ingest_with(
         pools: pools::pools(objects, settings, &mut report),
         ..Snapshot::default()
     };
-    for (key, object) in &objects.ingresses {
-        let Some(alb) = classes.alb_of(key, object, &mut report) else { continue };
-        let ingress = ingresses::ingress(key, object, alb, &mut certificates, &mut report);
-        snapshot.ingresses.extend(ingress.map(|ingress| (key.clone(), ingress)));
-    }
+    snapshot.ingresses = ingresses::ingresses(
+        objects,
+        &classes,
+        &mut memo.ingresses,
+        &mut certificates,
+        &mut report,
+    );
     services::without_slices(&bare, albs, &snapshot, &mut report);
     for alb in albs {
         let Some(secret) = &alb.default_certificate else { continue };

@@ -1,28 +1,125 @@
 //! Ingresses: hosts, paths, backends and TLS, checked field by field.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use k8s_openapi::api::networking::v1 as api;
+use model::snapshot::tls::covers;
 use model::snapshot::{
     BackendRef, HostMatch, Ingress, IngressTarget, PathRule, PortRef, Rule, TlsBlock,
 };
-use model::{AlbKind, Diagnostic, ObjectKey, ObjectRef};
+use model::{AlbKind, Diagnostic, Location, ObjectKey, ObjectRef};
 
 use crate::annotations::{self, Annotations};
-use crate::names;
-use crate::report::{Report, shown};
+use crate::classes::Classes;
+use crate::report::{NOWHERE, Report, shown};
 use crate::secrets::{Certificates, Lookup};
+use crate::{ObjectSet, names};
 
 mod paths;
 
+/// Ingresses that were read before: one that is the same in memory isn't read again. Of whatever
+/// is not, nothing is remembered.
+#[derive(Debug, Default)]
+pub struct IngressMemo(BTreeMap<ObjectKey, Known>);
+
+/// An Ingress that was read, and all that this depends on.
+#[derive(Debug)]
+struct Known {
+    object: Arc<api::Ingress>,
+    alb: AlbKind,
+    location: Option<Location>,
+    asked: Vec<Asked>,
+    ingress: Option<Arc<Ingress>>,
+    /// What is wrong with it; not what is wrong with its Secrets.
+    findings: Vec<Diagnostic>,
+}
+
+/// A Secret that an Ingress names, and what matters of it.
+#[derive(Debug)]
+struct Asked {
+    secret: ObjectKey,
+    found: Lookup,
+    names: Option<Arc<Vec<String>>>,
+}
+
+impl Asked {
+    fn of(
+        secret: &ObjectKey,
+        certificates: &mut Certificates<'_>,
+        report: &mut Report<'_>,
+    ) -> Self {
+        let found = certificates.look_up(secret, report);
+        let names = certificates.get(secret).map(|pair| Arc::clone(&pair.names));
+        Self { secret: secret.clone(), found, names }
+    }
+
+    fn holds(&self, certificates: &mut Certificates<'_>, report: &mut Report<'_>) -> bool {
+        let found = certificates.look_up(&self.secret, report);
+        let names = certificates.get(&self.secret).map(|pair| &pair.names);
+        found == self.found && names == self.names.as_ref()
+    }
+}
+
+/// All Ingresses of our classes, without those that are left out wholly.
+pub(crate) fn ingresses(
+    objects: &ObjectSet,
+    classes: &Classes,
+    memo: &mut IngressMemo,
+    certificates: &mut Certificates<'_>,
+    report: &mut Report<'_>,
+) -> BTreeMap<ObjectKey, Arc<Ingress>> {
+    let IngressMemo(known) = memo;
+    known.retain(|key, _| objects.ingresses.contains_key(key));
+    let mut ingresses = BTreeMap::new();
+    for (key, object) in &objects.ingresses {
+        let Some(alb) = classes.alb_of(key, object, report) else {
+            known.remove(key);
+            continue;
+        };
+        let location = report.location(&ObjectRef::namespaced("Ingress", key));
+        let same = known.get(key).filter(|known| {
+            Arc::ptr_eq(&known.object, object)
+                && known.alb == alb
+                && known.location == location
+                && known.asked.iter().all(|asked| asked.holds(certificates, report))
+        });
+        if let Some(same) = same {
+            same.findings.iter().cloned().for_each(|finding| report.push(finding));
+            ingresses.extend(same.ingress.clone().map(|ingress| (key.clone(), ingress)));
+            continue;
+        }
+        let mut findings = Report::new(&NOWHERE);
+        let mut asked = Vec::new();
+        let mut look_up = |secret: &ObjectKey| {
+            let one = Asked::of(secret, certificates, report);
+            let (found, names) = (one.found, one.names.clone());
+            asked.push(one);
+            (found, names)
+        };
+        let ingress = ingress(key, object, (alb, location.clone()), &mut look_up, &mut findings);
+        let ingress = ingress.map(Arc::new);
+        let findings = findings.finish();
+        findings.iter().cloned().for_each(|finding| report.push(finding));
+        ingresses.extend(ingress.clone().map(|ingress| (key.clone(), ingress)));
+        let object = Arc::clone(object);
+        known.insert(key.clone(), Known { object, alb, location, asked, ingress, findings });
+    }
+    ingresses
+}
+
+/// How a Secret could be had, and the names of its certificate if there is one to be used.
+type Found = (Lookup, Option<Arc<Vec<String>>>);
+
 /// Parses an Ingress of one of our classes; none if it is left out wholly.
-pub(crate) fn ingress(
+fn ingress(
     key: &ObjectKey,
     object: &api::Ingress,
-    alb: AlbKind,
-    certificates: &mut Certificates<'_>,
+    (alb, location): (AlbKind, Option<Location>),
+    look_up: &mut dyn FnMut(&ObjectKey) -> Found,
     report: &mut Report<'_>,
 ) -> Option<Ingress> {
     let reference = ObjectRef::namespaced("Ingress", key);
-    let location = report.location(&reference);
     let annotations = annotations::read(&reference, object.metadata.annotations.as_ref(), report);
     if let Some(canary) = &annotations.canary {
         report.push(
@@ -53,7 +150,7 @@ pub(crate) fn ingress(
         .iter()
         .flatten()
         .enumerate()
-        .map(|(index, block)| parser.tls(index, block, &rules, certificates))
+        .map(|(index, block)| parser.tls(index, block, &rules, look_up))
         .collect();
     Some(Ingress {
         alb,
@@ -199,7 +296,7 @@ impl Parser<'_, '_> {
         index: usize,
         block: &api::IngressTLS,
         rules: &[Rule],
-        certificates: &mut Certificates<'_>,
+        look_up: &mut dyn FnMut(&ObjectKey) -> Found,
     ) -> TlsBlock {
         let field = format!("spec.tls[{index}]");
         let listed = block.hosts.as_deref().unwrap_or_default();
@@ -208,14 +305,14 @@ impl Parser<'_, '_> {
             .enumerate()
             .filter_map(|(index, host)| self.host(&format!("{field}.hosts[{index}]"), host))
             .collect();
-        let secret = self.secret(&field, block, certificates);
-        if let Some(pair) = secret.as_ref().and_then(|secret| certificates.get(secret)) {
+        let found = self.secret(&field, block, look_up);
+        if let Some((_, names)) = &found {
             if listed.is_empty() {
-                hosts = pair.names.iter().filter_map(|name| names::host(name).ok()).collect();
+                hosts = names.iter().filter_map(|name| names::host(name).ok()).collect();
             }
             for host in hosts.iter().map(HostMatch::to_string) {
-                if !pair.covers(&host) {
-                    let reason = format!("the certificate is for {}", list(&pair.names));
+                if !covers(names, &host) {
+                    let reason = format!("the certificate is for {}", list(names));
                     let remedy = "put in a certificate for this host; clients will refuse this one";
                     self.warning(&format!("{field}.hosts"), &host, &reason, remedy);
                 }
@@ -227,21 +324,24 @@ impl Parser<'_, '_> {
         }
         hosts.sort();
         hosts.dedup();
+        let secret = found.map(|(secret, _)| secret);
         TlsBlock { field, hosts, explicit: !listed.is_empty(), secret }
     }
 
-    /// The block's Secret if it can be used. Without one the default certificate serves.
+    /// The block's Secret if it can be used, and the names in it. Without one the default
+    /// certificate serves.
     fn secret(
         &mut self,
         field: &str,
         block: &api::IngressTLS,
-        certificates: &mut Certificates<'_>,
-    ) -> Option<ObjectKey> {
+        look_up: &mut dyn FnMut(&ObjectKey) -> Found,
+    ) -> Option<(ObjectKey, Arc<Vec<String>>)> {
         let name = block.secret_name.as_deref().filter(|name| !name.is_empty())?;
         let secret = ObjectKey::new(&self.key.namespace, name);
         let field = format!("{field}.secretName");
-        match certificates.look_up(&secret, self.report) {
-            Lookup::Good => return Some(secret),
+        let (found, names) = look_up(&secret);
+        match found {
+            Lookup::Good => return names.map(|names| (secret, names)),
             Lookup::Broken => {
                 let reason =
                     format!("Secret {secret} is broken; the default certificate is used instead");
@@ -280,3 +380,6 @@ impl Parser<'_, '_> {
 fn list(names: &[String]) -> String {
     if names.is_empty() { "no DNS name".to_owned() } else { shown(&names.join(", ")) }
 }
+
+#[cfg(test)]
+mod tests;

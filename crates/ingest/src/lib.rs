@@ -27,5 +27,6 @@ mod vpn;
 pub mod yaml;
 
 pub use build::{Memo, ingest, ingest_with};
+pub use ingresses::IngressMemo;
 pub use objects::{Delivery, ObjectSet};
 pub use secrets::TlsMemo;

@@ -34,7 +34,7 @@ pub use tls::TlsPair;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The Ingresses that belong to an enabled ALB. Those of other classes are not here.
-    pub ingresses: BTreeMap<ObjectKey, Ingress>,
+    pub ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
     /// Every Service.
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// The AddressPools, by name. Empty where L4 is not enabled.

@@ -106,7 +106,7 @@ fn snapshot(hosts: usize) -> Snapshot {
         };
         let service = Service { ports: vec![port], ..Service::default() };
         snapshot.services.insert(key.clone(), service.into());
-        snapshot.ingresses.insert(key, ingress);
+        snapshot.ingresses.insert(key, ingress.into());
     }
     snapshot
 }

@@ -59,6 +59,11 @@ impl Backend {
         Self { endpoints, choice }
     }
 
+    #[cfg(test)]
+    pub(crate) fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.address).collect()
+    }
+
     /// Whether there is nothing to choose from.
     pub(crate) fn is_empty(&self) -> bool {
         self.endpoints.is_empty()

@@ -33,7 +33,7 @@ pub struct Table {
     pub generation: u64,
     /// The plan that it was built from.
     pub plan: Arc<L7Plan>,
-    albs: [Option<AlbTable>; 2],
+    albs: [Option<Arc<AlbTable>>; 2],
     backends: Vec<Backend>,
 }
 
@@ -102,7 +102,7 @@ impl Table {
     /// The ALB's part, where it is enabled.
     #[inline]
     pub(crate) fn alb(&self, kind: AlbKind) -> Option<&AlbTable> {
-        self.albs[usize::from(kind == AlbKind::Private)].as_ref()
+        self.albs[usize::from(kind == AlbKind::Private)].as_deref()
     }
 
     /// Where the route's requests go, if they go anywhere.
@@ -128,6 +128,29 @@ pub struct Builder {
     certificates: CertCache,
     generation: u64,
     next_endpoint: u64,
+    last: Option<Last>,
+}
+
+/// What the last table was made of, without its endpoints: as long as nothing else changes, it
+/// stays.
+#[derive(Debug)]
+struct Last {
+    plan: Arc<L7Plan>,
+    albs: [Option<Arc<AlbTable>>; 2],
+    /// Of each of [`Table::backends`], the plan's backend and the way to choose.
+    backends: Vec<(u32, plan::l7::Balance)>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Last {
+    /// Whether a plan differs in nothing but what serves its backends.
+    fn holds(&self, plan: &L7Plan) -> bool {
+        let (one, other) = (&self.plan.backends, &plan.backends);
+        let same = |(one, other): (&plan::l7::Backend, &plan::l7::Backend)| {
+            one.service == other.service && one.port == other.port
+        };
+        one.len() == other.len() && one.iter().zip(other).all(same) && self.plan.albs == plan.albs
+    }
 }
 
 impl Builder {
@@ -143,14 +166,42 @@ impl Builder {
             certificates: CertCache::default(),
             generation: 0,
             next_endpoint: 0,
+            last: None,
         })
     }
 
     /// The next generation's table.
     pub fn build(&mut self, plan: Arc<L7Plan>, dns: &Resolved) -> (Table, Vec<Diagnostic>) {
         self.generation += 1;
+        let last = match self.last.take().filter(|last| last.holds(&plan)) {
+            Some(last) => Last { plan: Arc::clone(&plan), ..last },
+            None => self.routes(&plan),
+        };
+        let mut in_use: HashMap<SocketAddr, Arc<Endpoint>> =
+            HashMap::with_capacity_and_hasher(self.endpoints.len(), Default::default());
+        let backends = last
+            .backends
+            .iter()
+            .map(|&(id, balance)| {
+                let planned = &plan.backends[id as usize];
+                Backend::new(self.endpoints_of(planned, dns, &mut in_use), balance)
+            })
+            .collect();
+        for (address, endpoint) in &self.endpoints {
+            if !in_use.contains_key(address) {
+                endpoint.retired.store(true, Ordering::Relaxed);
+            }
+        }
+        self.endpoints = in_use;
+        self.count(&plan);
+        let (albs, diagnostics) = (last.albs.clone(), last.diagnostics.clone());
+        self.last = Some(last);
+        (Table { generation: self.generation, plan, albs, backends }, diagnostics)
+    }
+
+    /// All of a plan but its endpoints.
+    fn routes(&mut self, plan: &Arc<L7Plan>) -> Last {
         let mut diagnostics = Vec::new();
-        let mut in_use: HashMap<SocketAddr, Arc<Endpoint>> = HashMap::default();
         let mut backends = Vec::new();
         // Routes over one backend with one way to choose share its state.
         let mut made: HashMap<(u32, plan::l7::Balance), u32> = HashMap::default();
@@ -170,8 +221,7 @@ impl Builder {
                             let balance = route.policy.balance;
                             service = format!("{}:{}", planned.service, planned.port);
                             let at = made.entry((id.0, balance)).or_insert_with(|| {
-                                let endpoints = self.endpoints_of(planned, dns, &mut in_use);
-                                backends.push(Backend::new(endpoints, balance));
+                                backends.push((id.0, balance));
                                 (backends.len() - 1) as u32
                             });
                             Destination::Backend(*at)
@@ -191,22 +241,21 @@ impl Builder {
             });
             let Parts { entries, policies, answers, .. } = parts;
             let router = Router::with_values(&alb.routes, |route| positions[route] as usize);
-            albs[usize::from(*kind == AlbKind::Private)] =
-                Some(AlbTable { router, entries, policies, answers, certificates, unmatched });
+            albs[usize::from(*kind == AlbKind::Private)] = Some(Arc::new(AlbTable {
+                router,
+                entries,
+                policies,
+                answers,
+                certificates,
+                unmatched,
+            }));
         }
-        for (address, endpoint) in &self.endpoints {
-            if !in_use.contains_key(address) {
-                endpoint.retired.store(true, Ordering::Relaxed);
-            }
-        }
-        self.endpoints = in_use;
         self.certificates.retain(|secret| {
             plan.albs.values().any(|alb| {
                 alb.certificates.pairs.binary_search_by(|p| p.secret.cmp(secret)).is_ok()
             })
         });
-        self.count(&plan);
-        (Table { generation: self.generation, plan, albs, backends }, diagnostics)
+        Last { plan: Arc::clone(plan), albs, backends, diagnostics }
     }
 
     fn endpoints_of(
@@ -377,3 +426,6 @@ impl Shared {
         drop(self.current());
     }
 }
+
+#[cfg(test)]
+mod tests;

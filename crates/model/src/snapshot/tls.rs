@@ -20,11 +20,16 @@ impl TlsPair {
     /// Whether the leaf is for the host, a lower-case name or `*.suffix` (RFC 6125, 6.4.3: a
     /// wildcard stands for exactly one label).
     pub fn covers(&self, host: &str) -> bool {
-        let parent = host.split_once('.').map(|(_, parent)| parent);
-        self.names.iter().any(|name| {
-            name == host || name.strip_prefix("*.").is_some_and(|suffix| Some(suffix) == parent)
-        })
+        covers(&self.names, host)
     }
+}
+
+/// The same, of a leaf with these names.
+pub fn covers(names: &[String], host: &str) -> bool {
+    let parent = host.split_once('.').map(|(_, parent)| parent);
+    names.iter().any(|name| {
+        name == host || name.strip_prefix("*.").is_some_and(|suffix| Some(suffix) == parent)
+    })
 }
 
 impl fmt::Debug for TlsPair {
