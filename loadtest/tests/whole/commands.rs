@@ -59,7 +59,6 @@ fn mistakes_are_named_with_what_to_do() {
         (&["compare", "--gateway", "/nowhere/gateway"], "cargo build --release -p gateway"),
         (&["compare", "--without-gateway", "--only", "h1-63"], "there are h1-64"),
         (&["compare", "l6"], "[possible values: l7, tls, control,"),
-        (&["compare", "overlay"], "suite overlay: the gateway has no overlay yet"),
         (&["compare", "--peers", "apache"], "[possible values: nginx, haproxy,"),
         (
             &["compare", "--without-gateway", "--peers", "envoy", "--peers-folder", "/nowhere"],
