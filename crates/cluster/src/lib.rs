@@ -1,8 +1,8 @@
 //! The Kubernetes API as Tidegate uses it.
 //!
-//! **What it is:** a thin shell around kube's client: [`connect`] makes one, [`watch`] keeps an
+//! **What it is:** a thin shell around kube's client: [`connect()`] makes one, [`mod@watch`] keeps an
 //! [`ingest::ObjectSet`] that follows the cluster, [`access`] asks what may be done,
-//! [`write`] writes back.
+//! [`mod@write`] writes back.
 //!
 //! **What it is not:** rules. What objects mean is ingest's business, and who writes what is
 //! decided by the programs.
