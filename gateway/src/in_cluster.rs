@@ -93,7 +93,8 @@ impl InCluster {
         let context = status::Context { name: name.clone(), settings, listen };
         let vpn = vpn.map(vpn::Plane::handle);
         let status = status::start(status::Options { client, context, leader, vpn });
-        tasks.spawn(tell_holders(edges.holders.clone(), status.facts(), stop.clone()));
+        let told = (edges.holders.clone(), edges.report.clone());
+        tasks.spawn(tell_holders(told, status.facts(), stop.clone()));
         Ok(Self {
             name,
             namespace: kubernetes.cluster.namespace.clone(),
@@ -156,6 +157,11 @@ impl InCluster {
         renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE
     }
 
+    /// Whether this edge has a Lease of its own.
+    pub fn has_joined(&self) -> bool {
+        self.edges.report.borrow().incarnation != 0
+    }
+
     /// Everything was planned anew.
     pub fn planned(&mut self, planned: Planned<'_>) {
         let Planned { delivery, l4, vpn, diagnostics, proposal } = planned;
@@ -197,8 +203,12 @@ impl InCluster {
 
     /// What is wrong on this machine, and whether everything is in force.
     pub fn tell(&self, own: &[Diagnostic], ready: bool) {
+        let own: Vec<_> = own.iter().cloned().chain(self.lease_finding()).collect();
+        // Once it has been, a lapse changes nothing: nobody else has the name meanwhile.
+        let joined = self.has_joined();
         self.status.update(|facts| {
-            facts.own = Arc::new(own.to_vec());
+            facts.joined |= joined;
+            facts.own = Arc::new(own);
             facts.ready = ready;
         });
     }
@@ -246,7 +256,10 @@ async fn ring(
 }
 
 async fn tell_holders(
-    mut holders: watch::Receiver<Option<Arc<status::Holders>>>,
+    (mut holders, report): (
+        watch::Receiver<Option<Arc<status::Holders>>>,
+        watch::Receiver<Arc<edges::Report>>,
+    ),
     facts: watch::Sender<Facts>,
     stop: CancellationToken,
 ) {
@@ -256,6 +269,10 @@ async fn tell_holders(
             () = stop.cancelled() => return,
         }
         let now = holders.borrow_and_update().clone();
-        facts.send_modify(|facts| facts.holders = now);
+        let joined = report.borrow().incarnation != 0;
+        facts.send_modify(|facts| {
+            facts.holders = now;
+            facts.joined |= joined;
+        });
     }
 }

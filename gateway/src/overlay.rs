@@ -106,7 +106,7 @@ impl Plane {
     pub fn start(
         config: &Overlay,
         state: &std::path::Path,
-        vpn_interface: Option<String>,
+        (vpn_interface, outside): (Option<String>, Vec<String>),
         letters: Letters,
     ) -> Result<Self, StartError> {
         let sole = Sole::claim("overlay")?;
@@ -136,6 +136,7 @@ impl Plane {
             config: config.clone(),
             state: state.to_owned(),
             vpn_interface,
+            outside,
             keys,
             applier,
             interfaces,

@@ -63,8 +63,8 @@ pub struct Reconciler {
     overlay: Option<Follower>,
     /// None without a cluster.
     cluster: Option<InCluster>,
-    /// Whether the own Lease was late when it was last looked at.
-    late: bool,
+    /// Whether the own Lease was late, and whether it was there, when it was last looked at.
+    lease: (bool, bool),
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
 }
 
@@ -158,7 +158,7 @@ impl Reconciler {
             vpn,
             overlay: None,
             cluster: None,
-            late: false,
+            lease: (false, false),
             holdings: None,
         }
     }
@@ -261,8 +261,9 @@ impl Reconciler {
                     }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
-                    let late = self.cluster.as_ref().is_some_and(InCluster::is_late);
-                    if std::mem::replace(&mut self.late, late) != late {
+                    let of = |cluster: &InCluster| (cluster.is_late(), cluster.has_joined());
+                    let lease = self.cluster.as_ref().map_or((false, false), of);
+                    if std::mem::replace(&mut self.lease, lease) != lease {
                         self.report();
                     }
                 }

@@ -64,6 +64,8 @@ pub struct Facts {
     pub holders: Option<Arc<Holders>>,
     /// What the overlay's plane tells.
     pub overlay: Arc<Overlay>,
+    /// This edge has a Lease of its own; without, the name may be another's.
+    pub joined: bool,
     /// Everything is in force.
     pub ready: bool,
     /// The gateway is about to end.

@@ -1,6 +1,7 @@
 //! Leases over the API.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -40,16 +41,27 @@ pub(super) enum News {
 #[derive(Clone, Debug)]
 pub(super) struct Leases {
     api: Api<Object>,
+    /// Why the last one was refused.
+    said: Arc<Mutex<String>>,
 }
 
 impl Leases {
     pub(super) fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+        Self { api: Api::namespaced(client, namespace), said: Arc::default() }
     }
 
     /// Does what the engine asks for.
     pub(super) async fn perform(&self, request: Request) -> Answer {
         tokio::time::timeout(TIMEOUT, self.ask(request)).await.unwrap_or(Answer::Unknown)
+    }
+
+    /// What is refused again and again is said once.
+    fn say(&self, reason: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != reason {
+            tracing::warn!(reason, "a Lease is not written");
+            reason.clone_into(&mut said);
+        }
     }
 
     async fn ask(&self, request: Request) -> Answer {
@@ -70,7 +82,7 @@ impl Leases {
             Err(kube::Error::Api(status)) => match status.code {
                 404 | 409 => Answer::Conflict,
                 400..500 => {
-                    tracing::warn!(reason = status.message, "a Lease is not written");
+                    self.say(&status.message);
                     Answer::Failed
                 }
                 _ => Answer::Unknown,

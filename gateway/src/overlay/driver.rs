@@ -44,6 +44,8 @@ pub(super) struct Parts {
     pub(super) state: PathBuf,
     /// The VPN plane's interface, where it is enabled.
     pub(super) vpn_interface: Option<String>,
+    /// Interfaces that face the internet.
+    pub(super) outside: Vec<String>,
     pub(super) keys: KeyRing,
     pub(super) applier: Applier,
     pub(super) interfaces: Interfaces,
@@ -178,6 +180,7 @@ impl Driver {
             nodes: self.heard(),
             vpn_interface: self.parts.vpn_interface.clone(),
             underlay: self.underlay.clone(),
+            outside: self.parts.outside.clone(),
         };
         let (plan, planned) = plan::overlay::edge(snapshot, settings, &input);
         self.planned = planned;

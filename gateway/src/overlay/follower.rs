@@ -110,7 +110,8 @@ pub fn start_with(
 ) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
     let Some(overlay) = &config.overlay else { return Ok((None, Vec::new())) };
     let vpn = config.vpn.as_ref().map(|vpn| vpn.settings.interface.clone());
-    let error = match Plane::start(overlay, &config.state, vpn, letters) {
+    let outside = config.l4.as_ref().map(|l4| l4.settings.public.clone()).unwrap_or_default();
+    let error = match Plane::start(overlay, &config.state, (vpn, outside), letters) {
         Ok(plane) => return Ok((Some(plane), Vec::new())),
         Err(error) => error,
     };

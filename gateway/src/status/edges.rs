@@ -18,7 +18,7 @@ impl View<'_> {
         let name = &self.context.name;
         let own = edges.get(name).map(AsRef::as_ref);
         let status = self.own_status(own);
-        if own.and_then(|own| own.status.as_ref()) != Some(&status) {
+        if self.facts.joined && own.and_then(|own| own.status.as_ref()) != Some(&status) {
             let fields = serde_json::to_value(&status).map(without_nulls).unwrap_or_default();
             let status = StatusChange::Apply { fields, force: true };
             written.patches.push(patch(name, own, Author::Own, status));
@@ -93,9 +93,10 @@ impl View<'_> {
             }
             _ => conditions.add("Ready", Some(true), "Serving", "everything is in force"),
         }
-        match &self.facts.source {
+        let why = self.facts.source.clone().or_else(|| self.source_fault());
+        match why {
             None => conditions.add("SourceReachable", Some(true), "Watching", ""),
-            Some(why) => conditions.add("SourceReachable", Some(false), "Unreachable", why),
+            Some(why) => conditions.add("SourceReachable", Some(false), "Incomplete", why),
         }
         if let Some(nodes) = &self.facts.overlay.nodes {
             let answering = nodes.all.saturating_sub(nodes.silent.len());
@@ -115,6 +116,15 @@ impl View<'_> {
             }
         }
         conditions.finish()
+    }
+
+    /// What of the API this edge can't read or write, in short: the first such finding.
+    fn source_fault(&self) -> Option<String> {
+        let mut all = self.facts.own.iter().chain(self.facts.planned.iter());
+        let found = all.find(|finding| {
+            finding.object.kind == "GatewayConfig" && finding.field.starts_with("source.kubernetes")
+        })?;
+        Some(format!("{}; {}", found.reason, found.remedy))
     }
 }
 

@@ -71,6 +71,7 @@ impl World {
         let holders = Holders { live: ["edge-a".to_owned()].into(), ..Holders::default() };
         let facts = Facts {
             holders: Some(Arc::new(holders)),
+            joined: true,
             ready: true,
             host: Arc::new(vec![HostAddress {
                 interface: "eth0".to_owned(),

@@ -63,6 +63,13 @@ pub(crate) fn client_reaches_pods(world: &World) {
         assert_eq!(answer.client.ip(), ClusterLab::client_address(), "edge {edge}: {answer:?}");
         println!("NodePort {node_port}: {} saw {}", answer.server, answer.client);
     }
+    // The edge is no router into the cluster.
+    client.ip("route replace 10.244.0.0/16 via 203.0.113.1\n");
+    let pod = SocketAddr::new(ClusterLab::pod_address(1, 0), LINES);
+    let wait = std::time::Duration::from_secs(1);
+    let reached = client.run(|| std::net::TcpStream::connect_timeout(&pod, wait));
+    assert!(reached.is_err(), "a pod is reached from outside without a Service");
+    client.ip("route del 10.244.0.0/16\n");
     let (code, body) = eventually("the ALB answers", || world.over_http("/hello"));
     assert_eq!(code, 200, "{body}");
     let pod = body.lines().next().unwrap();

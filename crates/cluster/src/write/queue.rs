@@ -27,6 +27,8 @@ const UNSEEN: Duration = Duration::from_secs(30);
 const FREE_CHANGES: u32 = 5;
 /// After so long without a change an object's changes are counted anew.
 const CALM: Duration = Duration::from_secs(60);
+/// The longest that the API may put off all writes by one answer.
+const LONGEST_ASKED: Duration = Duration::from_secs(30);
 
 /// All changes that are to be made.
 #[derive(Debug)]
@@ -196,7 +198,8 @@ impl Queue {
             Some(Outcome::Done) => Some(UNSEEN.saturating_mul(track.changes)),
             Some(Outcome::Busy(after)) => {
                 self.busy = self.busy.saturating_add(1);
-                let rest = after.unwrap_or_default().max(rest(self.busy, jitter));
+                let asked = after.unwrap_or_default().min(LONGEST_ASKED);
+                let rest = asked.max(rest(self.busy, jitter));
                 self.pause = self.pause.max(Some(now + rest));
                 None
             }

@@ -42,6 +42,9 @@ pub struct EdgeInput {
     pub vpn_interface: Option<String>,
     /// Addresses of the edge towards the nodes, the preferred one first.
     pub underlay: Vec<IpAddr>,
+    /// Interfaces that face the internet: from there the cluster is reached by VIPs, NodePorts
+    /// and ALBs alone.
+    pub outside: Vec<String>,
 }
 
 /// What an edge hears of a node.
@@ -190,7 +193,12 @@ impl<'a> Planner<'a> {
 
     fn plan(&mut self, snapshot: &Snapshot) -> OverlayPlan {
         let mut draft = Draft { tunnels: self.tunnels(), routes: BTreeMap::new() };
-        let mut table = EdgeTable { vpn: self.input.vpn_interface.clone(), ..EdgeTable::default() };
+        let mut table = EdgeTable {
+            vpn: self.input.vpn_interface.clone(),
+            outside: self.input.outside.clone(),
+            services: self.settings.services.iter().map(IpNet::trunc).collect(),
+            ..EdgeTable::default()
+        };
         let mut guarded: BTreeSet<IpNet> =
             self.settings.services.iter().map(IpNet::trunc).collect();
         for (_, node, way) in self.ways.iter().filter(|(.., way)| *way != Way::Foreign) {

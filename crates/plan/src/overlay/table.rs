@@ -35,6 +35,10 @@ pub(super) struct EdgeTable {
     pub(super) direct: BTreeMap<String, Vec<IpNet>>,
     /// Addresses of nodes that are reached through tunnels.
     pub(super) hosts: Vec<IpNet>,
+    /// Interfaces that face the internet.
+    pub(super) outside: Vec<String>,
+    /// Service networks.
+    pub(super) services: Vec<IpNet>,
     /// What pods reach with the edge's address.
     pub(super) masqueraded: Vec<IpNet>,
     /// What within that they reach with their own.
@@ -61,6 +65,7 @@ impl EdgeTable {
             set(&mut text, "inside", &self.inside);
         }
         self.sources(&mut text);
+        self.from_outside(&mut text);
         self.to_hosts(&mut text);
         clamp(&mut text, &self.tunnels);
         if !self.masqueraded.is_empty() {
@@ -98,6 +103,26 @@ impl EdgeTable {
         rules.push(format!("ip saddr @pods4 counter name {SPOOFED} drop"));
         rules.push(format!("ip6 saddr @pods6 counter name {SPOOFED} drop"));
         chain(text, "sources", "type filter hook prerouting priority -300; policy accept;", &rules);
+    }
+
+    /// Who is outside reaches pods, Services and nodes by what is translated alone: the edge is no
+    /// router into the cluster.
+    fn from_outside(&self, text: &mut String) {
+        if self.outside.is_empty() {
+            return;
+        }
+        set(text, "services", &self.services);
+        let mut rules = vec![
+            format!("iifname != {} return", names(self.outside.iter().map(String::as_str))),
+            "ct state != new return".to_owned(),
+            "ct status dnat return".to_owned(),
+        ];
+        let hosts = (!self.hosts.is_empty()).then_some("hosts");
+        for of in ["pods", "services"].into_iter().chain(hosts) {
+            rules.push(format!("ip daddr @{of}4 counter drop"));
+            rules.push(format!("ip6 daddr @{of}6 counter drop"));
+        }
+        chain(text, "outside", "type filter hook forward priority -160; policy accept;", &rules);
     }
 
     /// What the edge forwards to endpoints with their node's own address goes through the tunnel,

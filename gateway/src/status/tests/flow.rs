@@ -124,6 +124,7 @@ async fn follow(
             vips: Arc::new(vips),
             holders: Some(Arc::new(holders)),
             overlay: Arc::new(Overlay { underlay: vec![ip("10.0.0.1")], ..Overlay::default() }),
+            joined: true,
             ready: true,
             ..Facts::default()
         });
