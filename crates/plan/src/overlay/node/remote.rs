@@ -29,6 +29,13 @@ impl Planner<'_> {
         let connections = self.connections(&mut active);
         let own = self.own_networks();
         install(&connections, &own, (TABLE_REMOTE, TABLE_REMOTE_GUARD), routes);
+        // A remote network that is written as large as a link of the node's own would cut it off.
+        for link in self.links().filter(|link| connections.contains_key(link)) {
+            for table in [TABLE_REMOTE, TABLE_REMOTE_GUARD] {
+                routes.retain(|route| route.table != table || route.network != link);
+                routes.insert(Route { table, network: link, target: Target::Throw });
+            }
+        }
         let egress = self.egress(&mut active);
         let own: Vec<IpNet> = own.into_iter().chain(self.elsewhere()).collect();
         install(&egress, &own, (TABLE_EGRESS, TABLE_EGRESS_GUARD), routes);
@@ -108,8 +115,7 @@ impl Planner<'_> {
 
     /// Networks of this side: never remote, even where a remote network holds them.
     fn own_networks(&self) -> Vec<IpNet> {
-        let host = self.input.host.iter().filter(|own| own.interface != "lo");
-        let host = host.filter(|own| !self.is_tunnel(&own.interface)).map(|own| own.network);
+        let host = self.links();
         let edges = self.snapshot.edges.values();
         let edges = edges.flat_map(|edge| {
             let addresses = edge.addresses.iter().map(|address| alone(*address));
@@ -121,6 +127,13 @@ impl Planner<'_> {
         });
         let local = self.snapshot.connections.values().flat_map(|one| one.local.iter().copied());
         host.chain(edges).chain(nodes).chain(local).map(|network| network.trunc()).collect()
+    }
+
+    /// Networks that the node itself is on.
+    fn links(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let host = self.input.host.iter().filter(|own| own.interface != "lo");
+        let host = host.filter(|own| !self.is_tunnel(&own.interface));
+        host.map(|own| own.network.trunc())
     }
 
     /// What pods reach without an edge, besides: also what never leaves a link.
