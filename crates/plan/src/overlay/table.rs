@@ -65,7 +65,7 @@ impl EdgeTable {
             set(&mut text, "inside", &self.inside);
         }
         self.sources(&mut text);
-        self.from_outside(&mut text);
+        self.strangers(&mut text);
         self.to_hosts(&mut text);
         clamp(&mut text, &self.tunnels);
         if !self.masqueraded.is_empty() {
@@ -107,7 +107,7 @@ impl EdgeTable {
 
     /// Who is outside reaches pods, Services and nodes by what is translated alone: the edge is no
     /// router into the cluster.
-    fn from_outside(&self, text: &mut String) {
+    fn strangers(&self, text: &mut String) {
         if self.outside.is_empty() {
             return;
         }
