@@ -114,7 +114,8 @@ impl Loaded {
         let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
         let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
             let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips, &Machines::default());
+            let (plan, found) =
+                ::plan::vpn::plan(&snapshot, &settings, &vips, &Machines::default());
             diagnostics.extend(found);
             plan
         });

@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn addresses_of_nodes_and_edges_are_machines_and_no_more_than_a_few_of_each() {
-        let mut text = "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus:\n  addresses:\n"
-            .to_owned();
+        let mut text =
+            "apiVersion: v1\nkind: Node\nmetadata: {name: n}\nstatus:\n  addresses:\n".to_owned();
         text += "  - {type: Hostname, address: n}\n  - {type: ExternalIP, address: 192.0.2.9}\n";
         for n in 1..=40 {
             text += &format!("  - {{type: InternalIP, address: 10.0.0.{n}}}\n");

@@ -83,10 +83,13 @@ impl Kept {
             keep(*address, What::Object(object.clone()));
         }
         let mut kept = Self(all);
-        let leads = |network: &IpNet| network.prefix_len() == 0 || kept.within(*network).count() > 0;
+        let leads =
+            |network: &IpNet| network.prefix_len() == 0 || kept.within(*network).count() > 0;
         let hops = machines.hops.iter().filter(|(network, _)| leads(network));
         let hops: Vec<IpAddr> = hops.map(|(_, hop)| *hop).collect();
-        hops.into_iter().for_each(|hop| drop(kept.0.entry(hop).or_insert(What::Router)));
+        for hop in hops {
+            kept.0.entry(hop).or_insert(What::Router);
+        }
         kept
     }
 

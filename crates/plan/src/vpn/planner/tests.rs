@@ -30,9 +30,13 @@ fn the_edges_own_networks_can_be_kept_from_being_guarded() {
 
 #[test]
 fn without_the_plane_or_a_connection_there_is_nothing() {
-    let nothing = plan(&Snapshot::default(), &Settings::default(), &BTreeMap::new(), &Machines::default());
+    let nothing =
+        plan(&Snapshot::default(), &Settings::default(), &BTreeMap::new(), &Machines::default());
     assert_eq!(nothing, Default::default());
     let vpn = Some(VpnSettings::default());
     let settings = Settings { vpn, ..Settings::default() };
-    assert_eq!(plan(&Snapshot::default(), &settings, &BTreeMap::new(), &Machines::default()), Default::default());
+    assert_eq!(
+        plan(&Snapshot::default(), &settings, &BTreeMap::new(), &Machines::default()),
+        Default::default()
+    );
 }
