@@ -100,6 +100,7 @@ pub fn ingest_with(
         let found = vpn::connections(objects, (settings, vpn), &mut memo.vpn, &mut report);
         (snapshot.vpn, snapshot.vpn_refused) = found;
         snapshot.zones = vpn::zones(objects, &pods);
+        snapshot.machines = vpn::machines(objects);
     } else {
         vpn::not_enabled(objects, &mut report);
     }

@@ -4,11 +4,12 @@
 //! planners never look at raw text. Maps and vectors have a deterministic order.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::names::ObjectKey;
+use crate::names::{ObjectKey, ObjectRef};
 
 pub mod ingress;
 pub mod overlay;
@@ -52,6 +53,9 @@ pub struct Snapshot {
     /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
     /// name. Empty where `vpn` is not enabled.
     pub zones: BTreeMap<String, Vec<IpNet>>,
+    /// Single addresses of Nodes and edges, which no VpnConnection leads away. Empty where `vpn` is
+    /// not enabled.
+    pub machines: BTreeMap<IpAddr, ObjectRef>,
     /// The cluster's Nodes, by name. Empty where `overlay` is not enabled.
     pub nodes: BTreeMap<String, overlay::Node>,
     /// All edges, this one too, by name. Empty where `overlay` is not enabled.
