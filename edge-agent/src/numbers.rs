@@ -153,9 +153,8 @@ mod tests {
     const MASK: u32 = 0x70;
 
     fn edges(names: &[&str], alive: &[&str]) -> BTreeMap<String, Known> {
-        let known = |name: &&str| {
-            ((*name).to_owned(), Known { alive: alive.contains(name), gone: false })
-        };
+        let known =
+            |name: &&str| ((*name).to_owned(), Known { alive: alive.contains(name), gone: false });
         names.iter().map(known).collect()
     }
 
