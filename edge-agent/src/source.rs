@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::source::directory::{Directory, Pace, SourceError};
-use cluster::access::Need;
-use cluster::kind::Kind;
-use cluster::watch::{Selected, What};
+use cluster::watch::What;
 use cluster::{Cluster, ConnectError};
 use ingest::Delivery;
 use model::ObjectRef;
@@ -37,23 +35,6 @@ pub async fn connect(config: &Config) -> Result<Option<Cluster>, ConnectError> {
 /// What the agent reads, and what else it has to be allowed.
 pub fn what(node: &str) -> What {
     let mut what = What::agent(node);
-    if !what.kinds.iter().any(|selected| selected.kind == Kind::IpamBlock) {
-        // Where Calico gives pods their addresses, by these.
-        what.kinds.push(Selected {
-            kind: Kind::IpamBlock,
-            namespace: None,
-            fields: None,
-            labels: None,
-        });
-    }
-    what.needs.push(Need {
-        verb: "patch",
-        group: "",
-        resource: "nodes",
-        subresource: None,
-        namespace: None,
-        purpose: "the edges don't learn this node's key without",
-    });
     what.owner = Some(ObjectRef::cluster("AgentConfig", node));
     what
 }

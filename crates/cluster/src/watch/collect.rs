@@ -80,7 +80,7 @@ impl Collector {
         let (reviews, mut missing) = mpsc::channel(1);
         self.tasks.spawn(review(
             self.client.clone(),
-            self.needs(),
+            self.what.needs(),
             self.pace,
             reviews,
             self.stop.clone(),
@@ -162,7 +162,8 @@ impl Collector {
             _ => None,
         };
         let (is_kind, listed) = (matches!(slot, Slot::Kind(_)), matches!(event, Event::End));
-        let (watching, absent, denied) = (
+        let (begins, watching, absent, denied) = (
+            matches!(event, Event::Begin),
             matches!(event, Event::Watching),
             matches!(event, Event::Absent),
             matches!(event, Event::Denied(_)),
@@ -171,7 +172,7 @@ impl Collector {
         self.known.take_in(&slot, event);
         self.state.send_if_modified(|state| {
             let state = Arc::make_mut(state);
-            let answers = watching || listed;
+            let answers = begins || watching || listed;
             let first = answers && state.since.is_none();
             if first {
                 state.connected = true;
@@ -207,7 +208,7 @@ impl Collector {
                 state.connected = connected;
                 state.since = Some(SystemTime::now());
                 match &reason {
-                    Some(reason) => tracing::warn!(reason, "the Kubernetes API doesn't answer"),
+                    Some(reason) => tracing::warn!(reason, "the Kubernetes API can't be used"),
                     None => tracing::info!("the Kubernetes API answers again"),
                 }
             }
@@ -258,15 +259,6 @@ impl Collector {
             self.follow(Slot::Secret(key), selected, news);
         }
         self.known.forget_secrets(&named);
-    }
-
-    /// Everything that has to be allowed.
-    fn needs(&self) -> Vec<Need> {
-        let kinds = self.what.kinds.iter().flat_map(|selected| {
-            ["list", "watch"]
-                .map(|verb| Need::to_read(selected.kind, verb, selected.namespace.clone()))
-        });
-        kinds.chain(self.what.needs.iter().cloned()).collect()
     }
 }
 
@@ -454,7 +446,7 @@ impl Known {
                 Slot::Kind(_) => access::purpose(kind).to_owned(),
                 Slot::Secret(key) => format!("Secret {key} isn't known without"),
             };
-            let rule = Need::to_read(kind, "list\", \"watch", None).rule();
+            let rule = Need::to_read(&Selected::all(kind), "list\", \"watch").rule();
             let reason = format!("the API doesn't allow it: {reason}; {what}");
             return Some(
                 Diagnostic::error(owner.clone(), "source.kubernetes", reason)
