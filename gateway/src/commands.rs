@@ -109,7 +109,7 @@ impl Loaded {
             let (compiled, found) = ::plan::policy::compile(&snapshot.policies, l4, &host);
             diagnostics.extend(found);
             let alb_ports = config.as_ref().map(Config::alb_ports).unwrap_or_default();
-            L4 { plan, policies: snapshot.policies.clone(), compiled, host, alb_ports }
+            L4 { plan, policies: (*snapshot.policies).clone(), compiled, host, alb_ports }
         });
         let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
         let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
@@ -140,7 +140,16 @@ impl Loaded {
         diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
-        Ok(Self { settings, delivery, plan, l4, vpn, overlay, nodes: snapshot.nodes, diagnostics })
+        Ok(Self {
+            settings,
+            delivery,
+            plan,
+            l4,
+            vpn,
+            overlay,
+            nodes: (*snapshot.nodes).clone(),
+            diagnostics,
+        })
     }
 
     /// What the configuration names and this machine hasn't.

@@ -18,6 +18,7 @@ use crate::status::shared::Basis;
 pub struct Planner {
     settings: Settings,
     memo: Memo,
+    l7: plan::l7::Planner,
     /// Who was given which address, where no other edge gives out any.
     allocations: Allocations,
     /// Who was given which address, where edges share that.
@@ -30,6 +31,8 @@ pub struct Planner {
     vpn: Arc<VpnPlan>,
     /// The last objects for the overlay.
     overlay: Arc<Snapshot>,
+    /// The last findings.
+    diagnostics: Arc<Vec<Diagnostic>>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
     /// What no VpnConnection may lead away.
@@ -50,7 +53,7 @@ pub struct Planned {
     /// it is, it isn't in the plans.
     pub proposal: Option<Allocations>,
     /// What is wrong with the objects.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Arc<Vec<Diagnostic>>,
     /// How long all that took.
     pub took: Duration,
 }
@@ -61,12 +64,14 @@ impl Planner {
         Self {
             settings,
             memo: Memo::default(),
+            l7: plan::l7::Planner::default(),
             allocations,
             shared: None,
             host: Vec::new(),
             l4: Default::default(),
             vpn: Arc::default(),
             overlay: Arc::default(),
+            diagnostics: Arc::default(),
             former: Vec::new(),
             machines: Arc::default(),
         }
@@ -100,7 +105,7 @@ impl Planner {
         let (mut snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         diagnostics.extend(found);
-        let (l7, found) = plan::l7::plan(&snapshot, &self.settings.albs);
+        let (l7, found) = self.l7.plan(&snapshot, &self.settings.albs);
         diagnostics.extend(found);
         self.host = host.to_vec();
         let mut proposal = None;
@@ -154,13 +159,14 @@ impl Planner {
             self.overlay = same_or(&self.overlay, crate::overlay::part(&snapshot));
             Arc::clone(&self.overlay)
         });
+        self.diagnostics = same_or(&self.diagnostics, diagnostics);
         Planned {
-            l7: Arc::new(l7),
+            l7,
             l4,
             vpn,
             overlay,
             proposal,
-            diagnostics,
+            diagnostics: Arc::clone(&self.diagnostics),
             took: started.elapsed(),
         }
     }
