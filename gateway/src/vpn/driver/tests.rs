@@ -278,8 +278,7 @@ stringData: {{psk: \"long enough, and for tests alone\"}}
     let settings = Settings { vpn: Some(VpnSettings::default()), ..Settings::default() };
     let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
     assert_eq!(found, []);
-    let (plan, found) =
-        plan::vpn::plan(&snapshot, &settings, &BTreeMap::new(), &Default::default());
+    let (plan, found) = plan::vpn::plan(&snapshot, &settings, &BTreeMap::new());
     assert_eq!(found, []);
     plan
 }
