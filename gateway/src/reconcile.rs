@@ -12,7 +12,8 @@ use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
-use plan::vpn::{Machines, VpnPlan};
+use plan::machines::Machines;
+use plan::vpn::VpnPlan;
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -66,7 +67,7 @@ pub struct Reconciler {
     /// Whether the own Lease was late, and whether it was there, when it was last looked at.
     lease: (bool, bool),
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
-    /// What no VpnConnection may lead away; none where there are no connections.
+    /// What no VpnConnection may lead away, and no VIP be; none where there are neither.
     machines: Option<watch::Receiver<Arc<Machines>>>,
 }
 

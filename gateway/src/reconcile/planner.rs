@@ -1,15 +1,20 @@
 //! One reading of objects and one planning of everything.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest::Memo;
 use ipnet::IpNet;
-use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, Snapshot};
+use model::snapshot::{Machine, Service};
+use model::{
+    Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, SharedMap, Snapshot,
+};
 use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
+use plan::machines::Machines;
 use plan::policy;
-use plan::vpn::{Machines, VpnPlan};
+use plan::vpn::VpnPlan;
 
 use crate::source::Delivery;
 use crate::status::shared::Basis;
@@ -35,8 +40,19 @@ pub struct Planner {
     diagnostics: Arc<Vec<Diagnostic>>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
-    /// What no VpnConnection may lead away.
+    /// What no VpnConnection may lead away, and no VIP be.
     machines: Arc<Machines>,
+    /// What came of them last.
+    joined: Joined,
+}
+
+/// All machines, and what they came of.
+#[derive(Default)]
+struct Joined {
+    told: SharedMap<IpAddr, Machine>,
+    api: Option<Arc<Service>>,
+    found: Arc<Machines>,
+    all: SharedMap<IpAddr, Machine>,
 }
 
 /// Everything that is to be in force.
@@ -74,6 +90,7 @@ impl Planner {
             diagnostics: Arc::default(),
             former: Vec::new(),
             machines: Arc::default(),
+            joined: Joined::default(),
         }
     }
 
@@ -83,7 +100,7 @@ impl Planner {
         Self { former, ..self }
     }
 
-    /// From now on these are reached outside of tunnels, besides what objects tell.
+    /// From now on these are machines of this side, besides those that objects tell of.
     pub fn keep(&mut self, machines: Arc<Machines>) {
         self.machines = machines;
     }
@@ -98,6 +115,31 @@ impl Planner {
         &self.host
     }
 
+    /// Adds the machines that were found to those that objects tell of. What is as it was is the
+    /// same in memory.
+    fn join(&mut self, snapshot: &mut Snapshot) {
+        let api = snapshot.services.get(&ObjectKey::new("default", "kubernetes")).cloned();
+        let last = &mut self.joined;
+        let same_api = match (&api, &last.api) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (None, None) => true,
+            _ => false,
+        };
+        let same = snapshot.machines.is(&last.told) && Arc::ptr_eq(&self.machines, &last.found);
+        if same && same_api {
+            snapshot.machines = last.all.clone();
+            return;
+        }
+        (last.told, last.api) = (snapshot.machines.clone(), api);
+        last.found = Arc::clone(&self.machines);
+        self.machines.join(snapshot);
+        if snapshot.machines == last.all {
+            snapshot.machines = last.all.clone();
+        } else {
+            last.all = snapshot.machines.clone();
+        }
+    }
+
     /// Plans everything.
     pub fn plan(&mut self, delivery: &Delivery, host: &[HostAddress]) -> Planned {
         let started = Instant::now();
@@ -105,6 +147,7 @@ impl Planner {
         let (mut snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         diagnostics.extend(found);
+        self.join(&mut snapshot);
         let (l7, found) = self.l7.plan(&snapshot, &self.settings.albs);
         diagnostics.extend(found);
         self.host = host.to_vec();
@@ -150,7 +193,7 @@ impl Planner {
         }
         let vpn = self.settings.vpn.is_some().then(|| {
             let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips, &self.machines);
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
             diagnostics.extend(found);
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)

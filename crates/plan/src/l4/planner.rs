@@ -52,7 +52,7 @@ pub fn plan_giving(
     let Some(l4) = &settings.l4 else { return Default::default() };
     let mut diagnostics = Vec::new();
     let subjects = Subject::all(snapshot);
-    let pools = Pools::new(&snapshot.pools, host, &mut diagnostics);
+    let pools = Pools::new(snapshot, host, &mut diagnostics);
     let mut holdings =
         allocate::allocate(snapshot, &subjects, &pools, (previous, giving), &mut diagnostics);
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::settings::FailSafe;
-use model::snapshot::{AddressPool, AddressRange, Endpoint, Exposure, Service, ServicePort};
+use model::snapshot::{
+    AddressPool, AddressRange, Endpoint, Exposure, Machine, Service, ServicePort,
+};
 use model::{
-    Diagnostic, HostAddress, L4Settings, ObjectKey, PortRange, Protocol, Settings, Severity,
-    Snapshot,
+    Diagnostic, HostAddress, L4Settings, ObjectKey, ObjectRef, PortRange, Protocol, Settings,
+    Severity, Snapshot,
 };
 
 use super::super::{Allocations, Giving, L4Plan, ServicePlan};
