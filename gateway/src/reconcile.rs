@@ -12,7 +12,7 @@ use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
-use plan::vpn::VpnPlan;
+use plan::vpn::{Machines, VpnPlan};
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -66,6 +66,8 @@ pub struct Reconciler {
     /// Whether the own Lease was late, and whether it was there, when it was last looked at.
     lease: (bool, bool),
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
+    /// What no VpnConnection may lead away; none where there are no connections.
+    machines: Option<watch::Receiver<Arc<Machines>>>,
 }
 
 /// The VPN plane, as seen from here.
@@ -163,12 +165,18 @@ impl Reconciler {
             cluster: None,
             lease: (false, false),
             holdings: None,
+            machines: None,
         }
     }
 
     /// With the overlay, too.
     pub fn with_overlay(self, overlay: Option<overlay::Plane>) -> Self {
         Self { overlay: overlay.map(Follower::new), ..self }
+    }
+
+    /// With the machines that are reached outside of tunnels.
+    pub fn with_machines(self, machines: Option<watch::Receiver<Arc<Machines>>>) -> Self {
+        Self { machines, ..self }
     }
 
     /// With a part in the cluster.
@@ -224,6 +232,11 @@ impl Reconciler {
                 }
                 changed = cluster_changed(self.cluster.as_mut()) => {
                     changed.context("who watches the shared allocations has ended")?;
+                    self.plan().await?;
+                    self.apply();
+                }
+                changed = machines_changed(self.machines.as_mut()) => {
+                    changed.context("who looks for machines that are needed has ended")?;
                     self.plan().await?;
                     self.apply();
                 }
@@ -304,6 +317,9 @@ impl Reconciler {
         let mut planner = self.planner.take().context("invariant: one plan at a time")?;
         if let Some(cluster) = &mut self.cluster {
             planner.share(cluster.basis());
+        }
+        if let Some(machines) = &mut self.machines {
+            planner.keep(Arc::clone(&machines.borrow_and_update()));
         }
         let known = Arc::clone(&delivery);
         // On a thread of its own, so that the admin side answers meanwhile.
@@ -568,6 +584,16 @@ async fn holdings_changed(
 ) -> Result<(), watch::error::RecvError> {
     match holdings {
         Some(holdings) => holdings.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of machines that are needed.
+async fn machines_changed(
+    machines: Option<&mut watch::Receiver<Arc<Machines>>>,
+) -> Result<(), watch::error::RecvError> {
+    match machines {
+        Some(machines) => machines.changed().await,
         None => std::future::pending().await,
     }
 }

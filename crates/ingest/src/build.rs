@@ -118,6 +118,7 @@ fn stay(snapshot: &mut Snapshot, before: &Snapshot) {
         vpn,
         vpn_refused,
         zones,
+        machines,
         nodes,
         edges,
         connections,
@@ -130,6 +131,7 @@ fn stay(snapshot: &mut Snapshot, before: &Snapshot) {
     same_or(vpn, &before.vpn);
     same_or(vpn_refused, &before.vpn_refused);
     same_or(zones, &before.zones);
+    same_or(machines, &before.machines);
     same_or(nodes, &before.nodes);
     same_or(edges, &before.edges);
     same_or(connections, &before.connections);
@@ -190,6 +192,7 @@ fn whole(objects: &ObjectSet, settings: &Settings, memo: &mut Memo) -> (Snapshot
         let found = vpn::connections(objects, (settings, vpn), &mut memo.vpn, &mut report);
         (snapshot.vpn, snapshot.vpn_refused) = (found.0.into(), found.1.into());
         snapshot.zones = vpn::zones(objects, &pods).into();
+        snapshot.machines = vpn::machines(objects).into();
     } else {
         vpn::not_enabled(objects, &mut report);
     }

@@ -3,11 +3,12 @@
 //! `ingest` builds it from Kubernetes objects; everything in it has been parsed once, so the
 //! planners never look at raw text. Maps and vectors have a deterministic order.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::names::ObjectKey;
+use crate::names::{ObjectKey, ObjectRef};
 use crate::shared::{Shared, SharedMap};
 
 pub mod ingress;
@@ -53,6 +54,9 @@ pub struct Snapshot {
     /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
     /// name. Empty where `vpn` is not enabled.
     pub zones: SharedMap<String, Vec<IpNet>>,
+    /// Single addresses of Nodes and edges, which no VpnConnection leads away. Empty where `vpn` is
+    /// not enabled.
+    pub machines: SharedMap<IpAddr, ObjectRef>,
     /// The cluster's Nodes, by name. Empty where `overlay` is not enabled.
     pub nodes: SharedMap<String, overlay::Node>,
     /// All edges, this one too, by name. Empty where `overlay` is not enabled.

@@ -9,7 +9,7 @@ use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, S
 use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
 use plan::policy;
-use plan::vpn::VpnPlan;
+use plan::vpn::{Machines, VpnPlan};
 
 use crate::source::Delivery;
 use crate::status::shared::Basis;
@@ -35,6 +35,8 @@ pub struct Planner {
     diagnostics: Arc<Vec<Diagnostic>>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
+    /// What no VpnConnection may lead away.
+    machines: Arc<Machines>,
 }
 
 /// Everything that is to be in force.
@@ -71,6 +73,7 @@ impl Planner {
             overlay: Arc::default(),
             diagnostics: Arc::default(),
             former: Vec::new(),
+            machines: Arc::default(),
         }
     }
 
@@ -78,6 +81,11 @@ impl Planner {
     /// of a VpnConnection may be among what is missing, and must not be let out in the clear.
     pub fn with_former(self, former: Vec<IpNet>) -> Self {
         Self { former, ..self }
+    }
+
+    /// From now on these are reached outside of tunnels, besides what objects tell.
+    pub fn keep(&mut self, machines: Arc<Machines>) {
+        self.machines = machines;
     }
 
     /// From now on edges share who has which address; that is the last word of it.
@@ -142,7 +150,7 @@ impl Planner {
         }
         let vpn = self.settings.vpn.is_some().then(|| {
             let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips, &self.machines);
             diagnostics.extend(found);
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)
