@@ -20,7 +20,7 @@ use crate::l4::view::View;
 use crate::source::Delivery;
 use crate::source::kubernetes::Kubernetes;
 use crate::status::shared::{Basis, Shared};
-use crate::status::{self, Facts};
+use crate::status::{self, Elsewhere, Facts};
 use crate::vpn;
 
 /// How long the own Lease may go without a renewal before somebody is told.
@@ -34,6 +34,9 @@ pub struct InCluster {
     edges: edges::Handle,
     shared: Shared,
     status: status::Handle,
+    l4: Option<watch::Receiver<Arc<View>>>,
+    /// The edge that this one gives way to.
+    elsewhere: Option<Elsewhere>,
 }
 
 /// What it is made of.
@@ -90,7 +93,8 @@ impl InCluster {
             Shared::start(client.clone(), namespace, remembered, leader.clone(), stop.clone());
         let listen: BTreeMap<AlbKind, _> =
             config.enabled_albs().map(|(kind, alb)| (kind, alb.listen.addresses.clone())).collect();
-        let context = status::Context { name: name.clone(), settings, listen };
+        let namespace = kubernetes.cluster.namespace.clone();
+        let context = status::Context { name: name.clone(), namespace, settings, listen };
         let vpn = vpn.map(vpn::Plane::handle);
         let status = status::start(status::Options { client, context, leader, vpn });
         let told = (edges.holders.clone(), edges.report.clone());
@@ -102,6 +106,8 @@ impl InCluster {
             edges,
             shared,
             status,
+            l4: l4.map(Plane::view),
+            elsewhere: None,
         })
     }
 
@@ -132,7 +138,8 @@ impl InCluster {
     pub fn findings(&self) -> Vec<Diagnostic> {
         let written = self.status.findings();
         let written = Arc::clone(&written.borrow());
-        let own = self.shared.finding().into_iter().chain(self.lease_finding());
+        let elsewhere = self.elsewhere.iter().map(Elsewhere::diagnostic);
+        let own = self.shared.finding().into_iter().chain(self.lease_finding()).chain(elsewhere);
         own.chain(written.iter().cloned()).collect()
     }
 
@@ -168,7 +175,13 @@ impl InCluster {
         if let Some(proposal) = proposal {
             self.shared.propose(proposal);
         }
-        let wanted = edges::wanted(l4.map(|plan| &**plan), vpn);
+        let joined = !self.edges.wanted.borrow().is_empty();
+        let elsewhere = Elsewhere::find(delivery, &self.name, &self.namespace, joined);
+        let wanted = match &elsewhere {
+            None => edges::wanted(l4.map(|plan| &**plan), vpn),
+            Some(_) => BTreeMap::new(),
+        };
+        self.elsewhere = elsewhere;
         self.edges.wanted.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
@@ -180,6 +193,7 @@ impl InCluster {
         self.status.update(|facts| {
             facts.delivery = Arc::clone(delivery);
             facts.l4 = l4.cloned();
+            facts.elsewhere.clone_from(&self.elsewhere);
             facts.planned = Arc::new(diagnostics.to_vec());
         });
     }
@@ -194,6 +208,14 @@ impl InCluster {
 
     /// What the overlay tells of this edge.
     pub fn follow_overlay(&self, overlay: &status::Overlay) {
+        let cut_off = overlay.nodes.as_ref().is_some_and(|nodes| nodes.cut_off);
+        let changed = |before: &mut bool| std::mem::replace(before, cut_off) != cut_off;
+        if self.edges.cut_off.send_if_modified(changed) {
+            match cut_off {
+                true => tracing::warn!("no node answers: other edges may take what this one holds"),
+                false => tracing::info!("nodes answer again"),
+            }
+        }
         self.status.update(|facts| {
             if *facts.overlay != *overlay {
                 facts.overlay = Arc::new(overlay.clone());
@@ -221,7 +243,15 @@ impl InCluster {
     /// Gives everything up to the other edges; returns what goes on being written.
     pub async fn give_up(self) -> (status::Handle, Shared) {
         self.status.update(|facts| facts.ready = false);
+        let holders = self.edges.holders.clone();
         self.edges.stop().await;
+        // There may be no other edge that would say so.
+        let vips = self.l4.map(|view| view.borrow().on.clone()).unwrap_or_default();
+        self.status.update(|facts| {
+            facts.stopping = true;
+            facts.vips = Arc::new(vips);
+            facts.holders.clone_from(&holders.borrow());
+        });
         (self.status, self.shared)
     }
 }

@@ -25,7 +25,9 @@ pub mod follower;
 mod keys;
 mod mailbox;
 mod own;
+mod quiet;
 mod responder;
+mod sight;
 pub mod view;
 
 pub use keys::KeysError;

@@ -18,6 +18,8 @@ use plan::overlay::Path;
 
 /// A node that hasn't asked for so long is gone: three probes of an agent, and some patience.
 pub(super) const LOST: Duration = Duration::from_millis(1000);
+/// What is late by less has only been overtaken on its way.
+const BEHIND: Duration = Duration::from_secs(2);
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
 /// Before an address that can't be listened on is tried again.
@@ -139,6 +141,7 @@ impl Responder {
             sockets: BTreeMap::new(),
             pairs: BTreeMap::new(),
             fresh: Fresh::default(),
+            told: BTreeSet::new(),
             nodes: BTreeMap::new(),
             reported: Findings::new(),
             sequence: 0,
@@ -195,6 +198,8 @@ struct Worker {
     /// By own key and the other's, as datagrams have them.
     pairs: BTreeMap<(Hint, Hint), (PublicKey, Pair)>,
     fresh: Fresh,
+    /// Those of whom it was logged that their clocks were set back.
+    told: BTreeSet<PublicKey>,
     nodes: BTreeMap<String, Node>,
     reported: Findings,
     sequence: u64,
@@ -260,6 +265,7 @@ impl Worker {
             }
         }
         self.fresh.retain(|key| orders.askers.contains_key(key));
+        self.told.retain(|key| orders.askers.contains_key(key));
         let names: BTreeSet<&String> = orders
             .askers
             .values()
@@ -335,9 +341,25 @@ impl Worker {
             counts.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
+        if let (Body::Behind(last), Some(Asker::Edge(_))) =
+            (&message.body, self.orders.askers.get(&key))
+        {
+            // Of another edge, about a letter: letters aren't numbered otherwise.
+            self.sequence = probe::caught_up(self.sequence, *last, micros());
+            return None;
+        }
         if !self.fresh.accept(&key, message.sequence) {
             counts.replayed.fetch_add(1, Ordering::Relaxed);
-            return None;
+            let last = self.fresh.last(&key)?;
+            let behind = Duration::from_micros(last.saturating_sub(message.sequence));
+            if message.body.is_answer() || behind < BEHIND {
+                return None;
+            }
+            if self.told.insert(key) {
+                let asker = self.orders.askers.get(&key);
+                tracing::warn!(?asker, ?behind, "its clock was set back, or it is repeated");
+            }
+            return self.seal(place, Some(nonce), Body::Behind(last));
         }
         let asker = self.orders.askers.get(&key)?;
         match (asker, message.body) {
@@ -390,7 +412,7 @@ impl Worker {
         answers: Option<probe::Nonce>,
         body: Body,
     ) -> Option<Vec<u8>> {
-        self.sequence = sequence(self.sequence);
+        self.sequence = probe::next_sequence(self.sequence, micros());
         let message = Message { sequence: self.sequence, answers, body };
         let (_, pair) = self.pairs.get(&place)?;
         let sealed = pair.seal(wireguard::random::nonce(), &message);
@@ -435,10 +457,10 @@ impl Worker {
     }
 }
 
-/// Greater than before, also before the gateway was started anew.
-fn sequence(before: u64) -> u64 {
+/// Microseconds since 1970.
+fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(before.saturating_add(1))
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
