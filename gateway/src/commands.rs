@@ -1,5 +1,5 @@
-//! The commands that need no running gateway: they read the same objects and make the same plan
-//! as `gateway run`, and say what they find.
+//! The commands. Those that need no running gateway read the same objects and make the same plan as
+//! `gateway run`, and say what they find; others ask a running one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -23,12 +23,15 @@ use crate::config::{self, Config};
 use crate::source::{Delivery, directory, kubernetes};
 
 pub mod check;
+mod client;
 pub mod crds;
 pub mod explain;
 mod machine;
 pub mod plan;
 pub mod schema;
+pub mod status;
 mod table;
+pub mod uninstall;
 pub mod vpn;
 
 /// Where a command finds the objects.
