@@ -129,7 +129,10 @@ impl Loaded {
                 host: netdev::address::host_addresses().unwrap_or_default(),
                 nodes: snapshot.nodes.keys().map(|name| (name.clone(), heard)).collect(),
                 vpn_interface: settings.vpn.as_ref().map(|vpn| vpn.interface.clone()),
-                outside: settings.l4.as_ref().map(|l4| l4.public.clone()).unwrap_or_default(),
+                outside: config
+                    .as_ref()
+                    .and_then(crate::overlay::follower::outside)
+                    .unwrap_or_default(),
                 ..EdgeInput::default()
             };
             let (plan, found) = ::plan::overlay::edge(&snapshot, overlay, &input);

@@ -39,6 +39,17 @@ pub struct InCluster {
     elsewhere: Option<Elsewhere>,
 }
 
+/// How an edge's own Lease is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It should have been renewed long ago.
+    pub late: bool,
+    /// It is there.
+    pub joined: bool,
+    /// What the edge holds counts.
+    pub holds: bool,
+}
+
 /// What it is made of.
 pub struct Parts<'a> {
     /// The configuration.
@@ -145,28 +156,39 @@ impl InCluster {
 
     /// Without its Lease an edge holds nothing, or only what the others leave it.
     fn lease_finding(&self) -> Option<Diagnostic> {
-        self.is_late().then(|| {
-            let object = ObjectRef::cluster("GatewayConfig", "gateway");
-            let reason = "this edge's Lease can't be renewed in this namespace, so VIPs and VPN \
-                          connections may be held by no edge or by others";
-            Diagnostic::error(object, "source.kubernetes.namespace", reason)
-                .value(self.namespace.clone())
-                .remedy(
-                    "see that the API answers, that the namespace exists, and that the gateway may \
-                     get, create and update Leases in it",
-                )
-        })
+        let standing = self.standing();
+        let object = || ObjectRef::cluster("GatewayConfig", "gateway");
+        let finding = match (standing.late, standing.holds) {
+            (false, _) => return None,
+            (true, true) => Diagnostic::warning(
+                object(),
+                "source.kubernetes.namespace",
+                "this edge's Lease can't be renewed in this namespace; it goes on holding what it \
+                 holds for as long as all other edges promise to leave it that",
+            ),
+            (true, false) => Diagnostic::error(
+                object(),
+                "source.kubernetes.namespace",
+                "this edge's Lease can't be renewed in this namespace, so it holds no VIPs and no \
+                 VPN connections; others may",
+            ),
+        };
+        Some(finding.value(self.namespace.clone()).remedy(
+            "see that the API answers, that the namespace exists, and that the gateway may get, \
+             create and update Leases in it",
+        ))
     }
 
-    /// Whether this edge's Lease should have been renewed long ago.
-    pub fn is_late(&self) -> bool {
-        let renewed = self.edges.report.borrow().renewed_ms_ago.map(Duration::from_millis);
-        renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE
-    }
-
-    /// Whether this edge has a Lease of its own.
-    pub fn has_joined(&self) -> bool {
-        self.edges.report.borrow().incarnation != 0
+    /// How this edge's Lease is.
+    pub fn standing(&self) -> Standing {
+        let holds = self.edges.holdings.borrow().until.is_none_or(|until| Instant::now() < until);
+        let report = self.edges.report.borrow();
+        let renewed = report.renewed_ms_ago.map(Duration::from_millis);
+        Standing {
+            late: renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE,
+            joined: report.incarnation != 0,
+            holds,
+        }
     }
 
     /// Everything was planned anew.
@@ -227,7 +249,7 @@ impl InCluster {
     pub fn tell(&self, own: &[Diagnostic], ready: bool) {
         let own: Vec<_> = own.iter().cloned().chain(self.lease_finding()).collect();
         // Once it has been, a lapse changes nothing: nobody else has the name meanwhile.
-        let joined = self.has_joined();
+        let joined = self.standing().joined;
         self.status.update(|facts| {
             facts.joined |= joined;
             facts.own = Arc::new(own);

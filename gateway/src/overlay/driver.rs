@@ -300,7 +300,7 @@ impl Driver {
             askers,
             edges,
             holds: desired.holds.clone(),
-            until: desired.until,
+            until: desired.until.clone(),
             incarnation: desired.incarnation,
             drain: snapshot.edges.get(&settings.name).is_some_and(|own| own.drain),
         }

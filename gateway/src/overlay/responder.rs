@@ -15,6 +15,9 @@ use netdev::wait::{self, Waker};
 use overlay::PrivateKey;
 use overlay::probe::{self, Answer, Body, Fresh, Hint, Holds, Message, Pair};
 use plan::overlay::Path;
+use tokio::sync::watch;
+
+use crate::edges::Holdings;
 
 /// A node that hasn't asked for so long is gone: three probes of an agent, and some patience.
 pub(super) const LOST: Duration = Duration::from_millis(1000);
@@ -53,8 +56,8 @@ pub(super) struct Orders {
     pub(super) edges: BTreeMap<String, (PublicKey, SocketAddr)>,
     /// What this edge holds, until when at most.
     pub(super) holds: Holds,
-    /// See there.
-    pub(super) until: Option<Instant>,
+    /// See there; none for ever.
+    pub(super) until: Option<watch::Receiver<Arc<Holdings>>>,
     /// Its incarnation.
     pub(super) incarnation: u64,
     /// Whether it wants to be left.
@@ -394,7 +397,9 @@ impl Worker {
 
     fn answer(&self, knows: u64) -> Answer {
         let orders = &self.orders;
-        let is_over = orders.until.is_some_and(|until| until <= Instant::now());
+        // Whoever keeps it up to date may have been held up: then nobody is told anything else.
+        let until = orders.until.as_ref().and_then(|holdings| holdings.borrow().until);
+        let is_over = until.is_some_and(|until| until <= Instant::now());
         let holds = if is_over { Holds::default() } else { orders.holds.clone() };
         let hash = holds.hash();
         Answer {

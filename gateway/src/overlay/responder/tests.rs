@@ -45,7 +45,10 @@ impl World {
             .into(),
             edges: BTreeMap::new(),
             holds,
-            until,
+            until: until.map(|until| {
+                let holdings = Holdings { until: Some(until), ..Holdings::default() };
+                watch::channel(Arc::new(holdings)).1
+            }),
             incarnation: 7,
             drain: true,
         });
