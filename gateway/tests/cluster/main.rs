@@ -13,4 +13,5 @@ mod load;
 mod objects;
 mod reach;
 mod restarts;
+mod standing;
 mod world;
