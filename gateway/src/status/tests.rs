@@ -65,6 +65,7 @@ impl World {
         };
         let context = Context {
             name: "edge-a".to_owned(),
+            namespace: "tidegate".to_owned(),
             settings,
             listen: BTreeMap::from([(AlbKind::Public, vec![ip("0.0.0.0")])]),
         };
