@@ -45,6 +45,8 @@ pub struct Cluster {
     pub namespace: String,
     /// Where the API is, for people.
     pub server: String,
+    /// The address or the name in that.
+    pub host: String,
 }
 
 /// The API can't be reached as configured. Whether it answers is another matter.
@@ -69,6 +71,7 @@ pub async fn connect(options: &Options) -> Result<Cluster, ConnectError> {
     let config = config(options).await?;
     let namespace = options.namespace.clone().or_else(own_namespace);
     let server = config.cluster_url.to_string();
+    let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let places = options.places(&server);
     let transport = Transport::new(&config, options, places).map_err(|error| ConnectError {
         field: options.field.clone(),
@@ -77,7 +80,8 @@ pub async fn connect(options: &Options) -> Result<Cluster, ConnectError> {
         remedy: "correct the certificates, the token or the command that makes one".to_owned(),
     })?;
     let client = Client::new(transport, config.default_namespace);
-    Ok(Cluster { client, namespace: namespace.unwrap_or_else(|| NAMESPACE.to_owned()), server })
+    let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
+    Ok(Cluster { client, namespace, server, host })
 }
 
 /// What the kubeconfig or the service account says at present.

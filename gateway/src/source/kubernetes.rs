@@ -21,6 +21,8 @@ const ANSWER: Duration = Duration::from_millis(4_500);
 pub struct Kubernetes {
     /// The way to it, for who writes back.
     pub cluster: Cluster,
+    /// Whether that is by its Service, as pods go.
+    pub in_cluster: bool,
     /// What is known, and how it goes.
     pub watching: Watching,
 }
@@ -72,7 +74,7 @@ impl Kubernetes {
             ..What::gateway(&options.secret_namespaces)
         };
         let watching = watch::start(cluster.client.clone(), what, Pace::default(), tasks, stop);
-        Ok(Self { cluster, watching })
+        Ok(Self { cluster, in_cluster: options.kubeconfig.is_none(), watching })
     }
 }
 
