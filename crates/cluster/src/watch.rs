@@ -47,7 +47,7 @@ pub struct Selected {
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct What {
-    /// These, each kind once.
+    /// These: each kind once, or once for each of some namespaces.
     pub kinds: Vec<Selected>,
     /// Whether Secrets that VpnConnections name are watched too, one by one.
     pub secrets_of_connections: bool,
@@ -131,13 +131,19 @@ impl Selected {
 }
 
 impl What {
-    /// What a gateway reads.
-    pub fn gateway() -> Self {
+    /// What a gateway reads; Secrets of these namespaces alone, of all if there are none.
+    pub fn gateway(secrets: &[String]) -> Self {
         let mut kinds: Vec<Selected> = Kind::ALL.map(Selected::all).into();
-        for selected in &mut kinds {
-            if selected.kind == Kind::Secret {
-                selected.fields = Some("type=kubernetes.io/tls".to_owned());
-            }
+        kinds.retain(|selected| selected.kind != Kind::Secret);
+        let fields = Some("type=kubernetes.io/tls".to_owned());
+        let certificates = Selected { fields, ..Selected::all(Kind::Secret) };
+        let of = |namespace: &String| Selected {
+            namespace: Some(namespace.clone()),
+            ..certificates.clone()
+        };
+        kinds.extend(secrets.iter().map(of));
+        if secrets.is_empty() {
+            kinds.push(certificates);
         }
         Self { kinds, secrets_of_connections: true, ..Self::default() }
     }

@@ -94,7 +94,7 @@ async fn refused_credentials_are_named_with_their_file_and_new_ones_are_taken_up
     let cluster = kubeconfig.connect().await;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let mut watching =
-        watch::start(cluster.client, What::gateway(), Pace::default(), &tasks, stop.clone());
+        watch::start(cluster.client, What::gateway(&[]), Pace::default(), &tasks, stop.clone());
     assert!(watching.answers(SOON).await.is_err());
     let before = double.counters().iter().map(|counter| counter.count).sum::<u64>();
     kubeconfig.write(&double.url(), "right", "");

@@ -8,13 +8,25 @@ use cluster::watch::What;
 
 const NAMESPACE: &str = "tidegate";
 
-/// A template of the chart with nothing but its rules and names left: all conditions hold, and what
-/// is put in is the account's name.
-fn rendered(component: &str) -> String {
+/// The namespace whose Secrets may be read, where not all may.
+const SHOP: &str = "shop";
+
+/// A template of the chart with nothing but its rules and names left: what is put in is the
+/// account's name, and all conditions hold but the one between all Secrets and those of [`SHOP`].
+fn rendered(component: &str, some_secrets: bool) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../helm/tidegate/templates");
     let text = std::fs::read_to_string(format!("{folder}/{component}/rbac.yaml")).unwrap();
-    // The Roles for single namespaces are another way than the one for all.
-    let text = text.split("{{- range").next().unwrap();
+    let text = match (text.split_once("{{- range"), some_secrets) {
+        (None, _) => text,
+        (Some((all, _)), false) => all.to_owned(),
+        (Some((all, some)), true) => {
+            let (head, tail) = all.split_once("{{- if not .Values.rbac.secrets").unwrap();
+            let (_, tail) = tail.split_once("{{- end }}").unwrap();
+            // The first line is what is left of the loop's head.
+            let (_, some) = some.split_once('\n').unwrap();
+            format!("{head}{tail}{some}").replace("namespace: {{ . }}", "namespace: shop")
+        }
+    };
     let mut lines = Vec::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with("{{")) {
         let mut line = line.to_owned();
@@ -34,13 +46,17 @@ fn rendered(component: &str) -> String {
 
 /// What is missing, with this in the roles in place of that.
 async fn missing(component: &str, what: &What, that: &str, this: &str) -> Vec<String> {
+    let roles = rendered(component, false);
+    assert!(roles.contains(that), "{roles}");
+    missing_with(component, what, &roles.replace(that, this)).await
+}
+
+async fn missing_with(component: &str, what: &What, roles: &str) -> Vec<String> {
     let name = format!("system:serviceaccount:{NAMESPACE}:{component}");
     let users = vec![User { name: name.clone(), token: "token".to_owned() }];
     let options = Options { users, rbac: true, namespaces_must_exist: false, ..Options::default() };
     let double = Double::start(options).unwrap();
-    let roles = rendered(component);
-    assert!(roles.contains(that), "{roles}");
-    double.put_yaml(&roles.replace(that, this)).unwrap();
+    double.put_yaml(roles).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("kubeconfig");
     double.write_kubeconfig(&path, Some(&name)).unwrap();
@@ -51,7 +67,19 @@ async fn missing(component: &str, what: &What, that: &str, this: &str) -> Vec<St
 }
 
 fn gateway() -> What {
-    What { needs: access::of_gateway(NAMESPACE), ..What::gateway() }
+    What { needs: access::of_gateway(NAMESPACE), ..What::gateway(&[]) }
+}
+
+#[tokio::test]
+async fn with_secrets_of_some_namespaces_alone_these_are_what_is_asked_for_and_granted() {
+    let some = What { needs: access::of_gateway(NAMESPACE), ..What::gateway(&[SHOP.to_owned()]) };
+    let none: [&str; 0] = [];
+    let roles = rendered("gateway", true);
+    assert_eq!(missing_with("gateway", &some, &roles).await, none);
+    assert_eq!(
+        missing_with("gateway", &gateway(), &roles).await,
+        ["list secrets", "watch secrets"]
+    );
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl Kubernetes {
         let what = What {
             needs: access::of_gateway(&cluster.namespace),
             owner: Some(ObjectRef::cluster("GatewayConfig", "gateway")),
-            ..What::gateway()
+            ..What::gateway(&options.secret_namespaces)
         };
         let watching = watch::start(cluster.client.clone(), what, Pace::default(), tasks, stop);
         Ok(Self { cluster, in_cluster: options.kubeconfig.is_none(), watching })
@@ -83,7 +83,7 @@ impl Kubernetes {
 /// # Errors
 /// If the kubeconfig or the service account can't be used.
 pub async fn connect(options: &config::Kubernetes) -> Result<Cluster, cluster::ConnectError> {
-    let config::Kubernetes { kubeconfig, context, namespace } = options.clone();
+    let config::Kubernetes { kubeconfig, context, namespace, .. } = options.clone();
     cluster::connect(&Options {
         kubeconfig,
         context,

@@ -42,6 +42,8 @@ type Stack = BoxCloneService<Request<Body>, Response<Incoming>, BoxError>;
 pub(super) struct Transport {
     options: Arc<Options>,
     places: Arc<Places>,
+    /// Where the API is: another place isn't taken up.
+    url: http::Uri,
     current: Arc<Mutex<Current>>,
 }
 
@@ -63,6 +65,7 @@ impl Transport {
         Ok(Self {
             options: Arc::new(options.clone()),
             places: Arc::new(places),
+            url: config.cluster_url.clone(),
             current: Arc::new(Mutex::new(current)),
         })
     }
@@ -82,7 +85,10 @@ impl Transport {
             current.made = Instant::now();
         }
         let made = match super::config(&self.options).await {
-            Ok(config) => stack(&config).map_err(|error| super::chain(&error)),
+            Ok(config) => {
+                let config = Config { cluster_url: self.url.clone(), ..config };
+                stack(&config).map_err(|error| super::chain(&error))
+            }
             Err(error) => Err(error.to_string()),
         };
         let mut current = self.lock();
