@@ -296,7 +296,7 @@ impl Reconciler {
         let delivery = Arc::clone(&self.deliveries.borrow_and_update());
         let host = match &self.l4 {
             Some(l4) => l4.view.borrow().host.clone(),
-            None => Vec::new(),
+            None => Arc::default(),
         };
         let mut planner = self.planner.take().context("invariant: one plan at a time")?;
         if let Some(cluster) = &mut self.cluster {
@@ -320,7 +320,7 @@ impl Reconciler {
                 l4: planned.l4.as_ref().map(|(plan, _)| plan),
                 vpn: planned.vpn.as_deref(),
                 diagnostics: &planned.diagnostics,
-                proposal: planned.proposal.as_ref(),
+                proposal: planned.proposal.as_deref(),
             });
         }
         let mut names = BTreeSet::new();
@@ -402,7 +402,7 @@ impl Reconciler {
             self.settle();
         }
         let planned_for = self.planner.as_ref().map(Planner::host);
-        if planned_for.is_some_and(|host| *host != view.host) {
+        if planned_for.is_some_and(|host| *host != *view.host) {
             tracing::info!("the machine's addresses have changed");
             self.plan().await?;
             self.apply();

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use lab::{CLIENT, CLIENT6, EDGE, EDGE6, Lab, VIP, VIP6, backend, backend6};
 use model::net::{PortRange, Protocol, Visibility};
@@ -77,7 +78,8 @@ fn plan_of(services: Vec<ServicePlan>) -> L4Plan {
         visibility: Visibility::Public,
         announce: Announce::L2,
     };
-    L4Plan { vips: vec![vip(VIP), vip(VIP6)], services, ..L4Plan::default() }
+    let services = services.into_iter().map(Arc::new).collect();
+    L4Plan { vips: Arc::new(vec![vip(VIP), vip(VIP6)]), services, ..L4Plan::default() }
 }
 
 fn table_of(plan: &L4Plan) -> Table {

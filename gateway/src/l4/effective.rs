@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use plan::l4::{Allocations, Frontend, L4Plan};
+use plan::l4::{Allocations, Frontend, L4Plan, ServicePlan};
 
 /// The VIPs of a plan that must not be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     /// For nobody: another machine has them, or they aren't on an interface.
-    pub(super) addresses: BTreeSet<IpAddr>,
+    pub(super) addresses: Arc<BTreeSet<IpAddr>>,
     /// For these Services, as `namespace/name`: they have been given them, but that isn't on the
     /// disk.
     pub(super) services: BTreeSet<(String, IpAddr)>,
@@ -18,7 +18,13 @@ pub(super) struct Held {
 
 impl Held {
     /// The addresses that a plan gives to Services without the disk knowing.
-    pub(super) fn unsaved(plan: &L4Plan, saved: &Allocations) -> BTreeSet<(String, IpAddr)> {
+    pub(super) fn unsaved(
+        plan: &L4Plan,
+        saved: &Arc<Allocations>,
+    ) -> BTreeSet<(String, IpAddr)> {
+        if Arc::ptr_eq(&plan.allocations, saved) {
+            return BTreeSet::new();
+        }
         let known = |service: &str, address| {
             saved.services.get(service).is_some_and(|addresses| addresses.contains(address))
         };
@@ -33,32 +39,90 @@ impl Held {
 
     /// The plan without what must not be used.
     pub(super) fn apply(&self, plan: &Arc<L4Plan>) -> Arc<L4Plan> {
-        if self.addresses.is_empty() && self.services.is_empty() {
+        if self.is_empty() {
             return Arc::clone(plan);
         }
         let mut plan = L4Plan::clone(plan);
         let mut used = BTreeSet::new();
         for service in &mut plan.services {
-            let name = service.service.to_string();
-            let usable = |address: &IpAddr| {
-                !self.addresses.contains(address)
-                    && !self.services.contains(&(name.clone(), *address))
-            };
-            service.addresses.retain(usable);
+            *service = self.of_service(service);
             used.extend(service.addresses.iter().copied());
-            for port in &mut service.ports {
-                port.frontends.retain(|frontend| match frontend {
-                    Frontend::Vip(socket) => usable(&socket.ip()),
-                    Frontend::External(_) | Frontend::NodePort(_) => true,
-                });
-            }
         }
         for addresses in plan.albs.values_mut() {
             addresses.retain(|address| !self.addresses.contains(address));
             used.extend(addresses.iter().copied());
         }
-        plan.vips.retain(|vip| used.contains(&vip.address));
+        Arc::make_mut(&mut plan.vips).retain(|vip| used.contains(&vip.address));
         Arc::new(plan)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.services.is_empty()
+    }
+
+    /// One Service without what must not be used.
+    fn of_service(&self, service: &Arc<ServicePlan>) -> Arc<ServicePlan> {
+        // Only those that are held back are asked for by name.
+        let name = if self.services.is_empty() {
+            String::new()
+        } else {
+            service.service.to_string()
+        };
+        let usable = |address: &IpAddr| {
+            !self.addresses.contains(address)
+                && (self.services.is_empty() || !self.services.contains(&(name.clone(), *address)))
+        };
+        let has = |frontend: &Frontend| match frontend {
+            Frontend::Vip(socket) => usable(&socket.ip()),
+            Frontend::External(_) | Frontend::NodePort(_) => true,
+        };
+        if service.addresses.iter().all(usable)
+            && service.ports.iter().all(|port| port.frontends.iter().all(has))
+        {
+            return Arc::clone(service);
+        }
+        let mut service = ServicePlan::clone(service);
+        service.addresses.retain(usable);
+        for port in &mut service.ports {
+            port.frontends.retain(has);
+        }
+        Arc::new(service)
+    }
+}
+
+/// The part of the last plan, so that the next one's is made of the Services that have changed.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    held: Held,
+    whole: Arc<L4Plan>,
+    part: Arc<L4Plan>,
+}
+
+impl Part {
+    /// As [`Held::apply`]; what stays the same is the same in memory.
+    pub(super) fn of(&mut self, whole: &Arc<L4Plan>, held: Held) -> Arc<L4Plan> {
+        let same = self.held == held;
+        if !(same && Arc::ptr_eq(&self.whole, whole)) {
+            let quick = if same { self.follow(whole) } else { None };
+            self.part = quick.unwrap_or_else(|| held.apply(whole));
+            (self.held, self.whole) = (held, Arc::clone(whole));
+        }
+        Arc::clone(&self.part)
+    }
+
+    fn follow(&self, whole: &Arc<L4Plan>) -> Option<Arc<L4Plan>> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let before = &self.whole;
+        if !whole.is_same_but_for_services(before) {
+            return None;
+        }
+        let mut part = L4Plan::clone(&self.part);
+        for (at, _, _) in whole.changes(before)? {
+            *part.services.get_mut(at)? = self.held.of_service(whole.services.get(at)?);
+        }
+        Some(Arc::new(part))
     }
 }
 

@@ -48,7 +48,7 @@ impl Follower {
     /// Hands objects on.
     pub fn apply(&mut self, objects: Arc<Snapshot>, l4: Option<&L4Plan>) {
         self.objects = objects;
-        self.vips = l4.iter().flat_map(|plan| &plan.vips).map(|vip| vip.address).collect();
+        self.vips = l4.iter().flat_map(|plan| plan.vips.iter()).map(|vip| vip.address).collect();
         self.generation += 1;
         self.tell();
     }
