@@ -39,7 +39,7 @@ pub(super) fn remembered(state: Option<&Path>) -> (Allocations, Option<Diagnosti
     let Some(path) = state.map(|state| state.join(FILE)) else { return Default::default() };
     let reason = match fs::read(&path) {
         Ok(text) => match serde_json::from_slice::<Memory>(&text) {
-            Ok(memory) => return (Arc::unwrap_or_clone(memory.allocations), None),
+            Ok(memory) => return (memory.allocations, None),
             Err(error) => format!("is broken: {error}"),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => return Default::default(),

@@ -18,10 +18,7 @@ pub(super) struct Held {
 
 impl Held {
     /// The addresses that a plan gives to Services without the disk knowing.
-    pub(super) fn unsaved(
-        plan: &L4Plan,
-        saved: &Arc<Allocations>,
-    ) -> BTreeSet<(String, IpAddr)> {
+    pub(super) fn unsaved(plan: &L4Plan, saved: &Arc<Allocations>) -> BTreeSet<(String, IpAddr)> {
         if Arc::ptr_eq(&plan.allocations, saved) {
             return BTreeSet::new();
         }
@@ -63,11 +60,8 @@ impl Held {
     /// One Service without what must not be used.
     fn of_service(&self, service: &Arc<ServicePlan>) -> Arc<ServicePlan> {
         // Only those that are held back are asked for by name.
-        let name = if self.services.is_empty() {
-            String::new()
-        } else {
-            service.service.to_string()
-        };
+        let name =
+            if self.services.is_empty() { String::new() } else { service.service.to_string() };
         let usable = |address: &IpAddr| {
             !self.addresses.contains(address)
                 && (self.services.is_empty() || !self.services.contains(&(name.clone(), *address)))
@@ -173,14 +167,14 @@ mod tests {
             announce: Announce::L2,
         };
         Arc::new(L4Plan {
-            vips: vec![vip("192.0.2.1"), vip("192.0.2.2"), vip("192.0.2.3")],
+            vips: Arc::new(vec![vip("192.0.2.1"), vip("192.0.2.2"), vip("192.0.2.3")]),
             services: vec![
-                service("a", "192.0.2.1"),
-                service("b", "192.0.2.1"),
-                service("c", "192.0.2.2"),
+                service("a", "192.0.2.1").into(),
+                service("b", "192.0.2.1").into(),
+                service("c", "192.0.2.2").into(),
             ],
             albs: [(AlbKind::Public, vec![address("192.0.2.3")])].into(),
-            allocations: Allocations {
+            allocations: Arc::new(Allocations {
                 services: [
                     ("shop/a".into(), vec![address("192.0.2.1")]),
                     ("shop/b".into(), vec![address("192.0.2.1")]),
@@ -188,7 +182,7 @@ mod tests {
                 ]
                 .into(),
                 ..Allocations::default()
-            },
+            }),
             ..L4Plan::default()
         })
     }
@@ -206,7 +200,7 @@ mod tests {
     #[test]
     fn a_refused_address_is_nobodys() {
         let held = Held {
-            addresses: [address("192.0.2.1"), address("192.0.2.3")].into(),
+            addresses: Arc::new([address("192.0.2.1"), address("192.0.2.3")].into()),
             ..Held::default()
         };
         let plan = held.apply(&plan());
@@ -220,14 +214,39 @@ mod tests {
     #[test]
     fn an_address_that_isnt_on_the_disk_is_not_its_services_but_may_be_anothers() {
         let plan = plan();
-        let mut saved = plan.allocations.clone();
+        let mut saved = Allocations::clone(&plan.allocations);
         saved.services.remove("shop/b");
         saved.services.remove("shop/c");
-        let held = Held { services: Held::unsaved(&plan, &saved), ..Held::default() };
+        let held = Held { services: Held::unsaved(&plan, &Arc::new(saved)), ..Held::default() };
         let plan = held.apply(&plan);
         assert_eq!(vips(&plan), ["192.0.2.1", "192.0.2.3"]);
         assert_eq!(plan.services[0].ports[0].frontends.len(), 2);
         assert_eq!(plan.services[1].ports[0].frontends.len(), 1);
         assert_eq!(plan.services[2].ports[0].frontends.len(), 1);
+    }
+
+    #[test]
+    fn the_part_of_the_next_plan_is_what_it_would_be_without_the_last() {
+        let held = || Held {
+            addresses: Arc::new([address("192.0.2.1")].into()),
+            services: [("shop/c".to_owned(), address("192.0.2.2"))].into(),
+        };
+        let first = plan();
+        let mut part = Part::default();
+        let before = part.of(&first, held());
+        assert_eq!(before, held().apply(&first));
+        assert!(Arc::ptr_eq(&before, &part.of(&first, held())));
+        let mut next = L4Plan::clone(&first);
+        Arc::make_mut(&mut next.services[0]).ports[0].only_remote = true;
+        let next = Arc::new(next);
+        let after = part.of(&next, held());
+        assert_eq!(after, held().apply(&next));
+        assert!(Arc::ptr_eq(&before.services[1], &after.services[1]));
+        let mut fewer = L4Plan::clone(&next);
+        fewer.services.pop();
+        Arc::make_mut(&mut fewer.vips).pop();
+        let fewer = Arc::new(fewer);
+        assert_eq!(part.of(&fewer, held()), held().apply(&fewer));
+        assert!(Arc::ptr_eq(&part.of(&fewer, Held::default()), &fewer));
     }
 }

@@ -159,6 +159,8 @@ impl State {
     /// As open(2), write(2), fsync(2), rename(2): then the old state is still there.
     pub fn save(&mut self, memory: &Memory) -> io::Result<()> {
         if self.synced && *memory == self.saved {
+            // Seen at once the next time.
+            self.saved.clone_from(memory);
             return Ok(());
         }
         let mut text =
