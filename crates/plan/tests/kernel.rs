@@ -14,7 +14,9 @@ use model::snapshot::{Algorithm, Announce, Endpoint};
 use model::{AlbKind, ObjectKey};
 use plan::l4::affinity;
 use plan::l4::traffic::{COUNTED, Listing};
-use plan::l4::{AlbPorts, Frontend, L4Plan, Path, PortPlan, ServicePlan, Vip, slots, table};
+use plan::l4::{
+    AlbPorts, Frontend, L4Plan, Path, PortPlan, Ruleset, ServicePlan, Vip, slots, table,
+};
 use plan::nft::Table;
 
 #[path = "kernel/lab.rs"]
@@ -470,6 +472,44 @@ fn changes_lead_to_what_a_load_leads_to() {
         old = new;
     }
     change(&changed, &old, &L4Plan::default());
+}
+
+#[test]
+fn steps_of_endpoints_lead_to_what_a_load_leads_to() {
+    let (stepped, loaded) = (Lab::new(), Lab::new());
+    let mut plan = Arc::new(arbitrary(3));
+    let mut ruleset = Ruleset::new(&plan, &settings(), &AlbPorts::new(), Table::default());
+    stepped.nft(&ruleset.table().load());
+    let mut steps = 0;
+    for seed in 0..25 {
+        let mut next = L4Plan::clone(&plan);
+        let at = seed as usize % next.services.len();
+        let service = Arc::make_mut(&mut next.services[at]);
+        let others = arbitrary(seed + 100);
+        let endpoints = others.services.iter().flat_map(|service| &service.ports);
+        for (port, other) in service.ports.iter_mut().zip(endpoints) {
+            port.endpoints = Arc::clone(&other.endpoints);
+        }
+        plan = Arc::new(next);
+        let step = ruleset.step(&plan);
+        let text = match &step {
+            Some(step) => step.text(),
+            None => table_of(&plan).change_from(ruleset.table()),
+        };
+        text.inspect(|text| stepped.nft(text));
+        match step {
+            Some(step) => {
+                steps += 1;
+                ruleset.take(step);
+            }
+            None => {
+                ruleset = Ruleset::new(&plan, &settings(), &AlbPorts::new(), Table::default());
+            }
+        }
+        loaded.nft(&table_of(&plan).load());
+        assert_eq!(sorted(&stepped.listing()), sorted(&loaded.listing()), "seed {seed}");
+    }
+    assert!(steps > 15, "{steps}");
 }
 
 /// The kernel lists in the order of making, and hashes elements.
