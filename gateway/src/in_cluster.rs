@@ -34,6 +34,8 @@ pub struct InCluster {
     edges: edges::Handle,
     shared: Shared,
     status: status::Handle,
+    /// The plans that were told last.
+    last: Option<(Arc<L4Plan>, Option<Arc<VpnPlan>>)>,
 }
 
 /// What it is made of.
@@ -102,6 +104,7 @@ impl InCluster {
             edges,
             shared,
             status,
+            last: None,
         })
     }
 
@@ -168,19 +171,39 @@ impl InCluster {
         if let Some(proposal) = proposal {
             self.shared.propose(proposal);
         }
-        let wanted = edges::wanted(l4.map(|plan| &**plan), vpn);
-        self.edges.wanted.send_if_modified(|before| {
-            let changed = *before != wanted;
-            *before = wanted;
-            changed
-        });
+        self.want(l4, vpn);
         let edge = delivery.objects.edges.get(&self.name);
         let drain = edge.is_some_and(|edge| edge.spec.drain == Some(true));
         self.edges.drain.send_if_modified(|before| std::mem::replace(before, drain) != drain);
         self.status.update(|facts| {
             facts.delivery = Arc::clone(delivery);
             facts.l4 = l4.cloned();
-            facts.planned = Arc::new(diagnostics.to_vec());
+            facts.planned = Arc::clone(diagnostics);
+        });
+    }
+
+    /// What is to be held, where that may be something else than before: of all that changes,
+    /// endpoints change most often, and they have no part in it.
+    fn want(&mut self, l4: Option<&Arc<L4Plan>>, vpn: Option<&Arc<VpnPlan>>) {
+        let same = self.last.as_ref().is_some_and(|(before, of_vpn)| {
+            let same_vpn = match (of_vpn, vpn) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            let same_l4 = |plan: &Arc<L4Plan>| {
+                before.vips == plan.vips && before.vpn == plan.vpn && before.albs == plan.albs
+            };
+            same_vpn && l4.is_some_and(same_l4)
+        });
+        self.last = l4.map(|l4| (Arc::clone(l4), vpn.cloned()));
+        if same {
+            return;
+        }
+        let wanted = edges::wanted(l4.map(|plan| &**plan), vpn.map(|plan| &**plan));
+        self.edges.wanted.send_if_modified(|before| {
+            let changed = *before != wanted;
+            *before = wanted;
+            changed
         });
     }
 
@@ -233,9 +256,9 @@ pub struct Planned<'a> {
     /// For the L4 plane.
     pub l4: Option<&'a Arc<L4Plan>>,
     /// For the VPN plane.
-    pub vpn: Option<&'a VpnPlan>,
+    pub vpn: Option<&'a Arc<VpnPlan>>,
     /// What is wrong with the objects.
-    pub diagnostics: &'a [Diagnostic],
+    pub diagnostics: &'a Arc<Vec<Diagnostic>>,
     /// Who is to be given which address.
     pub proposal: Option<&'a Allocations>,
 }

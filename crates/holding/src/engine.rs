@@ -115,6 +115,8 @@ pub struct EdgeView {
     pub is_live: bool,
     /// Whether it gives up what it holds.
     pub drain: bool,
+    /// Whether it is cut off from what it holds things for.
+    pub cut_off: bool,
     /// Since when its Lease is unchanged.
     pub since: Instant,
 }
@@ -152,6 +154,7 @@ pub struct Engine {
     synced: bool,
     stopping: bool,
     drain: bool,
+    cut_off: bool,
     offers: BTreeSet<String>,
     own: own::Own,
     edges: BTreeMap<String, peers::Other>,
@@ -174,6 +177,7 @@ impl Engine {
             synced: false,
             stopping: false,
             drain: false,
+            cut_off: false,
             offers: BTreeSet::new(),
             own: own::Own::default(),
             edges: BTreeMap::new(),
@@ -245,6 +249,17 @@ impl Engine {
         if self.drain != drain {
             self.drain = drain;
             self.own.hurry(now);
+        }
+        self.step(now);
+    }
+
+    /// Whether it is cut off from what it holds VIPs and connections for. Edges that aren't take
+    /// them then; with none of those, nothing changes.
+    pub fn cut_off(&mut self, now: Instant, cut_off: bool) {
+        if self.cut_off != cut_off {
+            self.cut_off = cut_off;
+            self.own.hurry(now);
+            self.claims.all_dirty();
         }
         self.step(now);
     }
@@ -329,8 +344,9 @@ impl Engine {
     pub fn edges(&self, now: Instant) -> BTreeMap<String, EdgeView> {
         let view = |(name, other): (&String, &peers::Other)| {
             let is_live = other.is_live(now, &self.settings);
-            let (incarnation, drain) = (other.running(), other.drain());
-            (name.clone(), EdgeView { incarnation, is_live, drain, since: other.since() })
+            let (incarnation, drain, cut_off) = (other.running(), other.drain(), other.cut_off());
+            let since = other.since();
+            (name.clone(), EdgeView { incarnation, is_live, drain, cut_off, since })
         };
         self.edges.iter().map(view).collect()
     }

@@ -72,6 +72,7 @@ pub enum LeaseFault {
 const EDGE: &str = "tidegate-edge-";
 const VALIDITY: &str = "tidegate.io/validity-ms";
 const DRAIN: &str = "tidegate.io/drain";
+const CUT_OFF: &str = "tidegate.io/cut-off";
 const OFFERS: &str = "tidegate.io/offers";
 const KNOWS: &str = "tidegate.io/knows";
 const PROCESS: &str = "tidegate.io/process";
@@ -148,6 +149,8 @@ pub(crate) struct EdgeRecord {
     pub(crate) validity: Duration,
     /// It gives up what it holds.
     pub(crate) drain: bool,
+    /// What it holds is better off with an edge that isn't.
+    pub(crate) cut_off: bool,
     /// What it is able to hold.
     pub(crate) offers: BTreeSet<String>,
     /// The edges without whose promises it doesn't go on when it can't renew.
@@ -187,6 +190,7 @@ impl EdgeRecord {
             },
             validity,
             drain: lease.annotations.get(DRAIN).is_some_and(|value| value == "true"),
+            cut_off: lease.annotations.get(CUT_OFF).is_some_and(|value| value == "true"),
             offers: words(lease, OFFERS),
             knows: words(lease, KNOWS),
             process: number(lease, PROCESS)?.unwrap_or(0),
@@ -206,6 +210,9 @@ impl EdgeRecord {
         put(OFFERS, join(&self.offers));
         put(KNOWS, join(&self.knows));
         put(DRAIN, self.drain.to_string());
+        if self.cut_off {
+            put(CUT_OFF, "true".to_owned());
+        }
         if self.running.is_none() {
             put(OVER, self.over.to_string());
         }
@@ -328,6 +335,7 @@ mod tests {
             over: 6,
             validity: Duration::from_millis(1500),
             drain: true,
+            cut_off: true,
             offers: ["private".to_owned(), "public".to_owned()].into(),
             knows: ["edge-2".to_owned()].into(),
             process: 3,

@@ -29,6 +29,7 @@ fn main() {
     let mut allocations = Arc::<Allocations>::default();
     let mut planner = l4::Planner::default();
     let mut ruleset: Option<l4::Ruleset> = None;
+    let mut albs = l7::Planner::default();
     let mut former: Option<Round> = None;
     let mut stages = Stages::default();
     for round in 0..=CHANGES {
@@ -38,7 +39,7 @@ fn main() {
         let (snapshot, found) = ingest::ingest_with(&copy, &settings, &mut memo);
         assert!(found.is_empty(), "{:?}", found.first());
         stage = stages.next("ingest", round, stage);
-        let (l7, found) = l7::plan(&snapshot, &settings.albs);
+        let (l7, found) = albs.plan(&snapshot, &settings.albs);
         assert!(found.is_empty(), "{:?}", found.first());
         stage = stages.next("plan of the ALBs", round, stage);
         let (l4, found) = planner.plan(&snapshot, &settings, &[], (&allocations, Giving::New));
@@ -76,12 +77,14 @@ fn main() {
         change(&mut objects, round);
     }
     stages.print("change");
+    // Everything is read and planned once.
+    assert_eq!((memo.whole, albs.whole), (1, 1));
     println!("at the end: {} MiB", resident() - before);
 }
 
 /// What a round leaves behind.
 struct Round {
-    l7: l7::L7Plan,
+    l7: Arc<l7::L7Plan>,
     l4: Arc<l4::L4Plan>,
 }
 

@@ -10,6 +10,7 @@
 //! - `# key ${a} PORT`: a key of its own; `# host eth0 192.0.2.7/24`: an address of the machine;
 //! - `# hears NODE WAY` and `# answers EDGE WAY CONNECTIONS`: what probes tell, over the way
 //!   `direct` or `${EDGE'S}=${NODE'S}`; `# nat NODE`, `# drains EDGE`;
+//! - `# outside INTERFACE`: one that faces the internet, of an edge's input;
 //! - `# mac ADDRESS MAC`, `# routed NETWORK`, `# had EDGE NUMBER`: of a node's input.
 
 // Helpers of tests fail as tests do; clippy only exempts the tests themselves.
@@ -180,6 +181,7 @@ impl Case {
         for words in self.comments("key") {
             input.keys.push((words[0].parse().unwrap(), words[1].parse().unwrap()));
         }
+        input.outside = self.comments("outside").iter().flatten().map(|&one| one.into()).collect();
         for words in self.comments("hears") {
             let heard = Heard { live: true, path: way(words[1]), nat: false };
             input.nodes.insert(words[0].to_owned(), heard);

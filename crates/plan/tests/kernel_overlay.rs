@@ -334,3 +334,62 @@ fn plans_text_is_what_nft_reads() {
     assert!(listed.contains("overlay_spoofed"), "{listed}");
     lab.exec("e", "nft -f -", &overlay::table::removal(overlay::TABLE));
 }
+
+/// The lab the other way round: `n` is an edge with `eth0` outside, a node behind `eth1` and one
+/// out there; who is there may call himself what he likes.
+#[test]
+fn who_is_outside_has_no_address_of_the_cluster() {
+    let lab = Lab::new("tidegate-wg");
+    let node = |address: &str, pods: &str| Node {
+        addresses: vec![address.parse().unwrap()],
+        pods: vec![pods.parse().unwrap()],
+        agent: Some(model::snapshot::overlay::NodeAgent { keys: vec![NODE], mode: None }),
+        ready: true,
+        ..Node::default()
+    };
+    let mut snapshot = Snapshot::default();
+    snapshot.nodes.insert("inside".to_owned(), node("198.51.100.254", "10.244.2.0/24"));
+    snapshot.nodes.insert("there".to_owned(), node("192.0.2.8", "10.244.3.0/24"));
+    let settings = OverlaySettings {
+        name: "edge-1".to_owned(),
+        services: vec!["172.21.0.0/24".parse().unwrap()],
+        port: 51821,
+        probe_port: 51820,
+        ..OverlaySettings::default()
+    };
+    let mut input = overlay::EdgeInput {
+        keys: vec![(EDGE, 51821)],
+        outside: vec!["eth0".to_owned()],
+        ..overlay::EdgeInput::default()
+    };
+    for (interface, network) in [("eth0", "192.0.2.1/24"), ("eth1", "198.51.100.1/24")] {
+        let network = network.parse().unwrap();
+        input.host.push(HostAddress { interface: interface.to_owned(), network });
+    }
+    let (plan, _) = overlay::edge(&snapshot, &settings, &input);
+    lab.exec("n", "nft -f -", &plan.table);
+    lab.exec("n", "sysctl -qw net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.eth1.rp_filter=0", "");
+    for address in ["198.51.100.254", "192.0.2.8", "172.21.0.5", "203.0.113.99"] {
+        lab.ip("e", &format!("addr add {address}/32 dev lo"));
+    }
+    let own = lab.socket("n", "0.0.0.0:8000");
+    let probes = lab.socket("n", "0.0.0.0:51820");
+    let mut buffer = [0; 16];
+    for (from, to, taken) in [
+        ("203.0.113.99", 8000, true),
+        ("198.51.100.254", 8000, false),
+        ("172.21.0.5", 8000, false),
+        ("198.51.100.254", 51820, true),
+        ("192.0.2.8", 8000, true),
+    ] {
+        let sender = lab.socket("e", &format!("{from}:0"));
+        sender.send_to(b"ask", format!("192.0.2.1:{to}")).unwrap();
+        let server = if to == 8000 { &own } else { &probes };
+        let heard = server.recv_from(&mut buffer).ok().map(|(_, from)| from.ip().to_string());
+        assert_eq!(heard, taken.then(|| from.to_owned()), "{from} to {to}");
+    }
+    // The node itself is heard where it is.
+    let inside = lab.socket("r", "198.51.100.254:0");
+    inside.send_to(b"ask", "198.51.100.1:8000").unwrap();
+    assert!(own.recv_from(&mut buffer).is_ok(), "the node behind eth1");
+}

@@ -382,7 +382,17 @@ impl Engine {
             (candidate.settled || !settled) && wanted.needs.is_subset(&candidate.offers)
         });
         let edges = able.map(|(name, _)| name.as_str());
-        rank::order(edges, &claim.to_string()).into_iter().map(str::to_owned).collect()
+        let mut order = rank::order(edges, &claim.to_string());
+        // Whoever leads needs nobody but the API.
+        if *claim != Claim::Leader {
+            order.sort_by_key(|edge| self.is_cut_off(edge));
+        }
+        order.into_iter().map(str::to_owned).collect()
+    }
+
+    fn is_cut_off(&self, edge: &str) -> bool {
+        let mut candidates = self.claims.candidates.iter();
+        candidates.any(|(name, candidate)| name == edge && candidate.cut_off)
     }
 
     fn look_at_held(&mut self, now: Instant, claim: &Claim, key: (u8, Claim)) {
@@ -396,6 +406,15 @@ impl Engine {
             let next = self.order_of(claim, false).into_iter().find(|edge| edge != me);
             if next.is_some() || self.stopping {
                 self.claims.misplaced.insert(key, next);
+            }
+            return;
+        }
+        if self.cut_off && *claim != Claim::Leader {
+            let next = self.order_of(claim, false).into_iter().next();
+            if let Some(next) = next.filter(|next| next != me && !self.is_cut_off(next)) {
+                self.claims.misplaced.insert(key, Some(next));
+            } else if state.lease.is_none() {
+                self.claims.takes.insert(key);
             }
             return;
         }
@@ -475,7 +494,7 @@ impl Engine {
 
     /// Gives up what belongs to others, a few at a time.
     fn give_up_misplaced(&mut self, now: Instant) {
-        let at_stop = self.drain || self.stopping;
+        let at_stop = self.drain || self.stopping || self.cut_off;
         let most = if at_stop { self.settings.moves_at_stop } else { self.settings.moves };
         self.claims.moving.retain(|_, until| now < *until);
         loop {

@@ -255,6 +255,7 @@ impl Engine {
             over: running.map_or(self.own.running.unwrap_or(0), |running| running - 1),
             validity,
             drain: self.drain || self.stopping,
+            cut_off: self.cut_off,
             offers: self.offers.clone(),
             knows,
             process: self.settings.process,

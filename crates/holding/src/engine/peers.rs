@@ -59,6 +59,10 @@ impl Other {
         self.record().is_some_and(|record| record.drain)
     }
 
+    pub(super) fn cut_off(&self) -> bool {
+        self.record().is_some_and(|record| record.cut_off)
+    }
+
     /// Since when its Lease is as it is.
     pub(super) fn since(&self) -> Instant {
         self.lease.as_ref().map_or(self.missing, |seen| seen.since)
@@ -94,6 +98,8 @@ pub(super) struct Candidate {
     pub(super) offers: BTreeSet<String>,
     /// Whether it has been there long enough for claims to be moved to it.
     pub(super) settled: bool,
+    /// Whether it comes behind all others.
+    pub(super) cut_off: bool,
 }
 
 impl Engine {
@@ -165,12 +171,13 @@ impl Engine {
             let Some(record) = other.record().filter(|record| !record.drain) else { continue };
             if other.is_live(now, &self.settings) {
                 let settled = now >= other.arrived + settle;
-                let offers = record.offers.clone();
-                candidates.push((name.clone(), Candidate { offers, settled }));
+                let (offers, cut_off) = (record.offers.clone(), record.cut_off);
+                candidates.push((name.clone(), Candidate { offers, settled, cut_off }));
             }
         }
         if self.own.counts() && !self.drain && !self.stopping {
-            let candidate = Candidate { offers: self.offers.clone(), settled: true };
+            let (offers, cut_off) = (self.offers.clone(), self.cut_off);
+            let candidate = Candidate { offers, settled: true, cut_off };
             candidates.push((self.settings.name.clone(), candidate));
         }
         candidates

@@ -86,6 +86,44 @@ fn a_drained_edge_holds_nothing_until_it_is_wanted_again() {
 }
 
 #[test]
+fn an_edge_that_is_cut_off_from_the_nodes_leaves_what_it_holds_to_those_that_are_not() {
+    each_seed("cut-off", 10, |world| {
+        settled(world, 3);
+        let leader = world.holder(&Claim::Leader).unwrap();
+        world.longest_gap = 0;
+        world.cut_off(leader, true);
+        world.run(2 * SECOND);
+        assert!(world.all_held(), "{}", world.describe());
+        assert_eq!(world.count(leader), 1, "{}", world.describe());
+        assert_eq!(world.holder(&Claim::Leader), Some(leader));
+        assert!(world.longest_gap <= 30_000, "{} µs", world.longest_gap);
+        // A moment later it hears them again: it gets its share after a while.
+        world.cut_off(leader, false);
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.count(leader) >= 2, "{}", world.describe());
+    });
+}
+
+#[test]
+fn where_all_edges_are_cut_off_nothing_moves() {
+    each_seed("all-cut-off", 10, |world| {
+        settled(world, 2);
+        world.cut_off(0, true);
+        world.run(2 * SECOND);
+        let moved = world.moved;
+        world.cut_off(1, true);
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.moved == moved, "{}", world.describe());
+        // Better one that is than none.
+        world.crash(1);
+        assert!(world.run_until(3 * SECOND, World::all_held), "{}", world.describe());
+        world.start(1);
+        world.run(20 * SECOND);
+        assert!(world.all_held() && world.count(0) == 1, "{}", world.describe());
+    });
+}
+
+#[test]
 fn the_last_edge_that_drains_keeps_what_nobody_else_would_hold() {
     each_seed("last", 2, |world| {
         settled(world, 1);
@@ -364,6 +402,10 @@ fn strike(world: &mut World) {
             world.wanted.insert(claim, wanted);
             world.tell_wanted();
         }
+        13 => {
+            let cut_off = world.random.bool();
+            world.cut_off(edge, cut_off);
+        }
         _ => {}
     }
 }
@@ -383,6 +425,7 @@ fn calm(world: &mut World) {
             world.start(edge);
         }
         world.drain(edge, false);
+        world.cut_off(edge, false);
         world.edges[edge].paused_until = world.now;
     }
 }

@@ -210,6 +210,11 @@ impl World {
         self.with(edge, |engine, now| engine.drain(now, drain));
     }
 
+    pub(crate) fn cut_off(&mut self, edge: usize, cut_off: bool) {
+        self.note(|| format!("edge {edge} is cut off: {cut_off}"));
+        self.with(edge, |engine, now| engine.cut_off(now, cut_off));
+    }
+
     pub(crate) fn reach_api(&mut self, edge: usize, reaches: bool) {
         self.note(|| format!("edge {edge} reaches the API: {reaches}"));
         self.edges[edge].reaches_api = reaches;

@@ -196,11 +196,14 @@ impl<'a> Planner<'a> {
         let mut table = EdgeTable {
             vpn: self.input.vpn_interface.clone(),
             outside: self.input.outside.clone(),
+            ports: self.ports(),
             services: self.settings.services.iter().map(IpNet::trunc).collect(),
             ..EdgeTable::default()
         };
         let mut guarded: BTreeSet<IpNet> =
             self.settings.services.iter().map(IpNet::trunc).collect();
+        let addresses = self.ways.iter().flat_map(|(_, node, _)| &node.addresses);
+        table.nodes = outermost(addresses.map(|address| alone(*address)).collect());
         for (_, node, way) in self.ways.iter().filter(|(.., way)| *way != Way::Foreign) {
             for network in &node.pods {
                 match draft.lead(way, TABLE_PODS, *network) {
@@ -260,6 +263,11 @@ impl<'a> Planner<'a> {
             tunnels: sorted(tunnels),
             ..OverlayPlan::default()
         }
+    }
+
+    fn ports(&self) -> BTreeSet<u16> {
+        let of_keys = self.input.keys.iter().map(|(_, port)| *port);
+        of_keys.chain([self.settings.probe_port]).collect()
     }
 
     fn sysctls(&self, tunnels: &[Tunnel]) -> BTreeMap<String, u32> {

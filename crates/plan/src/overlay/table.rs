@@ -3,7 +3,7 @@
 //! Syntax: nft(8), of version 1.0.6 or later. Priorities: connection tracking is at -200, others'
 //! translation of destinations at -100, and of sources at 100.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -35,6 +35,10 @@ pub(super) struct EdgeTable {
     pub(super) direct: BTreeMap<String, Vec<IpNet>>,
     /// Addresses of nodes that are reached through tunnels.
     pub(super) hosts: Vec<IpNet>,
+    /// Addresses of all other nodes.
+    pub(super) nodes: Vec<IpNet>,
+    /// UDP ports of the overlay's own.
+    pub(super) ports: BTreeSet<u16>,
     /// Interfaces that face the internet.
     pub(super) outside: Vec<String>,
     /// Service networks.
@@ -112,17 +116,47 @@ impl EdgeTable {
             return;
         }
         set(text, "services", &self.services);
+        set(text, "nodes", &self.nodes);
+        let outside = names(self.outside.iter().map(String::as_str));
+        self.forged(text, &outside);
         let mut rules = vec![
-            format!("iifname != {} return", names(self.outside.iter().map(String::as_str))),
+            format!("iifname != {outside} return"),
             "ct state != new return".to_owned(),
             "ct status dnat return".to_owned(),
         ];
+        // Of these nodes only what comes through a tunnel is surely theirs.
+        if !self.hosts.is_empty() {
+            for (ip, n) in [("ip", 4), ("ip6", 6)] {
+                rules.push(format!("{ip} saddr @hosts{n} counter name {SPOOFED} drop"));
+            }
+        }
         let hosts = (!self.hosts.is_empty()).then_some("hosts");
         for of in ["pods", "services"].into_iter().chain(hosts) {
             rules.push(format!("ip daddr @{of}4 counter drop"));
             rules.push(format!("ip6 daddr @{of}6 counter drop"));
         }
         chain(text, "outside", "type filter hook forward priority -160; policy accept;", &rules);
+    }
+
+    /// Nobody outside has an address of the cluster: Services' and the overlay's own never come
+    /// from there (but the answers of a Service on a node that shares that link), and a node's only
+    /// where the way back to it leads. The overlay's own packets prove whose they are.
+    fn forged(&self, text: &mut String, outside: &str) {
+        let ports: Vec<String> = self.ports.iter().map(u16::to_string).collect();
+        let overlay = model::key::OVERLAY_NETWORK;
+        let mut rules = vec![
+            format!("iifname != {outside} return"),
+            "ct state established,related return".to_owned(),
+            format!("udp dport {{ {} }} fib daddr type local return", ports.join(", ")),
+            format!("ip6 saddr {overlay}/64 counter name {SPOOFED} drop"),
+        ];
+        for (ip, n) in [("ip", 4), ("ip6", 6)] {
+            rules.push(format!("{ip} saddr @services{n} counter name {SPOOFED} drop"));
+            rules.push(format!(
+                "{ip} saddr @nodes{n} fib saddr . iif oif missing counter name {SPOOFED} drop"
+            ));
+        }
+        chain(text, "forged", "type filter hook prerouting priority -190; policy accept;", &rules);
     }
 
     /// What the edge forwards to endpoints with their node's own address goes through the tunnel,

@@ -3,13 +3,12 @@
 //! Nearly every change is one of endpoints: a pod comes or goes. It moves no address and no
 //! frontend, so the last plan holds but for the Services whose endpoints these are.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::snapshot::vpn::VpnConnection;
 use model::snapshot::{AddressPool, Service, TlsPair};
-use model::{Diagnostic, HostAddress, ObjectKey, Settings, Snapshot};
+use model::{Diagnostic, HostAddress, ObjectKey, Settings, SharedMap, Snapshot};
 
 use super::super::{Allocations, Giving, L4Plan};
 use super::services::with_endpoints;
@@ -28,9 +27,9 @@ struct Last {
     host: Vec<HostAddress>,
     giving: Giving,
     previous: Arc<Allocations>,
-    pools: BTreeMap<String, AddressPool>,
-    vpn: BTreeMap<ObjectKey, VpnConnection>,
-    vpn_refused: BTreeMap<ObjectKey, Vec<IpNet>>,
+    pools: SharedMap<String, AddressPool>,
+    vpn: SharedMap<ObjectKey, VpnConnection>,
+    vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
     /// The certificates that Services name.
     certificates: Vec<(ObjectKey, Option<TlsPair>)>,
     /// Every Service, in the snapshot's order.
