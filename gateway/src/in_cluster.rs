@@ -249,8 +249,8 @@ impl InCluster {
     /// The L4 plane has done something.
     pub fn follow_l4(&self, view: &View) {
         self.status.update(|facts| {
-            facts.vips = Arc::new(view.on.clone());
-            facts.host = Arc::new(view.host.clone());
+            facts.vips = Arc::clone(&view.on);
+            facts.host = Arc::clone(&view.host);
         });
     }
 
