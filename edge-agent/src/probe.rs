@@ -24,6 +24,8 @@ pub use statistics::{BUCKETS, EdgeStatistics, Statistics};
 
 /// The longest time without a look at the clock.
 const LONGEST: Duration = Duration::from_secs(1);
+/// How many datagrams are taken from a socket at once: a flood of them holds up no probe.
+const BATCH: usize = 64;
 /// A rest where something can't be waited for.
 const REST: Duration = Duration::from_millis(50);
 
@@ -120,18 +122,8 @@ impl Prober {
     ) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let waker = Waker::new()?;
-        let mut worker = Worker {
-            node: node.to_owned(),
-            timing,
-            choice: Choice::new(node, timing),
-            edges: BTreeMap::new(),
-            sockets: BTreeMap::new(),
-            sequence: 0,
-            reported: Findings::default(),
-            shared: Arc::clone(&shared),
-            waker: waker.clone(),
-            report: Box::new(report),
-        };
+        let mut worker =
+            Worker::new(node, timing, Arc::clone(&shared), waker.clone(), Box::new(report));
         let thread = std::thread::Builder::new()
             .name("agent-probe".to_owned())
             .spawn(move || worker.run())?;
@@ -238,6 +230,27 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(
+        node: &str,
+        timing: Timing,
+        shared: Arc<Shared>,
+        waker: Waker,
+        report: Box<dyn FnMut(Findings) + Send>,
+    ) -> Self {
+        Self {
+            node: node.to_owned(),
+            timing,
+            choice: Choice::new(node, timing),
+            edges: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            sequence: 0,
+            reported: Findings::default(),
+            shared,
+            waker,
+            report,
+        }
+    }
+
     fn run(&mut self) {
         let mut buffer = vec![0; overlay::probe::LARGEST];
         loop {
@@ -296,7 +309,7 @@ impl Worker {
         let best = edge.tracked.iter().position(|tracked| tracked.answered.is_some());
         let only = edge.tracked.len() == 1;
         for (place, tracked) in edge.tracked.iter().enumerate() {
-            self.sequence = sequence(self.sequence);
+            self.sequence = overlay::probe::next_sequence(self.sequence, micros());
             let use_key = only || Some(place) == best;
             let message = Message {
                 sequence: self.sequence,
@@ -334,7 +347,8 @@ impl Worker {
     fn receive(&mut self, buffer: &mut [u8]) {
         let keys: Vec<_> = self.sockets.keys().copied().collect();
         for key in keys {
-            while let Some(socket) = self.sockets.get(&key) {
+            for _ in 0..BATCH {
+                let Some(socket) = self.sockets.get(&key) else { break };
                 match socket.recv_from(buffer) {
                     Ok((length, _)) => {
                         let datagram = buffer.get(..length).unwrap_or_default().to_vec();
@@ -357,8 +371,19 @@ impl Worker {
         for (name, edge) in &mut self.edges {
             let opened = edge.tracked.iter().find_map(|tracked| tracked.pair.open(datagram).ok());
             let Some((_, message)) = opened else { continue };
-            let (Body::Answer(answer), Some(nonce)) = (message.body, message.answers) else {
-                return;
+            let Some(nonce) = message.answers else { return };
+            let answer = match message.body {
+                Body::Answer(answer) => answer,
+                Body::Behind(last) => {
+                    // Only of what was asked: repeated, it says nothing new.
+                    let mut sent = edge.rounds.iter().flat_map(|round| &round.sent);
+                    if sent.any(|(_, own, _)| *own == nonce) {
+                        tracing::warn!(edge = name, "this machine's clock was set back");
+                        self.sequence = overlay::probe::caught_up(self.sequence, last, micros());
+                    }
+                    return;
+                }
+                _ => return,
             };
             if answer.edge != *name {
                 return;
@@ -420,10 +445,10 @@ fn socket(sockets: &mut BTreeMap<IpAddr, UdpSocket>, source: IpAddr) -> io::Resu
     }
 }
 
-/// Greater than before, also before the agent was started anew.
-fn sequence(before: u64) -> u64 {
+/// Microseconds since 1970.
+fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(before.saturating_add(1))
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

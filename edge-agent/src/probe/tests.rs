@@ -147,3 +147,51 @@ fn a_new_key_is_asked_for_and_taken_once_the_edge_answers_by_it() {
     assert!(found.all, "{found:?}");
     assert_eq!(lock(&edge.used).last(), Some(&new.public()));
 }
+
+#[test]
+fn a_flood_of_datagrams_holds_up_nothing_else() {
+    let shared = Arc::<Shared>::default();
+    let report = Box::new(|_| {});
+    let mut worker =
+        Worker::new("node-1", Timing::default(), shared, Waker::new().unwrap(), report);
+    let own: IpAddr = "127.0.0.1".parse().unwrap();
+    let address = socket(&mut worker.sockets, own).unwrap().local_addr().unwrap();
+    let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..BATCH + 10 {
+        flood.send_to(b"nonsense", address).unwrap();
+    }
+    let mut buffer = vec![0; overlay::probe::LARGEST];
+    worker.receive(&mut buffer);
+    let left = std::iter::repeat_with(|| worker.sockets[&own].recv_from(&mut buffer));
+    assert_eq!(left.take_while(Result::is_ok).count(), 10);
+}
+
+#[test]
+fn an_agent_whose_clock_was_set_back_goes_on_from_what_the_edge_knows() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let private = wireguard::random::private_key();
+    let key = wireguard::random::private_key();
+    let (known, used) = (Arc::default(), Arc::default());
+    let address = socket.local_addr().unwrap();
+    let edge = Answering { address, key: private.public(), known, used };
+    let (prober, _receiver) = start();
+    prober.order(orders(vec![edge.aim(&key, false)]));
+    let pair = Pair::new(&private, &key.public()).unwrap();
+    let mut buffer = [0; 2_000];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    let (nonce, first) = pair.open(&buffer[..length]).unwrap();
+    let last = first.sequence + 3_600_000_000;
+    let answer = Message { sequence: 1, answers: Some(nonce), body: Body::Behind(last) };
+    let sealed = pair.seal(wireguard::random::nonce(), &answer).unwrap();
+    socket.send_to(&sealed, from).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (length, _) = socket.recv_from(&mut buffer).unwrap();
+        let (_, next) = pair.open(&buffer[..length]).unwrap();
+        if next.sequence > last {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it goes on as before");
+    }
+}

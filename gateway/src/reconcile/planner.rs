@@ -24,8 +24,10 @@ pub struct Planner {
     settings: Settings,
     memo: Memo,
     l7: plan::l7::Planner,
+    /// Plans the L4 plane.
+    l4_planner: plan::l4::Planner,
     /// Who was given which address, where no other edge gives out any.
-    allocations: Allocations,
+    allocations: Arc<Allocations>,
     /// Who was given which address, where edges share that.
     shared: Option<Basis>,
     /// The machine's addresses that were planned for.
@@ -67,7 +69,7 @@ pub struct Planned {
     pub overlay: Option<Arc<Snapshot>>,
     /// Who is to be given which address, where edges share that and it isn't agreed on yet. Until
     /// it is, it isn't in the plans.
-    pub proposal: Option<Allocations>,
+    pub proposal: Option<Arc<Allocations>>,
     /// What is wrong with the objects.
     pub diagnostics: Arc<Vec<Diagnostic>>,
     /// How long all that took.
@@ -81,7 +83,8 @@ impl Planner {
             settings,
             memo: Memo::default(),
             l7: plan::l7::Planner::default(),
-            allocations,
+            l4_planner: plan::l4::Planner::default(),
+            allocations: Arc::new(allocations),
             shared: None,
             host: Vec::new(),
             l4: Default::default(),
@@ -154,26 +157,30 @@ impl Planner {
         let mut proposal = None;
         let l4 = self.settings.l4.as_ref().map(|l4| {
             let (before, giving) = match &self.shared {
-                Some(basis) => (&*basis.allocations, basis.giving),
+                Some(basis) => (&basis.allocations, basis.giving),
                 None => (&self.allocations, Giving::New),
             };
-            let (mut plan, found) = plan_giving(&snapshot, &self.settings, host, before, giving);
-            diagnostics.extend(found);
+            let (mut plan, found) =
+                self.l4_planner.plan(&snapshot, &self.settings, host, (before, giving));
+            diagnostics.extend_from_slice(found);
             if self.shared.is_some() && giving == Giving::New && plan.allocations != *before {
                 // It counts once all edges can read it.
-                proposal = Some(plan.allocations);
-                (plan, _) = plan_giving(&snapshot, &self.settings, host, before, Giving::Nothing);
+                proposal = Some(Arc::clone(&plan.allocations));
+                let (agreed, _) =
+                    plan_giving(&snapshot, &self.settings, host, before, Giving::Nothing);
+                plan = Arc::new(agreed);
             }
             let (policy, found) = plan::policy::compile(&snapshot.policies, l4, host);
             diagnostics.extend(found);
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
             if self.shared.is_none() {
-                self.allocations.clone_from(&plan.allocations);
+                self.allocations = Arc::clone(&plan.allocations);
             }
             // What stays the same stays the same in memory: then nobody looks further.
             let (before, before_policy) = &self.l4;
-            self.l4 = (same_or(before, plan), same_or(before_policy, policy));
+            let plan = if **before == *plan { Arc::clone(before) } else { plan };
+            self.l4 = (plan, same_or(before_policy, policy));
             self.l4.clone()
         });
         let unread = delivery.unread.contains("VpnConnection");

@@ -47,7 +47,7 @@ fn addresses_are_kept_and_never_given_twice() {
 }
 
 /// Changes something. Returns the name of a Service that may lose an address by it.
-fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
+pub(super) fn step_at_random(world: &mut World, random: &mut Random) -> Option<String> {
     let name = format!("s{}", random.below(16));
     let key = ObjectKey::new("shop", name.as_str());
     match random.below(13) {
@@ -184,7 +184,7 @@ impl<'a> Checked<'a> {
     /// Plans, and once more as if after a restart: nothing may be different then.
     fn new(world: &'a mut World, at: &str) -> Self {
         let (plan, diagnostics) = world.plan();
-        let text = serde_json::to_string(&plan.allocations).unwrap();
+        let text = serde_json::to_string(&*plan.allocations).unwrap();
         world.previous = serde_json::from_str(&text).unwrap();
         let again = world.plan();
         assert_eq!(again.0, plan, "{at}");
@@ -326,17 +326,17 @@ fn hosts(port: &PortPlan) -> Vec<String> {
 }
 
 /// xorshift64*, so that a failure comes again.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % limit
     }
 
-    fn one_in(&mut self, limit: usize) -> bool {
+    pub(super) fn one_in(&mut self, limit: usize) -> bool {
         self.below(limit) == 0
     }
 }
