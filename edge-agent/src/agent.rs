@@ -17,6 +17,8 @@ use crate::control::Control;
 use crate::view::{Status, View};
 use crate::{admin, publish, source};
 
+/// Who reports Events.
+const CONTROLLER: &str = "tidegate.io/edge-agent";
 /// How often what is to be told as an Event is looked for.
 const EVENTS: Duration = Duration::from_secs(1);
 /// How often it is seen to that the control thread lives.
@@ -98,7 +100,8 @@ async fn tell_events(client: kube::Client, node: String, view: View, stop: Cance
     let (sender, written) = watch::channel(Arc::new(Written::default()));
     // Statuses are the gateways' to write.
     let (_leads, leader) = watch::channel(false);
-    let options = cluster::write::Options::new(node);
+    let mut options = cluster::write::Options::new(node);
+    options.controller = CONTROLLER;
     let writer = cluster::write::start(client, options, written, leader, stop.clone());
     let mut interval = tokio::time::interval(EVENTS);
     loop {

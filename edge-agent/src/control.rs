@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use ingest::Delivery;
+use model::snapshot::overlay::Edge;
 use model::{Diagnostic, ObjectRef, Snapshot};
 use netdev::wait::{self, Waker};
 use overlay::choice::{State as EdgeState, Told};
@@ -20,6 +21,7 @@ use wireguard::{Applier, ApplyError, Interfaces, Scope};
 use crate::config::{Config, OnStop, Source};
 use crate::host::Host;
 use crate::keys::{KeyRing, SETTLE};
+use crate::numbers::{self, Numbers};
 use crate::probe::{Aim, Findings, Orders, Prober};
 use crate::publish::{self, Announcement};
 use crate::state::{Edges, State, StateError};
@@ -38,6 +40,9 @@ const HOLD: Duration = Duration::from_millis(1_000);
 const REST: Duration = Duration::from_millis(50);
 /// How soon what failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// The edges on other machines.
+type Others = BTreeMap<String, numbers::Known>;
 
 /// Why the agent can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +143,7 @@ impl Control {
             post.post(|inbox| inbox.findings = Some(findings));
         })?;
         let known = state.edges();
+        let numbers = Numbers::new(known.numbers.clone(), Instant::now());
         let hold = applier.has_rules().then(|| Instant::now() + HOLD);
         let now = Instant::now();
         let mut worker = Worker {
@@ -145,6 +151,7 @@ impl Control {
             state,
             keys,
             known,
+            numbers,
             applier,
             interfaces,
             prober,
@@ -201,6 +208,7 @@ struct Worker {
     state: State,
     keys: KeyRing,
     known: Edges,
+    numbers: Numbers,
     applier: Applier,
     interfaces: Interfaces,
     prober: Prober,
@@ -332,20 +340,16 @@ impl Worker {
             Ok(host) => self.host = host,
             Err(error) => tracing::error!(%error, "this machine can't be looked at"),
         }
-        let names = snapshot.edges.keys().filter(|name| **name != self.config.overlay.name);
-        let numbers = plan::overlay::numbers(
-            &self.known.numbers,
-            names.cloned(),
-            self.config.overlay.mark_mask,
-        );
+        let others = self.others(snapshot);
+        self.numbers.give(&others, self.config.overlay.mark_mask, now);
         let input = NodeInput {
             keys: self.keys.public(),
             host: self.host.addresses.clone(),
             neighbours: self.host.neighbours.clone(),
             routed: self.host.routed.clone(),
             underlay_mtu: self.host.mtu,
-            numbers: numbers.clone(),
-            edges: probed(&self.findings),
+            numbers: self.numbers.given().clone(),
+            edges: self.probed(&others, now),
         };
         let (plan, planned) = plan::overlay::node(snapshot, &self.config.overlay, &input);
         let aims = self.aims(&plan);
@@ -357,8 +361,12 @@ impl Worker {
         });
         let told = told.collect();
         let orders = Orders { aims, told };
+        if others.keys().any(|name| self.numbers.is_new(name, now)) {
+            self.look = now + AGAIN;
+        }
         self.planned = planned;
-        self.remember(numbers);
+        self.planned.extend(self.shortage(&others, now));
+        self.remember();
         if self.holds(&orders, now) {
             // The tunnels alone, for probes to go through.
             for fault in self.interfaces.apply(&plan.tunnels, &self.keys.by_public()) {
@@ -372,6 +380,43 @@ impl Worker {
         self.apply(plan);
         self.prober.order(orders);
         self.report();
+    }
+
+    /// Says that there are more edges than numbers, and what comes of it.
+    fn shortage(&self, others: &Others, now: Instant) -> Option<Diagnostic> {
+        let (reason, remedy) = self.numbers.shortage(others)?;
+        let object = self.own_node();
+        let lost = !others.values().any(|known| known.alive)
+            && !others.keys().any(|name| self.numbers.is_new(name, now));
+        let found = match lost {
+            true => {
+                Diagnostic::error(object, "", format!("no edge can be reached from it: {reason}"))
+            }
+            false => Diagnostic::warning(object, "", reason),
+        };
+        Some(found.remedy(remedy))
+    }
+
+    /// The edges on other machines.
+    fn others(&self, snapshot: &Snapshot) -> Others {
+        let objects = self.delivery.as_ref().map(|delivery| &delivery.objects.edges);
+        let gone = |name: &String| {
+            let status = objects.and_then(|objects| objects.get(name)?.status.as_ref());
+            let mut conditions =
+                status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            conditions.any(|one| one.kind == "Ready" && one.status == "Unknown")
+        };
+        let own = |name: &String, edge: &Edge| {
+            let mut addresses = self.host.addresses.iter().map(|own| own.network.addr());
+            *name == self.config.overlay.name
+                || addresses.any(|address| edge.addresses.contains(&address))
+        };
+        let others = snapshot.edges.iter().filter(|(name, edge)| !own(name, edge));
+        let known = |name: &String| numbers::Known {
+            alive: self.findings.is_alive(name),
+            gone: gone(name),
+        };
+        others.map(|(name, _)| (name.clone(), known(name))).collect()
     }
 
     fn apply(&mut self, plan: OverlayPlan) {
@@ -507,22 +552,29 @@ impl Worker {
     fn own_node(&self) -> ObjectRef {
         ObjectRef::cluster("Node", &self.config.overlay.name)
     }
-}
 
-/// What probes tell, in the plan's words.
-fn probed(findings: &Findings) -> BTreeMap<String, Probed> {
-    let chosen = &findings.chosen;
-    let of = |(name, found): (&String, &crate::probe::Finding)| {
-        let vpn = chosen.vpn.iter().filter(|(_, edge)| *edge == name).map(|(key, _)| key.clone());
-        // Egress stays where it was chosen to be: to the plan all others are second choice.
-        let second = chosen.egress.as_ref().is_some_and(|egress| egress != name);
-        let probed = Probed {
-            live: found.state == EdgeState::Alive,
-            path: found.path,
-            drain: found.drain || second,
-            vpn: vpn.collect(),
+    /// What probes tell of these edges, in the plan's words.
+    fn probed(&self, others: &Others, now: Instant) -> BTreeMap<String, Probed> {
+        // Those that have turns are told of together.
+        let turns = self.numbers.given().len() < others.len();
+        let chosen = &self.findings.chosen;
+        let of = |name: &String| {
+            let vpn =
+                chosen.vpn.iter().filter(|(_, edge)| *edge == name).map(|(key, _)| key.clone());
+            // Egress stays where it was chosen to be: to the plan all others are second choice.
+            let second = chosen.egress.as_ref().is_some_and(|egress| egress != name);
+            let found = self.findings.edges.get(name);
+            let probed = Probed {
+                live: self.findings.is_alive(name),
+                new: turns
+                    || found.is_none_or(|found| found.state == EdgeState::Unknown)
+                        && self.numbers.is_new(name, now),
+                path: found.and_then(|found| found.path),
+                drain: found.is_some_and(|found| found.drain) || second,
+                vpn: vpn.collect(),
+            };
+            (name.clone(), probed)
         };
-        (name.clone(), probed)
-    };
-    findings.edges.iter().map(of).collect()
+        others.keys().map(of).collect()
+    }
 }

@@ -15,6 +15,7 @@ pub mod control;
 pub mod host;
 pub mod keys;
 pub mod metrics;
+pub mod numbers;
 pub mod probe;
 pub mod publish;
 pub mod source;

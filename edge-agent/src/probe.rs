@@ -67,6 +67,13 @@ pub struct Findings {
     pub chosen: Chosen,
 }
 
+impl Findings {
+    /// Whether an edge answers.
+    pub fn is_alive(&self, edge: &str) -> bool {
+        self.edges.get(edge).is_some_and(|found| found.state == State::Alive)
+    }
+}
+
 /// What has come of it with one edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
+use plan::vpn::Machines;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::reconcile::{self, Ends, Planner, Reconciler};
 use crate::signals::Signals;
 use crate::source::Source;
-use crate::{admin, dns, overlay, vpn};
+use crate::{admin, dns, machines, overlay, vpn};
 
 /// How long the end of the access log may take.
 const LOG_END: Duration = Duration::from_secs(2);
@@ -98,8 +99,10 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         state.source(kubernetes.watching.state.clone());
         tracing::info!(server = kubernetes.cluster.server, "waiting for the Kubernetes API");
     }
+    let machines = needed(&config, &source, &tasks, &stop).await;
     // Nothing is applied before all is known.
     tokio::select! {
+        () = spare(machines.clone()) => {}
         known = source.first() => if !known {
             bail!("the source of objects has ended");
         },
@@ -108,6 +111,13 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
             return Ok(());
         }
     }
+    let machines = match machines {
+        Some(mut machines) if source.kubernetes.is_some() => {
+            machines::settled(&mut machines).await;
+            Some(machines)
+        }
+        machines => machines,
+    };
     let (wanted, wanted_receiver) = watch::channel(BTreeSet::new());
     let (resolved_sender, resolved) = watch::channel(Resolved::new());
     tasks.spawn(dns::run(wanted_receiver, resolved_sender, stop.clone()));
@@ -119,7 +129,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
         wanted,
         resolved,
     };
-    let former = vpn.as_ref().map(vpn::Plane::former).unwrap_or_default();
+    let former = vpn.as_ref().map(|_| vpn::former::remote()).unwrap_or_default();
     let planner = Planner::new(config.settings(), allocations).with_former(former);
     let ours = overlay.as_ref().map(|overlay| {
         tasks.spawn(carry(letters_out, overlay.handle(), stop.clone()));
@@ -132,6 +142,7 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     }
     let mut reconciler = Reconciler::new(planner, Builder::new(metrics)?, ends, plane, vpn, found)
         .with_overlay(overlay)
+        .with_machines(machines)
         .with_cluster(cluster);
     reconciler.first().await?;
     let engine = Engine::start(workers, &albs, &shared, &log)?;
@@ -179,6 +190,29 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The machines that no VpnConnection may lead away, where there may be any.
+async fn needed(
+    config: &Config,
+    source: &Source,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Option<watch::Receiver<Arc<Machines>>> {
+    config.vpn.as_ref()?;
+    let api = source.kubernetes.as_ref().map(|kubernetes| machines::Api {
+        host: kubernetes.cluster.host.clone(),
+        in_cluster: kubernetes.in_cluster,
+    });
+    Some(machines::start(api, tasks, stop.clone()).await)
+}
+
+/// A former run may guard networks that they lie in. Never ends.
+async fn spare(machines: Option<watch::Receiver<Arc<Machines>>>) {
+    match machines {
+        Some(machines) => machines::spare(machines).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Hands letters to the overlay, which seals them.

@@ -10,7 +10,7 @@ use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
 use ::plan::overlay::{EdgeInput, Heard, OverlayPlan};
 use ::plan::policy::Compiled;
-use ::plan::vpn::VpnPlan;
+use ::plan::vpn::{Machines, VpnPlan};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use model::snapshot::overlay::Node;
@@ -112,12 +112,13 @@ impl Loaded {
             let (compiled, found) = ::plan::policy::compile(&snapshot.policies, l4, &host);
             diagnostics.extend(found);
             let alb_ports = config.as_ref().map(Config::alb_ports).unwrap_or_default();
-            L4 { plan, policies: snapshot.policies.clone(), compiled, host, alb_ports }
+            L4 { plan, policies: (*snapshot.policies).clone(), compiled, host, alb_ports }
         });
         let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
         let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
             let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips);
+            let (plan, found) =
+                ::plan::vpn::plan(&snapshot, &settings, &vips, &Machines::default());
             diagnostics.extend(found);
             plan
         });
@@ -145,7 +146,16 @@ impl Loaded {
         diagnostics.extend(delivery.diagnostics.iter().cloned());
         diagnostics.extend(found);
         diagnostics.extend(more);
-        Ok(Self { settings, delivery, plan, l4, vpn, overlay, nodes: snapshot.nodes, diagnostics })
+        Ok(Self {
+            settings,
+            delivery,
+            plan,
+            l4,
+            vpn,
+            overlay,
+            nodes: (*snapshot.nodes).clone(),
+            diagnostics,
+        })
     }
 
     /// What the configuration names and this machine hasn't.

@@ -37,6 +37,8 @@ pub struct InCluster {
     l4: Option<watch::Receiver<Arc<View>>>,
     /// The edge that this one gives way to.
     elsewhere: Option<Elsewhere>,
+    /// The plans that were told last.
+    last: Option<(Arc<L4Plan>, Option<Arc<VpnPlan>>)>,
 }
 
 /// How an edge's own Lease is.
@@ -119,6 +121,7 @@ impl InCluster {
             status,
             l4: l4.map(Plane::view),
             elsewhere: None,
+            last: None,
         })
     }
 
@@ -199,16 +202,10 @@ impl InCluster {
         }
         let joined = !self.edges.wanted.borrow().is_empty();
         let elsewhere = Elsewhere::find(delivery, &self.name, &self.namespace, joined);
-        let wanted = match &elsewhere {
-            None => edges::wanted(l4.map(|plan| &**plan), vpn),
-            Some(_) => BTreeMap::new(),
-        };
-        self.elsewhere = elsewhere;
-        self.edges.wanted.send_if_modified(|before| {
-            let changed = *before != wanted;
-            *before = wanted;
-            changed
-        });
+        if self.elsewhere != elsewhere {
+            (self.elsewhere, self.last) = (elsewhere, None);
+        }
+        self.want(l4, vpn);
         let edge = delivery.objects.edges.get(&self.name);
         let drain = edge.is_some_and(|edge| edge.spec.drain == Some(true));
         self.edges.drain.send_if_modified(|before| std::mem::replace(before, drain) != drain);
@@ -216,7 +213,35 @@ impl InCluster {
             facts.delivery = Arc::clone(delivery);
             facts.l4 = l4.cloned();
             facts.elsewhere.clone_from(&self.elsewhere);
-            facts.planned = Arc::new(diagnostics.to_vec());
+            facts.planned = Arc::clone(diagnostics);
+        });
+    }
+
+    /// What is to be held, where that may be something else than before: of all that changes,
+    /// endpoints change most often, and they have no part in it.
+    fn want(&mut self, l4: Option<&Arc<L4Plan>>, vpn: Option<&Arc<VpnPlan>>) {
+        let same = self.last.as_ref().is_some_and(|(before, of_vpn)| {
+            let same_vpn = match (of_vpn, vpn) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            let same_l4 = |plan: &Arc<L4Plan>| {
+                before.vips == plan.vips && before.vpn == plan.vpn && before.albs == plan.albs
+            };
+            same_vpn && l4.is_some_and(same_l4)
+        });
+        self.last = l4.map(|l4| (Arc::clone(l4), vpn.cloned()));
+        if same {
+            return;
+        }
+        let wanted = match &self.elsewhere {
+            None => edges::wanted(l4.map(|plan| &**plan), vpn.map(|plan| &**plan)),
+            Some(_) => BTreeMap::new(),
+        };
+        self.edges.wanted.send_if_modified(|before| {
+            let changed = *before != wanted;
+            *before = wanted;
+            changed
         });
     }
 
@@ -285,9 +310,9 @@ pub struct Planned<'a> {
     /// For the L4 plane.
     pub l4: Option<&'a Arc<L4Plan>>,
     /// For the VPN plane.
-    pub vpn: Option<&'a VpnPlan>,
+    pub vpn: Option<&'a Arc<VpnPlan>>,
     /// What is wrong with the objects.
-    pub diagnostics: &'a [Diagnostic],
+    pub diagnostics: &'a Arc<Vec<Diagnostic>>,
     /// Who is to be given which address.
     pub proposal: Option<&'a Allocations>,
 }

@@ -15,6 +15,7 @@ pub mod edges;
 pub mod in_cluster;
 pub mod l4;
 pub mod l7;
+pub mod machines;
 pub mod metrics;
 pub mod overlay;
 pub mod reconcile;

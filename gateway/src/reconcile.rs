@@ -1,6 +1,6 @@
 //! From objects to what is in force: plans, then the planes that apply them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
-use plan::vpn::VpnPlan;
+use plan::vpn::{Machines, VpnPlan};
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -66,6 +66,8 @@ pub struct Reconciler {
     /// How the own Lease was when it was last looked at.
     lease: in_cluster::Standing,
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
+    /// What no VpnConnection may lead away; none where there are no connections.
+    machines: Option<watch::Receiver<Arc<Machines>>>,
 }
 
 /// The VPN plane, as seen from here.
@@ -75,6 +77,8 @@ struct Vpn {
     /// What was planned last.
     desired: Arc<VpnPlan>,
     generation: u64,
+    /// The addresses that it was told last.
+    resolved: vpn::mailbox::Names,
 }
 
 /// The L4 plane, as seen from here.
@@ -94,7 +98,7 @@ struct L4 {
 struct Findings {
     /// Since the start.
     start: Vec<Diagnostic>,
-    planned: Vec<Diagnostic>,
+    planned: Arc<Vec<Diagnostic>>,
     table: Vec<Diagnostic>,
     l4: Vec<Diagnostic>,
     vpn: Vec<Diagnostic>,
@@ -141,6 +145,7 @@ impl Reconciler {
             plane,
             desired: Arc::default(),
             generation: 0,
+            resolved: BTreeMap::new(),
         });
         Self {
             planner: Some(planner),
@@ -160,12 +165,18 @@ impl Reconciler {
             cluster: None,
             lease: in_cluster::Standing::default(),
             holdings: None,
+            machines: None,
         }
     }
 
     /// With the overlay, too.
     pub fn with_overlay(self, overlay: Option<overlay::Plane>) -> Self {
         Self { overlay: overlay.map(Follower::new), ..self }
+    }
+
+    /// With the machines that are reached outside of tunnels.
+    pub fn with_machines(self, machines: Option<watch::Receiver<Arc<Machines>>>) -> Self {
+        Self { machines, ..self }
     }
 
     /// With a part in the cluster.
@@ -221,6 +232,11 @@ impl Reconciler {
                 }
                 changed = cluster_changed(self.cluster.as_mut()) => {
                     changed.context("who watches the shared allocations has ended")?;
+                    self.plan().await?;
+                    self.apply();
+                }
+                changed = machines_changed(self.machines.as_mut()) => {
+                    changed.context("who looks for machines that are needed has ended")?;
                     self.plan().await?;
                     self.apply();
                 }
@@ -301,6 +317,9 @@ impl Reconciler {
         if let Some(cluster) = &mut self.cluster {
             planner.share(cluster.basis());
         }
+        if let Some(machines) = &mut self.machines {
+            planner.keep(Arc::clone(&machines.borrow_and_update()));
+        }
         let known = Arc::clone(&delivery);
         // On a thread of its own, so that the admin side answers meanwhile.
         let planning = tokio::task::spawn_blocking(move || {
@@ -309,7 +328,11 @@ impl Reconciler {
         });
         let (planner, planned) = planning.await.context("the planner has failed")?;
         self.planner = Some(planner);
-        self.follow_holdings();
+        let is_untold = self.overlay.as_ref().is_some_and(Follower::is_untold);
+        let is_news = |holdings: &watch::Receiver<_>| holdings.has_changed().unwrap_or(true);
+        if is_untold || self.holdings.as_ref().is_some_and(is_news) {
+            self.follow_holdings();
+        }
         if let (Some(overlay), Some(objects)) = (&mut self.overlay, planned.overlay) {
             overlay.apply(objects, planned.l4.as_ref().map(|(plan, _)| &**plan));
         }
@@ -317,23 +340,13 @@ impl Reconciler {
             cluster.planned(in_cluster::Planned {
                 delivery: &known,
                 l4: planned.l4.as_ref().map(|(plan, _)| plan),
-                vpn: planned.vpn.as_deref(),
+                vpn: planned.vpn.as_ref(),
                 diagnostics: &planned.diagnostics,
                 proposal: planned.proposal.as_ref(),
             });
         }
-        let mut names = BTreeSet::new();
-        if let (Some(vpn), Some(plan)) = (&mut self.vpn, planned.vpn) {
-            vpn.generation += 1;
-            vpn.desired = Arc::clone(&plan);
-            names.extend(peers(&plan));
-            vpn.plane.apply(vpn::mailbox::Desired { generation: vpn.generation, plan });
-            // The L4 plane has the machine forward: first there has to be the guard.
-            let mut view = vpn.plane.view();
-            if vpn.generation == 1 && self.l4.is_some() {
-                let _ = tokio::time::timeout(FIRST_GUARD, view.wait_for(|view| view.settled)).await;
-            }
-        }
+        let mut names: BTreeSet<String> = planned.vpn.iter().flat_map(|plan| peers(plan)).collect();
+        self.plan_vpn(planned.vpn).await;
         if let (Some(l4), Some((plan, policy))) = (&mut self.l4, planned.l4) {
             l4.generation += 1;
             l4.desired = Arc::clone(&plan);
@@ -356,13 +369,34 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Hands a plan for the VPN plane on, if it is another one.
+    async fn plan_vpn(&mut self, plan: Option<Arc<VpnPlan>>) {
+        let (Some(vpn), Some(plan)) = (&mut self.vpn, plan) else { return };
+        if vpn.generation > 0 && Arc::ptr_eq(&vpn.desired, &plan) {
+            return;
+        }
+        vpn.generation += 1;
+        vpn.desired = Arc::clone(&plan);
+        vpn.plane.apply(vpn::mailbox::Desired { generation: vpn.generation, plan });
+        // The L4 plane has the machine forward: first there has to be the guard.
+        let mut view = vpn.plane.view();
+        if vpn.generation == 1 && self.l4.is_some() {
+            let _ = tokio::time::timeout(FIRST_GUARD, view.wait_for(|view| view.settled)).await;
+        }
+        self.follow_holdings();
+    }
+
     /// Puts the ALBs' plan in force, in one swap.
     fn apply(&mut self) {
         let started = Instant::now();
         let resolved = self.resolved.borrow_and_update().clone();
-        if let Some(vpn) = &self.vpn {
+        if let Some(vpn) = &mut self.vpn {
             let known = peers(&vpn.desired).filter_map(|name| resolved.get_key_value(&name));
-            vpn.plane.resolved(known.map(|(name, at)| (name.clone(), at.clone())).collect());
+            let known = known.map(|(name, at)| (name.clone(), at.clone())).collect();
+            if vpn.resolved != known {
+                vpn.resolved.clone_from(&known);
+                vpn.plane.resolved(known);
+            }
         }
         let (table, refused) = self.builder.build(Arc::clone(&self.plan), &resolved);
         let generation = table.generation;
@@ -487,15 +521,17 @@ impl Reconciler {
 
     /// Logs the findings that are new, and counts all.
     fn report(&self) {
-        let mut all = self.findings.all();
+        let mut of_cluster = Vec::new();
         if let Some(cluster) = &self.cluster {
             cluster.tell(&self.findings.own(), self.state.ready.load(Ordering::Relaxed));
-            all.extend(cluster.findings());
+            of_cluster = cluster.findings();
         }
+        let all = || self.findings.all().chain(&of_cluster);
         let known = self.state.diagnostics.load();
-        if **known == all {
+        if known.iter().eq(all()) {
             return;
         }
+        let all: Vec<Diagnostic> = all().cloned().collect();
         let before: BTreeSet<&Diagnostic> = known.iter().collect();
         for finding in all.iter().filter(|finding| !before.contains(finding)) {
             match finding.severity {
@@ -519,8 +555,8 @@ impl Findings {
         parts.into_iter().flatten().cloned().collect()
     }
 
-    fn all(&self) -> Vec<Diagnostic> {
-        let parts = [
+    fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        let parts: [&Vec<Diagnostic>; 8] = [
             &self.start,
             &self.planned,
             &self.table,
@@ -530,7 +566,7 @@ impl Findings {
             &self.vpn,
             &self.overlay,
         ];
-        parts.into_iter().flatten().cloned().collect()
+        parts.into_iter().flatten()
     }
 }
 
@@ -548,6 +584,16 @@ async fn holdings_changed(
 ) -> Result<(), watch::error::RecvError> {
     match holdings {
         Some(holdings) => holdings.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of machines that are needed.
+async fn machines_changed(
+    machines: Option<&mut watch::Receiver<Arc<Machines>>>,
+) -> Result<(), watch::error::RecvError> {
+    match machines {
+        Some(machines) => machines.changed().await,
         None => std::future::pending().await,
     }
 }

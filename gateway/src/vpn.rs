@@ -10,7 +10,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use ipnet::IpNet;
 use ipsec::crypto::rng::SystemRng;
 use ipsec::ike::Engine;
 use ipsec::ike::config::Settings;
@@ -24,6 +23,7 @@ pub mod dataplane;
 pub mod diagnose;
 mod driver;
 pub mod failure;
+pub mod former;
 mod forwarding;
 pub mod guard;
 mod holds;
@@ -126,11 +126,6 @@ impl Plane {
     /// Why there is no data path, if there is none.
     pub fn lacking(&self) -> Option<&StartError> {
         self.lacking.as_ref()
-    }
-
-    /// The remote networks that a former run has guarded, before the first plan.
-    pub fn former(&self) -> Vec<IpNet> {
-        routes::former()
     }
 
     /// For whoever asks.

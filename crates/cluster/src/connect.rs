@@ -49,6 +49,8 @@ pub struct Cluster {
     pub namespace: String,
     /// Where the API is, for people.
     pub server: String,
+    /// The address or the name in that.
+    pub host: String,
 }
 
 /// The API can't be reached as configured. Whether it answers is another matter.
@@ -80,13 +82,15 @@ pub async fn connect(options: &Options) -> Result<Cluster, ConnectError> {
     config.headers.push((USER_AGENT, agent));
     config.connect_timeout = Some(CONNECT);
     let server = config.cluster_url.to_string();
+    let host = config.cluster_url.host().unwrap_or_default().to_owned();
     let client = client(&config).map_err(|error| ConnectError {
         field: options.field.clone(),
         place: options.place(),
         reason: chain(&error),
         remedy: "correct the certificates, the token or the command that makes one".to_owned(),
     })?;
-    Ok(Cluster { client, namespace: namespace.unwrap_or_else(|| NAMESPACE.to_owned()), server })
+    let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
+    Ok(Cluster { client, namespace, server, host })
 }
 
 /// The stack that kube would build, but for its retries (who asks knows better when), its log of

@@ -14,11 +14,9 @@
 //! - A policy that Calico refuses as a whole (such as `preDNAT` with egress rules), or that is of
 //!   another tier, is not in force.
 
-use std::collections::BTreeMap;
-
 use model::snapshot::Policies;
 use model::snapshot::policy::{self as policy_model, Selector};
-use model::{Diagnostic, ObjectRef, Settings, Severity};
+use model::{Diagnostic, ObjectRef, Settings, Severity, SharedMap};
 
 use crate::ObjectSet;
 use crate::report::{Report, shown};
@@ -55,13 +53,24 @@ pub enum Object {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Objects {
     /// GlobalNetworkPolicies, by name
-    pub policies: BTreeMap<String, GlobalNetworkPolicy>,
+    pub policies: SharedMap<String, GlobalNetworkPolicy>,
     /// HostEndpoints, by name
-    pub endpoints: BTreeMap<String, HostEndpoint>,
+    pub endpoints: SharedMap<String, HostEndpoint>,
     /// GlobalNetworkSets, by name
-    pub sets: BTreeMap<String, GlobalNetworkSet>,
+    pub sets: SharedMap<String, GlobalNetworkSet>,
     /// Those that aren't honoured.
-    pub unsupported: BTreeMap<ObjectRef, Unsupported>,
+    pub unsupported: SharedMap<ObjectRef, Unsupported>,
+}
+
+impl Objects {
+    /// Whether all of it is the same in memory.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let Self { policies, endpoints, sets, unsupported } = self;
+        policies.is(&other.policies)
+            && endpoints.is(&other.endpoints)
+            && sets.is(&other.sets)
+            && unsupported.is(&other.unsupported)
+    }
 }
 
 impl Object {

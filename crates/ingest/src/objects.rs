@@ -6,42 +6,42 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use model::{Diagnostic, Location, ObjectKey, ObjectRef};
+use model::{Diagnostic, Location, ObjectKey, ObjectRef, SharedMap};
 
 use crate::crds::{AddressPool, EdgeGateway, IpamBlock, VpnConnection};
 
 /// All objects of all kinds that Tidegate reads, as a source last saw them.
 ///
-/// Objects are shared: a copy of the set costs no copy of them, and one that is the same `Arc` as
-/// before has not changed.
+/// Objects are shared, and so are the maps of them: a copy of the set costs next to nothing, and what
+/// is the same in memory as before has not changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObjectSet {
     /// networking.k8s.io/v1 Ingress
-    pub ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
+    pub ingresses: SharedMap<ObjectKey, Arc<Ingress>>,
     /// networking.k8s.io/v1 IngressClass, by name
-    pub ingress_classes: BTreeMap<String, Arc<IngressClass>>,
+    pub ingress_classes: SharedMap<String, Arc<IngressClass>>,
     /// v1 Service
-    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    pub services: SharedMap<ObjectKey, Arc<Service>>,
     /// discovery.k8s.io/v1 EndpointSlice
-    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    pub endpoint_slices: SharedMap<ObjectKey, Arc<EndpointSlice>>,
     /// v1 Secret
-    pub secrets: BTreeMap<ObjectKey, Arc<Secret>>,
+    pub secrets: SharedMap<ObjectKey, Arc<Secret>>,
     /// v1 Namespace, by name
-    pub namespaces: BTreeMap<String, Arc<Namespace>>,
+    pub namespaces: SharedMap<String, Arc<Namespace>>,
     /// v1 Node, by name
-    pub nodes: BTreeMap<String, Arc<Node>>,
+    pub nodes: SharedMap<String, Arc<Node>>,
     /// tidegate.io/v1alpha1 AddressPool, by name
-    pub pools: BTreeMap<String, Arc<AddressPool>>,
+    pub pools: SharedMap<String, Arc<AddressPool>>,
     /// tidegate.io/v1alpha1 VpnConnection
-    pub vpn: BTreeMap<ObjectKey, Arc<VpnConnection>>,
+    pub vpn: SharedMap<ObjectKey, Arc<VpnConnection>>,
     /// tidegate.io/v1alpha1 EdgeGateway, by name
-    pub edges: BTreeMap<String, Arc<EdgeGateway>>,
+    pub edges: SharedMap<String, Arc<EdgeGateway>>,
     /// crd.projectcalico.org/v1 IPAMBlock, by name
-    pub ipam_blocks: BTreeMap<String, Arc<IpamBlock>>,
+    pub ipam_blocks: SharedMap<String, Arc<IpamBlock>>,
     /// Calico's policies and what they select
     pub calico: crate::calico::Objects,
     /// Where each object was read, where the source knows.
-    pub origins: BTreeMap<ObjectRef, Location>,
+    pub origins: SharedMap<ObjectRef, Location>,
 }
 
 impl ObjectSet {
@@ -63,6 +63,37 @@ impl ObjectSet {
             + calico.endpoints.len()
             + calico.sets.len()
             + calico.unsupported.len()
+    }
+
+    /// Whether everything but the EndpointSlices is the same in memory.
+    pub(crate) fn is_but_for_slices(&self, other: &Self) -> bool {
+        let Self {
+            ingresses,
+            ingress_classes,
+            services,
+            endpoint_slices: _,
+            secrets,
+            namespaces,
+            nodes,
+            pools,
+            vpn,
+            edges,
+            ipam_blocks,
+            calico,
+            origins,
+        } = self;
+        ingresses.is(&other.ingresses)
+            && ingress_classes.is(&other.ingress_classes)
+            && services.is(&other.services)
+            && secrets.is(&other.secrets)
+            && namespaces.is(&other.namespaces)
+            && nodes.is(&other.nodes)
+            && pools.is(&other.pools)
+            && vpn.is(&other.vpn)
+            && edges.is(&other.edges)
+            && ipam_blocks.is(&other.ipam_blocks)
+            && calico.is(&other.calico)
+            && origins.is(&other.origins)
     }
 
     /// Whether there is none.

@@ -12,6 +12,7 @@ use crate::report::{NOWHERE, Report, shown};
 use crate::secrets::Certificates;
 use crate::{ObjectSet, names};
 
+mod again;
 mod annotations;
 mod exposure;
 mod node_ports;

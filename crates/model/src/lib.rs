@@ -11,6 +11,7 @@ pub mod key;
 pub mod names;
 pub mod net;
 pub mod settings;
+pub mod shared;
 pub mod snapshot;
 pub mod suite;
 
@@ -21,4 +22,5 @@ pub use net::{PortRange, Protocol, Visibility};
 pub use settings::{
     AlbKind, AlbSettings, HostAddress, L4Settings, OverlaySettings, Settings, VpnSettings,
 };
+pub use shared::{Shared, SharedMap};
 pub use snapshot::Snapshot;

@@ -3,12 +3,13 @@
 //! `ingest` builds it from Kubernetes objects; everything in it has been parsed once, so the
 //! planners never look at raw text. Maps and vectors have a deterministic order.
 
-use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::names::ObjectKey;
+use crate::names::{ObjectKey, ObjectRef};
+use crate::shared::{Shared, SharedMap};
 
 pub mod ingress;
 pub mod overlay;
@@ -30,33 +31,37 @@ pub use service::{
 };
 pub use tls::TlsPair;
 
-/// All objects, parsed. Built by `ingest`, read by `plan`.
+/// All objects, parsed. Built by `ingest`, read by `plan`. A copy costs nothing, and what is the same
+/// in memory as before has not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The Ingresses that belong to an enabled ALB. Those of other classes are not here.
-    pub ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
+    pub ingresses: SharedMap<ObjectKey, Arc<Ingress>>,
     /// Every Service.
-    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    pub services: SharedMap<ObjectKey, Arc<Service>>,
     /// The AddressPools, by name. Empty where L4 is not enabled.
-    pub pools: BTreeMap<String, AddressPool>,
+    pub pools: SharedMap<String, AddressPool>,
     /// Calico's host policies. Empty where L4 is not enabled.
-    pub policies: Policies,
+    pub policies: Shared<Policies>,
     /// The `kubernetes.io/tls` Secrets that an Ingress, an ALB or a Service refers to, without the broken
     /// ones.
-    pub certificates: BTreeMap<ObjectKey, TlsPair>,
+    pub certificates: SharedMap<ObjectKey, TlsPair>,
     /// The VpnConnections without the broken ones. Empty where `vpn` is not enabled.
-    pub vpn: BTreeMap<ObjectKey, vpn::VpnConnection>,
+    pub vpn: SharedMap<ObjectKey, vpn::VpnConnection>,
     /// Networks of the VpnConnections that are refused, as this side's hosts see them: nothing
     /// may reach them in the clear, either.
-    pub vpn_refused: BTreeMap<ObjectKey, Vec<IpNet>>,
+    pub vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
     /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
     /// name. Empty where `vpn` is not enabled.
-    pub zones: BTreeMap<String, Vec<IpNet>>,
+    pub zones: SharedMap<String, Vec<IpNet>>,
+    /// Single addresses of Nodes and edges, which no VpnConnection leads away. Empty where `vpn` is
+    /// not enabled.
+    pub machines: SharedMap<IpAddr, ObjectRef>,
     /// The cluster's Nodes, by name. Empty where `overlay` is not enabled.
-    pub nodes: BTreeMap<String, overlay::Node>,
+    pub nodes: SharedMap<String, overlay::Node>,
     /// All edges, this one too, by name. Empty where `overlay` is not enabled.
-    pub edges: BTreeMap<String, overlay::Edge>,
+    pub edges: SharedMap<String, overlay::Edge>,
     /// All VpnConnections, the refused ones too, as agents see them. Empty where `overlay` is not
     /// enabled.
-    pub connections: BTreeMap<ObjectKey, overlay::Connection>,
+    pub connections: SharedMap<ObjectKey, overlay::Connection>,
 }

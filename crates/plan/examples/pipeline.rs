@@ -26,6 +26,7 @@ fn main() {
     let settings = settings();
     let alb_ports = AlbPorts::new();
     let mut memo = Memo::default();
+    let mut albs = l7::Planner::default();
     let mut allocations = Allocations::default();
     let mut former: Option<Round> = None;
     let mut stages = Stages::default();
@@ -36,7 +37,7 @@ fn main() {
         let (snapshot, found) = ingest::ingest_with(&copy, &settings, &mut memo);
         assert!(found.is_empty(), "{:?}", found.first());
         stage = stages.next("ingest", round, stage);
-        let (l7, found) = l7::plan(&snapshot, &settings.albs);
+        let (l7, found) = albs.plan(&snapshot, &settings.albs);
         assert!(found.is_empty(), "{:?}", found.first());
         stage = stages.next("plan of the ALBs", round, stage);
         let (l4, found) = l4::plan(&snapshot, &settings, &[], &allocations);
@@ -68,12 +69,14 @@ fn main() {
         change(&mut objects, round);
     }
     stages.print("change");
+    // Everything is read and planned once.
+    assert_eq!((memo.whole, albs.whole), (1, 1));
     println!("at the end: {} MiB", resident() - before);
 }
 
 /// What a round leaves behind.
 struct Round {
-    l7: l7::L7Plan,
+    l7: Arc<l7::L7Plan>,
     l4: l4::L4Plan,
     table: plan::nft::Table,
 }

@@ -4,17 +4,20 @@
 //! wildcards"): see [`router::Router`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::{AlbKind, ObjectKey};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+mod again;
 pub mod explain;
 pub mod path;
 mod planner;
 pub mod router;
 pub mod verdict;
 
+pub use again::Planner;
 pub use explain::{Explanation, Matched, Outcome, Query, UrlError, explain};
 pub use model::snapshot::{Balance, Endpoint, Endpoints, HostMatch, PathMatch, Timeouts};
 pub use planner::plan;
@@ -25,9 +28,11 @@ pub use verdict::Verdict;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct L7Plan {
     /// Every enabled ALB, also one without any route.
-    pub albs: BTreeMap<AlbKind, AlbPlan>,
+    #[serde(serialize_with = "entries")]
+    pub albs: BTreeMap<AlbKind, Arc<AlbPlan>>,
     /// Sorted by service and port, each once; routes refer to them by index.
-    pub backends: Vec<Backend>,
+    #[serde(serialize_with = "items")]
+    pub backends: Vec<Arc<Backend>>,
 }
 
 /// One ALB's routes and certificates.
@@ -150,4 +155,17 @@ pub struct CertificatePair {
     /// What stands in it.
     #[serde(skip)]
     pub pair: model::snapshot::TlsPair,
+}
+
+/// Shared values are written as what they are.
+fn entries<S: Serializer, K: Serialize, V: Serialize>(
+    map: &BTreeMap<K, Arc<V>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(map.iter().map(|(key, value)| (key, &**value)))
+}
+
+/// The same of a list.
+fn items<S: Serializer, V: Serialize>(list: &[Arc<V>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|value| &**value))
 }

@@ -13,9 +13,11 @@ use ipnet::IpNet;
 use model::ObjectKey;
 use model::snapshot::vpn::{NatPair, VpnConnection};
 
+mod machines;
 mod planner;
 pub mod table;
 
+pub use machines::Machines;
 pub use planner::plan;
 
 /// All of it.
@@ -26,7 +28,8 @@ pub struct VpnPlan {
     /// Networks that packets reach only through a tunnel, as this side's hosts see them: each is
     /// routed into the tunnel interface. Sorted, without those that lie in another one.
     pub routes: Vec<IpNet>,
-    /// Networks of this side inside of `routes`: never routed into the tunnel interface.
+    /// Networks and machines of this side inside of `routes`, or as large: never routed into the
+    /// tunnel interface. Sorted, without those that lie in another one.
     pub exempt: Vec<IpNet>,
     /// The text of the nftables table (`inet tidegate-vpn`), one transaction that brings it up
     /// whole: nothing for `routes` leaves but through the tunnel interface, nothing comes from

@@ -15,7 +15,7 @@ use ingest::{ObjectSet, manifest};
 use ipnet::IpNet;
 use model::snapshot::vpn::NatPair;
 use model::{Diagnostic, Settings, VpnSettings};
-use plan::vpn::{VpnPlan, plan};
+use plan::vpn::{Machines, VpnPlan, plan};
 
 fn settings() -> Settings {
     let cluster_subnets =
@@ -26,13 +26,24 @@ fn settings() -> Settings {
     }
 }
 
+/// What the edge needs, on a link that only `own_link` has to do with.
+fn machines() -> Machines {
+    let ip = |text: &str| text.parse().unwrap();
+    Machines {
+        api: [ip("198.18.0.100")].into(),
+        own: [ip("198.18.0.1"), ip("fd00:18::1")].into(),
+        hops: [("0.0.0.0/0".parse().unwrap(), ip("198.18.0.254"))].into(),
+        ..Machines::default()
+    }
+}
+
 fn planned(text: &str) -> (VpnPlan, Vec<Diagnostic>) {
     let parsed = manifest::parse("f.yaml", text);
     let mut objects = ObjectSet::default();
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut objects));
     let settings = settings();
     let (snapshot, found) = ingest::ingest(&objects, &settings);
-    let (plan, more) = plan(&snapshot, &settings, &BTreeMap::new());
+    let (plan, more) = plan(&snapshot, &settings, &BTreeMap::new(), &machines());
     (plan, parsed.diagnostics.into_iter().chain(found).chain(more).collect())
 }
 
@@ -111,4 +122,4 @@ macro_rules! goldens {
     };
 }
 
-goldens!(example, nat, single_source, zones, overlapping, refused, within);
+goldens!(example, nat, single_source, zones, overlapping, refused, within, own_link);

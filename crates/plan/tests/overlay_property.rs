@@ -204,7 +204,8 @@ fn every_plan_holds_together_and_is_the_same_again() {
         for (name, edge) in &snapshot.edges {
             let vpn = snapshot.connections.keys().filter(|_| random.one_in(2)).cloned().collect();
             let (live, drain) = (random.one_in(2), random.one_in(4));
-            node.edges.insert(name.clone(), Probed { live, path: random.path(), drain, vpn });
+            let new = random.one_in(4);
+            node.edges.insert(name.clone(), Probed { live, new, path: random.path(), drain, vpn });
             node.numbers.insert(name.clone(), random.below(9) as u32);
             for address in edge.addresses.iter().filter(|_| !random.one_in(4)) {
                 node.neighbours.insert(*address, [2, 0, 0, 0, 0, 1]);

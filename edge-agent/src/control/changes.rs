@@ -110,7 +110,8 @@ impl Worker {
     }
 
     /// Remembers edges' numbers.
-    pub(super) fn remember(&mut self, numbers: std::collections::BTreeMap<String, u32>) {
+    pub(super) fn remember(&mut self) {
+        let numbers = self.numbers.remembered();
         if numbers != self.known.numbers {
             self.known.numbers = numbers;
             self.save_known();
@@ -131,6 +132,11 @@ impl Worker {
             match (was, found.state) {
                 (was, now) if was == now => {}
                 (_, EdgeState::Alive) => tracing::info!(edge = name, "this edge answers"),
+                // One that never answers has a turn now and then.
+                (EdgeState::Unknown, EdgeState::Lost) if self.numbers.was_tried(name) => {}
+                (EdgeState::Unknown, EdgeState::Lost) => {
+                    tracing::warn!(edge = name, "this edge doesn't answer");
+                }
                 (_, EdgeState::Lost) => tracing::warn!(edge = name, "this edge is lost"),
                 _ => {}
             }
@@ -162,9 +168,15 @@ impl Worker {
         self.own.clear();
         let Some(snapshot) = &self.snapshot else { return };
         let own = snapshot.nodes.get(&self.config.overlay.name);
-        if own.is_some_and(|own| own.pods.is_empty()) {
+        let object = self.own_node();
+        // What is wrong with what is written there has been said.
+        let mut of_pods = self
+            .ingested
+            .iter()
+            .filter(|found| found.object == object && found.field.starts_with("spec.podCIDR"));
+        if own.is_some_and(|own| own.pods.is_empty()) && of_pods.next().is_none() {
             let reason = "has no pod network, so the edges have no way to its pods";
-            self.own.push(Diagnostic::warning(self.own_node(), "spec.podCIDRs", reason).remedy(
+            self.own.push(Diagnostic::warning(object, "spec.podCIDRs", reason).remedy(
                 "have the controller manager or the network plugin give it one, or see which \
                      other Node claims the same",
             ));

@@ -1,6 +1,7 @@
 //! What the thread tells of itself.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use overlay::choice::State as EdgeState;
 use plan::overlay::Path;
@@ -54,8 +55,18 @@ impl Worker {
         }
         conditions.extend(self.applied.faults.iter().map(|fault| format!("not in force: {fault}")));
         let alive = |found: &crate::probe::Finding| found.state == EdgeState::Alive;
-        if self.snapshot.is_some() && !self.findings.edges.values().any(alive) {
-            conditions.push("no edge can be reached: their networks are unreachable".to_owned());
+        let none = "no edge can be reached: their networks are unreachable";
+        match &self.snapshot {
+            None => {}
+            Some(_) if self.findings.edges.values().any(alive) => {}
+            Some(snapshot) if snapshot.edges.is_empty() => {
+                conditions.push("there is no EdgeGateway, so there is no edge to reach".to_owned());
+            }
+            Some(snapshot) => {
+                let now = Instant::now();
+                let new = snapshot.edges.keys().any(|name| self.numbers.is_new(name, now));
+                conditions.push(if new { "the edges are being asked" } else { none }.to_owned());
+            }
         }
         conditions
     }
@@ -76,7 +87,7 @@ impl Worker {
             });
             let status = EdgeStatus {
                 state: state.to_owned(),
-                number: self.known.numbers.get(name).copied(),
+                number: self.numbers.given().get(name).copied(),
                 path,
                 addresses: edge.addresses.clone(),
                 drain: edge.drain || found.is_some_and(|found| found.drain),

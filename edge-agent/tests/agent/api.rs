@@ -97,6 +97,7 @@ fn the_key_is_told_on_the_own_node_and_taken_back_by_uninstalling() {
         let so = |event: &Value| {
             event["involvedObject"]["name"] == "node-1"
                 && event["message"].as_str().is_some_and(|text| text.contains("no edge can be"))
+                && event["reportingComponent"] == "tidegate.io/edge-agent"
         };
         events.iter().any(so).then_some(())
     });

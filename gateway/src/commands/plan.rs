@@ -140,7 +140,7 @@ fn route_row(plan: &L7Plan, route: &Route) -> [String; 5] {
     let to = match &route.target {
         Target::Backend(id) => {
             plan.backends.get(id.0 as usize).map_or_else(String::new, |backend| {
-                let Backend { service, port, .. } = backend;
+                let Backend { service, port, .. } = &**backend;
                 format!("{service}:{port}")
             })
         }

@@ -13,7 +13,7 @@ const SCHEDULE: u32 = 4096;
 /// A Service's endpoints, and the way to choose among them.
 #[derive(Debug)]
 pub(crate) struct Backend {
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Arc<[Arc<Endpoint>]>,
     choice: Choice,
 }
 
@@ -22,14 +22,14 @@ enum Choice {
     /// Two at random, the less loaded one.
     LeastRequests,
     /// As before; running sums of the weights.
-    WeightedLeastRequests(Vec<u32>),
+    WeightedLeastRequests(Arc<[u32]>),
     RoundRobin {
         next: AtomicUsize,
     },
     /// Positions in an order where each endpoint's turns are spread evenly.
     WeightedRoundRobin {
         next: AtomicUsize,
-        schedule: Vec<u32>,
+        schedule: Arc<[u32]>,
     },
 }
 
@@ -53,10 +53,29 @@ impl Backend {
             ),
             (Balance::RoundRobin, true) => Choice::RoundRobin { next },
             (Balance::RoundRobin, false) => {
-                Choice::WeightedRoundRobin { next, schedule: schedule(&weights) }
+                Choice::WeightedRoundRobin { next, schedule: schedule(&weights).into() }
             }
         };
-        Self { endpoints, choice }
+        Self { endpoints: endpoints.into(), choice }
+    }
+
+    /// The same for the next table: turns go on from where they are.
+    pub(crate) fn again(&self) -> Self {
+        let on = |next: &AtomicUsize| AtomicUsize::new(next.load(Ordering::Relaxed));
+        let choice = match &self.choice {
+            Choice::LeastRequests => Choice::LeastRequests,
+            Choice::WeightedLeastRequests(sums) => Choice::WeightedLeastRequests(Arc::clone(sums)),
+            Choice::RoundRobin { next } => Choice::RoundRobin { next: on(next) },
+            Choice::WeightedRoundRobin { next, schedule } => {
+                Choice::WeightedRoundRobin { next: on(next), schedule: Arc::clone(schedule) }
+            }
+        };
+        Self { endpoints: Arc::clone(&self.endpoints), choice }
+    }
+
+    /// All of its endpoints.
+    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
     }
 
     #[cfg(test)]
@@ -74,7 +93,7 @@ impl Backend {
     pub(crate) fn pick(&self, tried: &[u64], now_ms: u64) -> Option<&Arc<Endpoint>> {
         let fit =
             |endpoint: &Endpoint| !tried.contains(&endpoint.id) && !endpoint.is_ejected(now_ms);
-        if let [only] = self.endpoints.as_slice() {
+        if let [only] = &*self.endpoints {
             return (!tried.contains(&only.id)).then_some(only);
         }
         if let Some(endpoint) = self.draw(fit) {

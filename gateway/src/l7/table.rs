@@ -34,7 +34,7 @@ pub struct Table {
     /// The plan that it was built from.
     pub plan: Arc<L7Plan>,
     albs: [Option<Arc<AlbTable>>; 2],
-    backends: Vec<Backend>,
+    backends: Arc<[Backend]>,
 }
 
 /// One ALB's part.
@@ -124,11 +124,20 @@ pub type Resolved = BTreeMap<String, Vec<IpAddr>>;
 pub struct Builder {
     metrics: Arc<Metrics>,
     self_made: Arc<CertifiedKey>,
-    endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
+    endpoints: HashMap<SocketAddr, InUse>,
     certificates: CertCache,
     generation: u64,
     next_endpoint: u64,
     last: Option<Last>,
+    /// As they stand in the last table.
+    backends: Arc<[Backend]>,
+}
+
+/// An endpoint, and how often it stands in backends.
+#[derive(Debug)]
+struct InUse {
+    endpoint: Arc<Endpoint>,
+    times: usize,
 }
 
 /// What the last table was made of, without its endpoints: as long as nothing else changes, it
@@ -146,10 +155,15 @@ impl Last {
     /// Whether a plan differs in nothing but what serves its backends.
     fn holds(&self, plan: &L7Plan) -> bool {
         let (one, other) = (&self.plan.backends, &plan.backends);
-        let same = |(one, other): (&plan::l7::Backend, &plan::l7::Backend)| {
-            one.service == other.service && one.port == other.port
+        let same = |(one, other): (&Arc<plan::l7::Backend>, &Arc<plan::l7::Backend>)| {
+            Arc::ptr_eq(one, other) || one.service == other.service && one.port == other.port
         };
-        one.len() == other.len() && one.iter().zip(other).all(same) && self.plan.albs == plan.albs
+        one.len() == other.len()
+            && one.iter().zip(other).all(same)
+            && self.plan.albs.len() == plan.albs.len()
+            && self.plan.albs.iter().zip(&plan.albs).all(|((one, before), (other, now))| {
+                one == other && (Arc::ptr_eq(before, now) || before == now)
+            })
     }
 }
 
@@ -167,35 +181,46 @@ impl Builder {
             generation: 0,
             next_endpoint: 0,
             last: None,
+            backends: Arc::default(),
         })
     }
 
     /// The next generation's table.
     pub fn build(&mut self, plan: Arc<L7Plan>, dns: &Resolved) -> (Table, Vec<Diagnostic>) {
         self.generation += 1;
-        let last = match self.last.take().filter(|last| last.holds(&plan)) {
-            Some(last) => Last { plan: Arc::clone(&plan), ..last },
-            None => self.routes(&plan),
-        };
-        let mut in_use: HashMap<SocketAddr, Arc<Endpoint>> =
-            HashMap::with_capacity_and_hasher(self.endpoints.len(), Default::default());
-        let backends = last
-            .backends
-            .iter()
-            .map(|&(id, balance)| {
-                let planned = &plan.backends[id as usize];
-                Backend::new(self.endpoints_of(planned, dns, &mut in_use), balance)
-            })
-            .collect();
-        for (address, endpoint) in &self.endpoints {
-            if !in_use.contains_key(address) {
-                endpoint.retired.store(true, Ordering::Relaxed);
+        let (last, former) = match self.last.take().filter(|last| last.holds(&plan)) {
+            Some(last) => {
+                let former = Arc::clone(&last.plan);
+                (Last { plan: Arc::clone(&plan), ..last }, Some(former))
             }
+            None => (self.routes(&plan), None),
+        };
+        let before = std::mem::take(&mut self.backends);
+        let mut gone: Vec<&Backend> = Vec::new();
+        let mut backends = Vec::with_capacity(last.backends.len());
+        for (at, &(id, balance)) in last.backends.iter().enumerate() {
+            let planned = &plan.backends[id as usize];
+            let former = former.as_ref().and_then(|plan| plan.backends.get(id as usize));
+            let known = before.get(at).filter(|_| former.is_some());
+            let stays = former.is_some_and(|former| Arc::ptr_eq(former, planned))
+                && matches!(planned.endpoints, Endpoints::Static(_));
+            backends.push(match known.filter(|_| stays) {
+                Some(known) => known.again(),
+                None => {
+                    gone.extend(known);
+                    Backend::new(self.endpoints_of(planned, dns), balance)
+                }
+            });
         }
-        self.endpoints = in_use;
+        if former.is_none() {
+            gone.extend(&*before);
+        }
+        gone.into_iter().flat_map(Backend::endpoints).for_each(|endpoint| self.leave(endpoint));
+        self.backends = backends.into();
         self.count(&plan);
         let (albs, diagnostics) = (last.albs.clone(), last.diagnostics.clone());
         self.last = Some(last);
+        let backends = Arc::clone(&self.backends);
         (Table { generation: self.generation, plan, albs, backends }, diagnostics)
     }
 
@@ -258,20 +283,19 @@ impl Builder {
         Last { plan: Arc::clone(plan), albs, backends, diagnostics }
     }
 
+    /// A backend's endpoints, each counted once more.
     fn endpoints_of(
         &mut self,
         backend: &plan::l7::Backend,
         dns: &Resolved,
-        in_use: &mut HashMap<SocketAddr, Arc<Endpoint>>,
     ) -> Vec<(Arc<Endpoint>, u16)> {
         let mut get = |address: SocketAddr| {
-            let endpoint = in_use.entry(address).or_insert_with(|| {
-                self.endpoints.get(&address).cloned().unwrap_or_else(|| {
-                    self.next_endpoint += 1;
-                    Arc::new(Endpoint::new(address, self.next_endpoint))
-                })
+            let in_use = self.endpoints.entry(address).or_insert_with(|| {
+                self.next_endpoint += 1;
+                InUse { endpoint: Arc::new(Endpoint::new(address, self.next_endpoint)), times: 0 }
             });
-            Arc::clone(endpoint)
+            in_use.times += 1;
+            Arc::clone(&in_use.endpoint)
         };
         match &backend.endpoints {
             Endpoints::Static(all) => {
@@ -287,6 +311,16 @@ impl Builder {
                 .flatten()
                 .map(|ip| (get(SocketAddr::new(*ip, *port)), 1))
                 .collect(),
+        }
+    }
+
+    /// A backend that had this endpoint is gone. One that nobody has any more is no longer known.
+    fn leave(&mut self, endpoint: &Endpoint) {
+        let Some(in_use) = self.endpoints.get_mut(&endpoint.address) else { return };
+        in_use.times -= 1;
+        if in_use.times == 0 {
+            in_use.endpoint.retired.store(true, Ordering::Relaxed);
+            self.endpoints.remove(&endpoint.address);
         }
     }
 

@@ -45,10 +45,21 @@ impl Follower {
         Self { plane, view, generation: 0, objects, vips, held: None }
     }
 
-    /// Hands objects on.
+    /// Whether nobody has told yet what this edge holds.
+    pub fn is_untold(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Hands objects on, if they are others.
     pub fn apply(&mut self, objects: Arc<Snapshot>, l4: Option<&L4Plan>) {
+        let vips = l4.iter().flat_map(|plan| &*plan.vips).map(|vip| vip.address);
+        let same =
+            Arc::ptr_eq(&self.objects, &objects) && self.vips.iter().copied().eq(vips.clone());
+        if same && self.generation > 0 {
+            return;
+        }
+        self.vips = vips.collect();
         self.objects = objects;
-        self.vips = l4.iter().flat_map(|plan| &plan.vips).map(|vip| vip.address).collect();
         self.generation += 1;
         self.tell();
     }
@@ -56,6 +67,12 @@ impl Follower {
     /// What this edge holds among several from now on. Without a word of it, it is alone, and
     /// holds all there is.
     pub fn hold(&mut self, held: Held) {
+        // Where its end stands is always the same.
+        let same =
+            |before: &Held| before.holds == held.holds && before.incarnation == held.incarnation;
+        if self.held.as_ref().is_some_and(same) {
+            return;
+        }
         self.held = Some(held);
         if self.generation > 0 {
             self.tell();

@@ -9,7 +9,7 @@ use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, S
 use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
 use plan::policy;
-use plan::vpn::VpnPlan;
+use plan::vpn::{Machines, VpnPlan};
 
 use crate::source::Delivery;
 use crate::status::shared::Basis;
@@ -18,6 +18,7 @@ use crate::status::shared::Basis;
 pub struct Planner {
     settings: Settings,
     memo: Memo,
+    l7: plan::l7::Planner,
     /// Who was given which address, where no other edge gives out any.
     allocations: Allocations,
     /// Who was given which address, where edges share that.
@@ -30,8 +31,12 @@ pub struct Planner {
     vpn: Arc<VpnPlan>,
     /// The last objects for the overlay.
     overlay: Arc<Snapshot>,
+    /// The last findings.
+    diagnostics: Arc<Vec<Diagnostic>>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
+    /// What no VpnConnection may lead away.
+    machines: Arc<Machines>,
 }
 
 /// Everything that is to be in force.
@@ -48,7 +53,7 @@ pub struct Planned {
     /// it is, it isn't in the plans.
     pub proposal: Option<Allocations>,
     /// What is wrong with the objects.
-    pub diagnostics: Vec<Diagnostic>,
+    pub diagnostics: Arc<Vec<Diagnostic>>,
     /// How long all that took.
     pub took: Duration,
 }
@@ -59,13 +64,16 @@ impl Planner {
         Self {
             settings,
             memo: Memo::default(),
+            l7: plan::l7::Planner::default(),
             allocations,
             shared: None,
             host: Vec::new(),
             l4: Default::default(),
             vpn: Arc::default(),
             overlay: Arc::default(),
+            diagnostics: Arc::default(),
             former: Vec::new(),
+            machines: Arc::default(),
         }
     }
 
@@ -73,6 +81,11 @@ impl Planner {
     /// of a VpnConnection may be among what is missing, and must not be let out in the clear.
     pub fn with_former(self, former: Vec<IpNet>) -> Self {
         Self { former, ..self }
+    }
+
+    /// From now on these are reached outside of tunnels, besides what objects tell.
+    pub fn keep(&mut self, machines: Arc<Machines>) {
+        self.machines = machines;
     }
 
     /// From now on edges share who has which address; that is the last word of it.
@@ -92,7 +105,7 @@ impl Planner {
         let (mut snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         diagnostics.extend(found);
-        let (l7, found) = plan::l7::plan(&snapshot, &self.settings.albs);
+        let (l7, found) = self.l7.plan(&snapshot, &self.settings.albs);
         diagnostics.extend(found);
         self.host = host.to_vec();
         let mut proposal = None;
@@ -137,7 +150,7 @@ impl Planner {
         }
         let vpn = self.settings.vpn.is_some().then(|| {
             let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips, &self.machines);
             diagnostics.extend(found);
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)
@@ -146,13 +159,14 @@ impl Planner {
             self.overlay = same_or(&self.overlay, crate::overlay::part(&snapshot));
             Arc::clone(&self.overlay)
         });
+        self.diagnostics = same_or(&self.diagnostics, diagnostics);
         Planned {
-            l7: Arc::new(l7),
+            l7,
             l4,
             vpn,
             overlay,
             proposal,
-            diagnostics,
+            diagnostics: Arc::clone(&self.diagnostics),
             took: started.elapsed(),
         }
     }

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Kubernetes {
     /// The way to it, for who writes back.
     pub cluster: Cluster,
+    /// Whether that is by its Service, as pods go.
+    pub in_cluster: bool,
     /// What is known, and how it goes.
     pub watching: Watching,
 }
@@ -64,7 +66,7 @@ impl Kubernetes {
             ..What::gateway()
         };
         let watching = watch::start(cluster.client.clone(), what, Pace::default(), tasks, stop);
-        Ok(Self { cluster, watching })
+        Ok(Self { cluster, in_cluster: options.kubeconfig.is_none(), watching })
     }
 }
 

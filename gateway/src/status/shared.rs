@@ -35,6 +35,8 @@ pub struct Shared {
     leader: watch::Receiver<bool>,
     /// What could be read last.
     last: Arc<Allocations>,
+    /// The text that was read last, and why it can't be read, if it can't.
+    text: Option<(Arc<str>, Result<(), String>)>,
     finding: Option<Diagnostic>,
     /// Planning may give out addresses: what is there could be read, or nothing is there.
     sound: bool,
@@ -70,6 +72,7 @@ impl Shared {
             proposals,
             leader,
             last: Arc::new(remembered),
+            text: None,
             finding: None,
             sound: false,
             task: followed.task,
@@ -98,13 +101,8 @@ impl Shared {
             Known::Unknown => false,
             // What was known goes on to count: it is written anew.
             Known::Absent => true,
-            Known::There { text, .. } => match read(text) {
-                Ok(now) => {
-                    if *self.last != now {
-                        self.last = Arc::new(now);
-                    }
-                    true
-                }
+            Known::There { text, .. } => match self.read(text) {
+                Ok(()) => true,
                 Err(reason) => {
                     self.finding = Some(self.unreadable(reason));
                     false
@@ -116,6 +114,22 @@ impl Shared {
         }
         let giving = if leads && self.sound { Giving::New } else { Giving::Nothing };
         Basis { allocations: Arc::clone(&self.last), giving }
+    }
+
+    /// Reads what stands there, unless it has been read.
+    fn read(&mut self, text: &Arc<str>) -> Result<(), String> {
+        if let Some((known, result)) = &self.text
+            && known == text
+        {
+            return result.clone();
+        }
+        let result = read(text).map(|now| {
+            if *self.last != now {
+                self.last = Arc::new(now);
+            }
+        });
+        self.text = Some((Arc::clone(text), result.clone()));
+        result
     }
 
     /// Has the ConfigMap say what a plan with [`Giving::New`] has come to. Once it does

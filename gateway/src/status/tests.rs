@@ -113,7 +113,7 @@ impl World {
             planner.share(self.basis.clone());
             let planned = planner.plan(&self.facts.delivery, &self.facts.host);
             self.facts.l4 = planned.l4.map(|(plan, _)| plan);
-            self.facts.planned = Arc::new(planned.diagnostics);
+            self.facts.planned = planned.diagnostics;
             match planned.proposal {
                 Some(proposal) => self.basis.allocations = Arc::new(proposal),
                 None => return,

@@ -20,18 +20,12 @@ use crate::l4::retry::Retry;
 pub(super) const TABLE: u32 = 0x5447;
 /// The rule's place: before the main table (32766).
 const PRIORITY: u32 = 5447;
-/// Of the routes into the interface.
-const METRIC: u32 = 10;
+/// Of the routes into the interface, and of exceptions.
+pub(super) const METRIC: u32 = 10;
 /// Of the blackholes, which come last.
 const LAST: u32 = u32::MAX - 1;
 /// How often others' changes are looked for.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// The remote networks of a former run, as far as it has left their routes.
-pub(super) fn former() -> Vec<IpNet> {
-    let routes = netdev::route::table::list(TABLE).unwrap_or_default().into_iter();
-    routes.filter(|route| route.target == Target::Blackhole).map(|route| route.network).collect()
-}
 
 /// What is in force.
 #[derive(Debug, Default)]
@@ -107,7 +101,8 @@ fn wanted(plan: &VpnPlan, interface: Option<&str>, kernel: &mut impl Kernel) -> 
     for network in &plan.routes {
         let blackhole = Route { network: *network, metric: LAST, target: Target::Blackhole };
         routes.insert(blackhole);
-        if let Some(index) = index {
+        // What is exempt is thrown, also where it is as large.
+        if let Some(index) = index.filter(|_| !plan.exempt.contains(network)) {
             let policies = plan.connections.values().flat_map(|connection| &connection.policies);
             let source = source(policies, network, &own);
             let target = Target::Interface { index, mtu: None, source };

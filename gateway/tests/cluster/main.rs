@@ -11,6 +11,7 @@ mod holders;
 mod kubectl;
 mod load;
 mod objects;
+mod own_link;
 mod reach;
 mod restarts;
 mod standing;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use model::{ObjectKey, ObjectRef};
+use model::{ObjectKey, ObjectRef, SharedMap};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -302,10 +302,10 @@ pub(super) fn remove(kind: Kind, key: &ObjectKey, set: &mut ObjectSet) -> bool {
     macro_rules! remove {
         ($($kind:ident $map:ident $by:ident),*) => {
             match kind {
-                $(Kind::$kind => set.$map.remove($by(key)).is_some(),)*
-                Kind::GlobalNetworkPolicy => set.calico.policies.remove(by_name(key)).is_some(),
-                Kind::HostEndpoint => set.calico.endpoints.remove(by_name(key)).is_some(),
-                Kind::GlobalNetworkSet => set.calico.sets.remove(by_name(key)).is_some(),
+                $(Kind::$kind => take(&mut set.$map, $by(key)),)*
+                Kind::GlobalNetworkPolicy => take(&mut set.calico.policies, by_name(key)),
+                Kind::HostEndpoint => take(&mut set.calico.endpoints, by_name(key)),
+                Kind::GlobalNetworkSet => take(&mut set.calico.sets, by_name(key)),
             }
         };
     }
@@ -378,22 +378,17 @@ fn by_name(key: &ObjectKey) -> &String {
     &key.name
 }
 
-fn put<K: Ord + Clone, V: PartialEq>(
-    map: &mut std::collections::BTreeMap<K, V>,
-    key: &K,
-    value: V,
-) -> bool {
-    match map.get_mut(key) {
-        Some(known) if *known == value => false,
-        Some(known) => {
-            *known = value;
-            true
-        }
-        None => {
-            map.insert(key.clone(), value);
-            true
-        }
+/// What changes nothing leaves the map the same in memory, too.
+fn put<K: Ord + Clone, V: Clone + PartialEq>(map: &mut SharedMap<K, V>, key: &K, value: V) -> bool {
+    let changed = map.get(key) != Some(&value);
+    if changed {
+        map.insert(key.clone(), value);
     }
+    changed
+}
+
+fn take<K: Ord + Clone, V: Clone>(map: &mut SharedMap<K, V>, key: &K) -> bool {
+    map.contains_key(key) && map.remove(key).is_some()
 }
 
 #[cfg(test)]

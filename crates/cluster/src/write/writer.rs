@@ -25,8 +25,10 @@ const EVENT_REST: Duration = Duration::from_secs(30);
 /// Who writes, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The edge's name: `reportingInstance` of Events.
+    /// The edge's or node's name: `reportingInstance` of Events.
     pub instance: String,
+    /// What kind of program: `reportingController`.
+    pub controller: &'static str,
     /// How often Events are told.
     pub events: Limits,
     /// How long what is pending at the stop may take.
@@ -40,6 +42,7 @@ impl Options {
     pub fn new(instance: impl Into<String>) -> Self {
         Self {
             instance: instance.into(),
+            controller: "tidegate.io/gateway",
             events: Limits::default(),
             deadline: Duration::from_secs(2),
             seed: fastrand::u64(..),
@@ -202,11 +205,11 @@ impl Task {
         {
             self.events += 1;
             let (client, broken_off) = (self.client.clone(), self.token(event.author));
-            let instance = self.options.instance.clone();
+            let Options { instance, controller, .. } = self.options.clone();
             self.running.spawn(async move {
                 let outcome = tokio::select! {
                     () = broken_off.cancelled() => Outcome::Busy(None),
-                    outcome = events::send::send(&client, &event, &instance) => outcome,
+                    outcome = events::send::send(&client, &event, controller, &instance) => outcome,
                 };
                 Ended::Event(event, outcome)
             });

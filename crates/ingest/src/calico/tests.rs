@@ -25,7 +25,7 @@ fn read(text: &str) -> (Policies, Vec<Diagnostic>) {
     let mut set = ObjectSet::default();
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
     let (snapshot, diagnostics) = crate::ingest(&set, &settings());
-    (snapshot.policies, [parsed.diagnostics, diagnostics].concat())
+    ((*snapshot.policies).clone(), [parsed.diagnostics, diagnostics].concat())
 }
 
 fn policy_text(spec: &str) -> String {
@@ -426,7 +426,7 @@ fn without_l4_no_policy_is_in_force_and_each_is_named() {
     let mut set = ObjectSet::default();
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
     let (snapshot, diagnostics) = crate::ingest(&set, &Settings::default());
-    assert_eq!(snapshot.policies, Policies::default());
+    assert_eq!(*snapshot.policies, Policies::default());
     assert_eq!(diagnostics[0].object, ObjectRef::cluster("GlobalNetworkPolicy", "p"));
 }
 

@@ -120,10 +120,8 @@ fn finding_tells_which_certificate_is_shown_meanwhile() {
     let made = make(&PKCS_ED25519);
     let mut memo = TlsMemo::default();
     let mut reason = |secret: Secret| {
-        let objects = ObjectSet {
-            secrets: BTreeMap::from([(key.clone(), secret.into())]),
-            ..ObjectSet::default()
-        };
+        let objects =
+            ObjectSet { secrets: [(key.clone(), secret.into())].into(), ..ObjectSet::default() };
         let origins = BTreeMap::new();
         let mut report = Report::new(&origins);
         let mut certificates = Certificates::new(&objects, &mut memo);

@@ -51,13 +51,13 @@ pub(super) struct SliceMemo {
 
 /// What stands in an EndpointSlice.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     /// As it was read.
     object: Arc<EndpointSlice>,
-    slice: Option<Arc<Slice>>,
+    pub(super) slice: Option<Arc<Slice>>,
     /// Whether an endpoint is on the node that has the gateway's name.
     here: bool,
-    findings: Vec<Diagnostic>,
+    pub(super) findings: Vec<Diagnostic>,
     /// When it was last there.
     round: u64,
 }
@@ -73,13 +73,22 @@ struct Address {
 }
 
 impl SliceMemo {
+    /// What stood in a slice when it was read last, if it was this one.
+    pub(super) fn get(&self, key: &ObjectKey, object: &Arc<EndpointSlice>) -> Option<&Known> {
+        self.known.get(key).filter(|known| Arc::ptr_eq(&known.object, object))
+    }
+
+    /// Forgets a slice that is gone.
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
+        self.known.remove(key);
+    }
+
     /// What stands in a slice, read anew if it is another one.
-    fn read(
+    pub(super) fn read(
         &mut self,
         key: &ObjectKey,
         object: &Arc<EndpointSlice>,
         here: Option<&str>,
-        report: &mut Report<'_>,
     ) -> &Known {
         let round = self.round;
         let fresh = || {
@@ -98,7 +107,6 @@ impl SliceMemo {
         }
         let known = self.known.get_mut(key).expect("invariant: it was read");
         known.round = round;
-        known.findings.iter().cloned().for_each(|finding| report.push(finding));
         known
     }
 }
@@ -119,12 +127,10 @@ impl Slices {
             std::iter::repeat_with(Of::default).take(services.len()).collect();
         let mut place = 0;
         for (key, object) in &objects.endpoint_slices {
-            let labels = object.metadata.labels.as_ref();
-            let Some(name) = labels.and_then(|labels| labels.get(SERVICE_LABEL)) else {
+            let Some(sought) = service_of(key, object) else {
                 on_a_node |= object.endpoints.iter().any(|one| is_here(one, here));
                 continue;
             };
-            let sought = (&*key.namespace, &**name);
             // Slices are named after their Services, and so mostly in their order.
             if services.get(place) != Some(&sought) {
                 place += 1;
@@ -136,7 +142,8 @@ impl Slices {
                 };
                 place = found;
             }
-            let known = memo.read(key, object, here, report);
+            let known = memo.read(key, object, here);
+            known.findings.iter().cloned().for_each(|finding| report.push(finding));
             on_a_node |= known.here;
             if let Some(of) = by_service.get_mut(place) {
                 of.any = true;
@@ -196,7 +203,16 @@ pub(super) fn other_protocols(
     others.next().map(|(_, other, _)| *other)
 }
 
-fn is_here(endpoint: &discovery::Endpoint, here: Option<&str>) -> bool {
+/// The namespace and name of the Service that a slice says to be of.
+pub(super) fn service_of<'a>(
+    key: &'a ObjectKey,
+    object: &'a EndpointSlice,
+) -> Option<(&'a str, &'a str)> {
+    let name = object.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+    Some((&key.namespace, name))
+}
+
+pub(super) fn is_here(endpoint: &discovery::Endpoint, here: Option<&str>) -> bool {
     here.is_some() && endpoint.node_name.as_deref() == here
 }
 

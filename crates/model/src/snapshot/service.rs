@@ -24,6 +24,23 @@ pub struct Service {
     pub exposure: Option<Box<Exposure>>,
 }
 
+impl Service {
+    /// Whether it is the same but for its endpoints.
+    pub fn is_but_for_endpoints(&self, other: &Self) -> bool {
+        let Self { external_name, ports, broken, exposure } = self;
+        let same = |(one, other): (&ServicePort, &ServicePort)| {
+            let ServicePort { name, protocol, number, node_port, endpoints: _ } = one;
+            (name, protocol, number, node_port)
+                == (&other.name, &other.protocol, &other.number, &other.node_port)
+        };
+        *external_name == other.external_name
+            && *broken == other.broken
+            && *exposure == other.exposure
+            && ports.len() == other.ports.len()
+            && ports.iter().zip(&other.ports).all(same)
+    }
+}
+
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {

@@ -123,3 +123,32 @@ fn networks_of_the_main_table_are_told_and_default_routes_are_not() {
         assert_eq!(netdev::route::main::networks().unwrap(), expected);
     });
 }
+
+#[test]
+fn gateways_of_the_main_table_are_told_with_what_they_lead_to() {
+    alone(|| {
+        run("ip link add out0 type veth peer name out1");
+        run("ip link set out0 up");
+        run("ip link set out1 up");
+        run("ip addr add 192.0.2.1/24 dev out0");
+        run("ip addr add fd00::1/64 dev out0 nodad");
+        for route in [
+            "default via 192.0.2.254",
+            "10.1.0.0/16 nexthop via 192.0.2.8 nexthop via 192.0.2.9",
+            "10.2.0.0/16 via inet6 fd00::9",
+            "10.3.0.0/16 via 192.0.2.7 table 7433",
+            "default via fd00::fe",
+        ] {
+            run(&format!("ip route add {route}"));
+        }
+        let expected = [
+            ("0.0.0.0/0", "192.0.2.254"),
+            ("10.1.0.0/16", "192.0.2.8"),
+            ("10.1.0.0/16", "192.0.2.9"),
+            ("10.2.0.0/16", "fd00::9"),
+            ("::/0", "fd00::fe"),
+        ];
+        let expected = expected.map(|(net, hop)| (net.parse().unwrap(), hop.parse().unwrap()));
+        assert_eq!(netdev::route::main::hops().unwrap(), expected);
+    });
+}

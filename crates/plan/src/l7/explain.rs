@@ -134,7 +134,7 @@ pub enum Outcome {
 /// Explains what the plan does with a request.
 pub fn explain(plan: &L7Plan, query: Query) -> Explanation {
     let empty = AlbPlan::default();
-    let alb = plan.albs.get(&query.alb).unwrap_or(&empty);
+    let alb = plan.albs.get(&query.alb).map_or(&empty, |alb| &**alb);
     let certificate = (query.https)
         .then(|| alb.certificates.find(Some(&query.host)))
         .flatten()

@@ -5,13 +5,14 @@
 //! of none, as in hand-written manifests, the first by namespace and name.)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::snapshot::{Ingress, IngressTarget, Rule, SslRedirect};
 use model::{AlbKind, AlbSettings, Diagnostic, ObjectKey, ObjectRef, Snapshot};
 
 use super::{AlbPlan, HostMatch, L7Plan, PathMatch, Route, RoutePolicy, Target};
 
-mod backends;
+pub(super) mod backends;
 mod certificates;
 
 use backends::{BackendKey, Backends};
@@ -34,11 +35,12 @@ pub fn plan(snapshot: &Snapshot, settings: &[AlbSettings]) -> (L7Plan, Vec<Diagn
         .into_iter()
         .map(|(kind, (drafts, certificates))| {
             let routes = drafts.into_iter().map(|draft| draft.finish(&ids)).collect();
-            (kind, AlbPlan { routes, certificates })
+            (kind, Arc::new(AlbPlan { routes, certificates }))
         })
         .collect();
     diagnostics.sort();
     diagnostics.dedup();
+    let backends = backends.into_iter().map(Arc::new).collect();
     (L7Plan { albs, backends }, diagnostics)
 }
 

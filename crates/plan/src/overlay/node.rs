@@ -57,6 +57,8 @@ pub struct NodeInput {
 pub struct Probed {
     /// Whether it answers.
     pub live: bool,
+    /// Whether it is only beginning to be asked, so that nothing is to be said of its silence yet.
+    pub new: bool,
     /// The way that it answers on, the newest one of several; none before the first answer.
     pub path: Option<Path>,
     /// Whether it wants nothing new.
@@ -157,12 +159,8 @@ impl Planner<'_> {
         let names = others.iter().map(|(name, _)| (*name).clone());
         let numbers = numbers(&self.input.numbers, names, self.settings.mark_mask);
         for (name, edge) in others {
-            let Some(number) = numbers.get(name).copied() else {
-                let reason = "is one edge more than marks tell apart, so this node doesn't use it";
-                let remedy = "write a markMask with more bits in the agents' configuration";
-                self.warn(name, "", reason, remedy);
-                continue;
-            };
+            // The agent tells of those that find no room: it knows who has a turn.
+            let Some(number) = numbers.get(name).copied() else { continue };
             let probed = self.input.edges.get(name).cloned().unwrap_or_default();
             let way = self.way(name, edge, &probed);
             self.edges.push(Known { name, edge, number, probed, way });
@@ -394,13 +392,19 @@ impl Planner<'_> {
             self.diagnostics.push(Diagnostic::error(object.clone(), "", reason).remedy(remedy));
         }
         let none = self.edges.iter().all(|known| !known.is_usable());
+        if none && self.edges.iter().any(|known| known.probed.new && known.way != Way::Missing) {
+            return;
+        }
         let mut lost = Vec::new();
-        for known in self.edges.iter().filter(|known| !known.probed.live) {
-            let at = known.edge.addresses.first().map_or_else(String::new, IpAddr::to_string);
-            lost.push((known.name.clone(), at));
+        for known in self.edges.iter().filter(|known| !known.probed.live && !known.probed.new) {
+            lost.push((known.name.clone(), known.edge.addresses.first().copied()));
         }
         if none {
-            let all: Vec<String> = lost.iter().map(|(name, at)| format!("{name} ({at})")).collect();
+            let all = lost.iter().map(|(name, at)| match at {
+                Some(at) => format!("{name} ({at})"),
+                None => name.clone(),
+            });
+            let all: Vec<String> = all.collect();
             let (reason, remedy) = match all.is_empty() {
                 true => (
                     "there is no EdgeGateway, so there is no way to any edge".to_owned(),
@@ -416,6 +420,8 @@ impl Planner<'_> {
             return;
         }
         for (name, at) in lost {
+            // What lacks an address is told of already.
+            let Some(at) = at else { continue };
             let reason = format!("doesn't answer probes of Node {} at {at}", self.settings.name);
             let remedy = "see that it runs, and that its UDP ports are open to the node";
             self.warn(&name, "", &reason, remedy);

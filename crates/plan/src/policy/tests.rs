@@ -40,7 +40,7 @@ fn policies(text: &str) -> (Policies, Vec<Diagnostic>) {
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut set));
     let settings = Settings { l4: Some(settings()), ..Settings::default() };
     let (snapshot, diagnostics) = ingest::ingest(&set, &settings);
-    (snapshot.policies, diagnostics)
+    ((*snapshot.policies).clone(), diagnostics)
 }
 
 fn compiled(text: &str) -> Compiled {

@@ -8,13 +8,15 @@ use model::snapshot::vpn::nat::{beyond, outermost, overlap};
 use model::snapshot::vpn::{LocalAddress, VpnChild, VpnConnection};
 use model::{Diagnostic, ObjectKey, ObjectRef, Settings, Snapshot};
 
+use super::machines::{Kept, Machines};
 use super::{ConnectionPlan, Policy, VpnPlan, table};
 
 #[cfg(test)]
 mod tests;
 
 /// Plans the VPN plane; nothing where it isn't enabled. Pure: the same input always gives the same
-/// plan. `vips` are the addresses that connections have out of pools.
+/// plan. `vips` are the addresses that connections have out of pools, `machines` those that are needed
+/// in any case.
 ///
 /// A diagnostic tells of everything that is not in force as it is written; those that `ingest`
 /// has made already are not repeated.
@@ -22,6 +24,7 @@ pub fn plan(
     snapshot: &Snapshot,
     settings: &Settings,
     vips: &BTreeMap<ObjectKey, IpAddr>,
+    machines: &Machines,
 ) -> (VpnPlan, Vec<Diagnostic>) {
     let Some(vpn) = &settings.vpn else { return Default::default() };
     let mut diagnostics = Vec::new();
@@ -46,6 +49,13 @@ pub fn plan(
     let own = own(&connections, snapshot, vpn).into_iter().chain(services.copied()).collect();
     let exempt = exempt(&remote, &outermost(own));
     let routes = outermost(remote);
+    // Of machines not even what is as large as they are is remote.
+    let kept = Kept::new(machines, snapshot);
+    let alone = kept.remote(&routes, &exempt);
+    for (key, plan) in &connections {
+        diagnostics.extend(kept.findings(key, plan, &alone));
+    }
+    let exempt = outermost(exempt.into_iter().chain(alone.into_iter().map(IpNet::from)).collect());
     let mut plan = VpnPlan { connections, routes, exempt, table: String::new() };
     plan.table = table::text(&plan, vpn, &snapshot.zones);
     diagnostics.sort();
@@ -132,7 +142,7 @@ fn findings(
     zone.into_iter().chain(pool)
 }
 
-/// Networks of this side, wherever they may lie.
+/// Networks of this side, wherever they may lie, but for its machines.
 fn own(
     connections: &BTreeMap<ObjectKey, ConnectionPlan>,
     snapshot: &Snapshot,
@@ -142,7 +152,12 @@ fn own(
         let connection = &plan.connection;
         connection.children.iter().flat_map(|child| &child.local).chain(&connection.non_cluster)
     });
-    let nodes = snapshot.zones.values().flatten().chain(&settings.exempt);
+    let is_machine = |network: &&IpNet| {
+        network.prefix_len() == network.max_prefix_len()
+            && snapshot.machines.contains_key(&network.addr())
+    };
+    let nodes = snapshot.zones.values().flatten().filter(|network| !is_machine(network));
+    let nodes = nodes.chain(&settings.exempt);
     outermost(written.chain(nodes).chain(&settings.cluster_subnets).copied().collect())
 }
 

@@ -26,7 +26,7 @@ pub const MARK_MASK: u32 = !(MARK_ACCEPTED | MARK_MASQUERADE);
 pub const GUARD_OUT: &str = "guard_out";
 /// Packets that claimed to come from a remote network, and came by another way.
 pub const GUARD_IN: &str = "guard_in";
-/// Packets out of a tunnel for nobody whom the other end may reach.
+/// Packets out of a tunnel for nobody whom the other end may reach, or from this side's addresses.
 pub const GUARD_LOCAL: &str = "guard_local";
 /// New flows out of a tunnel to a single source address.
 pub const GUARD_SINGLE: &str = "guard_single";
@@ -119,6 +119,9 @@ pub(super) fn text(
         "emerging",
         "",
         &[
+            // The answers would leave in the clear.
+            format!("ip saddr @exempt4 counter name {GUARD_LOCAL} drop"),
+            format!("ip6 saddr @exempt6 counter name {GUARD_LOCAL} drop"),
             "ip daddr @local4 return".to_owned(),
             "ip6 daddr @local6 return".to_owned(),
             format!("counter name {GUARD_LOCAL} drop"),

@@ -50,28 +50,30 @@ fn fresh(random: &mut Random) -> L7Plan {
     let routes = random.below(8);
     let routes = (0..routes).map(|path| route(random, path, backends)).collect();
     let alb = AlbPlan { routes, ..AlbPlan::default() };
-    let backends = (0..backends).map(|n| Planned {
-        service: ObjectKey::new("shop", format!("s{n}")),
-        port: "80".to_owned(),
-        endpoints: endpoints(random),
+    let backends = (0..backends).map(|n| {
+        Arc::new(Planned {
+            service: ObjectKey::new("shop", format!("s{n}")),
+            port: "80".to_owned(),
+            endpoints: endpoints(random),
+        })
     });
-    L7Plan { backends: backends.collect(), albs: [(AlbKind::Public, alb)].into() }
+    L7Plan { backends: backends.collect(), albs: [(AlbKind::Public, alb.into())].into() }
 }
 
 fn change(plan: &mut L7Plan, random: &mut Random) {
     let at = random.below(plan.backends.len() as u64) as usize;
     match random.below(8) {
         0 => *plan = fresh(random),
-        1 => plan.backends[at].port = random.below(100).to_string(),
+        1 => Arc::make_mut(&mut plan.backends[at]).port = random.below(100).to_string(),
         2 => {
             let backends = plan.backends.len() as u64;
-            let alb = plan.albs.entry(AlbKind::Public).or_default();
+            let alb = Arc::make_mut(plan.albs.entry(AlbKind::Public).or_default());
             let path = alb.routes.len() as u64;
             alb.routes.push(route(random, path, backends));
         }
-        3 => drop(plan.albs.insert(AlbKind::Private, AlbPlan::default())),
+        3 => drop(plan.albs.insert(AlbKind::Private, Arc::default())),
         4 => drop(plan.albs.remove(&AlbKind::Private)),
-        _ => plan.backends[at].endpoints = endpoints(random),
+        _ => Arc::make_mut(&mut plan.backends[at]).endpoints = endpoints(random),
     }
 }
 
@@ -113,9 +115,16 @@ fn a_table_that_keeps_what_has_not_changed_serves_as_a_new_one() {
             let (new, as_refused) = forgetful.build(Arc::new(plan.clone()), &dns);
             assert_eq!((shown(&kept), refused), (shown(&new), as_refused), "seed {seed}");
             let in_use = |builder: &Builder| {
-                builder.endpoints.keys().copied().collect::<std::collections::BTreeSet<_>>()
+                let times = builder.endpoints.iter().map(|(address, one)| (*address, one.times));
+                times.collect::<BTreeMap<_, _>>()
             };
             assert_eq!(in_use(&keeping), in_use(&forgetful));
+            let mut counted = BTreeMap::new();
+            for endpoint in kept.backends.iter().flat_map(Backend::endpoints) {
+                *counted.entry(endpoint.address).or_default() += 1;
+                assert!(!endpoint.retired.load(Ordering::Relaxed));
+            }
+            assert_eq!(in_use(&keeping), counted);
             keeping.metrics.prune();
             forgetful.metrics.prune();
         }
@@ -128,14 +137,14 @@ fn routes_stay_the_same_in_memory_while_only_endpoints_change() {
     let mut random = Random(7);
     let mut plan = fresh(&mut random);
     let (first, _) = builder.build(Arc::new(plan.clone()), &Resolved::new());
-    plan.backends[0].endpoints = Endpoints::Static(Vec::new());
+    Arc::make_mut(&mut plan.backends[0]).endpoints = Endpoints::Static(Vec::new());
     let (second, _) = builder.build(Arc::new(plan.clone()), &Resolved::new());
     let same = |one: &Table, other: &Table| {
         let routes = |table: &Table| table.albs[0].clone().unwrap();
         Arc::ptr_eq(&routes(one), &routes(other))
     };
     assert!(same(&first, &second));
-    plan.backends[0].port = "81".to_owned();
+    Arc::make_mut(&mut plan.backends[0]).port = "81".to_owned();
     let (third, _) = builder.build(Arc::new(plan), &Resolved::new());
     assert!(!same(&second, &third));
 }

@@ -120,7 +120,7 @@ async fn follow(
         facts.send_replace(Facts {
             delivery,
             l4: Some(l4),
-            planned: Arc::new(planned.diagnostics),
+            planned: planned.diagnostics,
             vips: Arc::new(vips),
             holders: Some(Arc::new(holders)),
             overlay: Arc::new(Overlay { underlay: vec![ip("10.0.0.1")], ..Overlay::default() }),

@@ -259,7 +259,8 @@ stringData: {{psk: \"long enough, and for tests alone\"}}
     let settings = Settings { vpn: Some(VpnSettings::default()), ..Settings::default() };
     let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
     assert_eq!(found, []);
-    let (plan, found) = plan::vpn::plan(&snapshot, &settings, &BTreeMap::new());
+    let (plan, found) =
+        plan::vpn::plan(&snapshot, &settings, &BTreeMap::new(), &Default::default());
     assert_eq!(found, []);
     plan
 }

@@ -12,8 +12,6 @@ use super::super::request::{Ask, Body};
 use super::super::{Author, Outcome};
 use super::{Event, Regarding};
 
-/// Who reports.
-const CONTROLLER: &str = "tidegate.io/gateway";
 /// The longest note that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1_024;
 /// The longest part of a name that is the object's.
@@ -22,21 +20,31 @@ const LONGEST_NAME: usize = 200;
 const YOUNG: Duration = Duration::from_secs(300);
 
 /// Makes an Event, or raises the one that is there.
-pub(in super::super) async fn send(client: &Client, event: &Event, instance: &str) -> Outcome {
-    match made_or_raised(client, event, instance).await {
+pub(in super::super) async fn send(
+    client: &Client,
+    event: &Event,
+    controller: &str,
+    instance: &str,
+) -> Outcome {
+    match made_or_raised(client, event, controller, instance).await {
         Ok(()) => Outcome::Done,
         Err(outcome) => outcome,
     }
 }
 
-async fn made_or_raised(client: &Client, event: &Event, instance: &str) -> Result<(), Outcome> {
+async fn made_or_raised(
+    client: &Client,
+    event: &Event,
+    controller: &str,
+    instance: &str,
+) -> Result<(), Outcome> {
     // Events about cluster-scoped objects stand in `default`, as Kubernetes' own do.
     let namespace = event.object.namespace.as_deref().unwrap_or("default");
     let collection = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
     let name = name(event, instance);
     let create = |now| {
         Ask::new(Method::POST, collection.clone(), "create", "events.events.k8s.io")
-            .body(Body::Json, body(event, &name, instance, now))
+            .body(Body::Json, body(event, &name, (controller, instance), now))
             .send(client)
     };
     match create(Timestamp::now()).await {
@@ -72,7 +80,7 @@ async fn made_or_raised(client: &Client, event: &Event, instance: &str) -> Resul
         .map(drop)
 }
 
-fn body(event: &Event, name: &str, instance: &str, now: Timestamp) -> Value {
+fn body(event: &Event, name: &str, by: (&str, &str), now: Timestamp) -> Value {
     let Regarding { api_version, kind, namespace, name: object, uid } = &event.object;
     let mut regarding = json!({"apiVersion": api_version, "kind": kind, "name": object});
     if let Some(namespace) = namespace {
@@ -91,8 +99,8 @@ fn body(event: &Event, name: &str, instance: &str, now: Timestamp) -> Value {
         "action": event.action,
         "note": shortened(&event.note),
         "regarding": regarding,
-        "reportingController": CONTROLLER,
-        "reportingInstance": instance,
+        "reportingController": by.0,
+        "reportingInstance": by.1,
     })
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::l7::{Backend, BackendId, Endpoint, RoutePolicy, Target};
 
@@ -41,14 +43,15 @@ fn plan(routes: Vec<Route>) -> L7Plan {
         local: true,
     };
     let alb = AlbPlan { routes, ..AlbPlan::default() };
-    L7Plan {
-        albs: [(AlbKind::Public, alb)].into(),
-        backends: vec![Backend {
-            service: ObjectKey::new("shop", "cart"),
-            port: "http".into(),
-            endpoints: Endpoints::Static(vec![endpoint]),
-        }],
-    }
+    L7Plan { albs: [(AlbKind::Public, alb.into())].into(), backends: vec![backend(vec![endpoint])] }
+}
+
+fn backend(endpoints: Vec<Endpoint>) -> Arc<Backend> {
+    Arc::new(Backend {
+        service: ObjectKey::new("shop", "cart"),
+        port: "http".into(),
+        endpoints: Endpoints::Static(endpoints),
+    })
 }
 
 fn query(host: &str, path: &str) -> Query {
@@ -125,7 +128,7 @@ fn no_route_is_a_404_and_an_empty_backend_a_503() {
     assert_eq!(explained.route, None);
 
     let mut plan = plan(vec![route(HostMatch::Any, PathMatch::Default)]);
-    plan.backends[0].endpoints = Endpoints::Static(Vec::new());
+    plan.backends[0] = backend(Vec::new());
     let explained = explain(&plan, query("a.foo.com", "/"));
     let reason = "Service shop/cart has no endpoints".to_owned();
     assert_eq!(explained.outcome, Outcome::Unavailable { reason });

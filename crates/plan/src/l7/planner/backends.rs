@@ -102,7 +102,7 @@ impl<'a> Backends<'a> {
     }
 }
 
-fn port_label(name: &str, number: u16) -> String {
+pub(in crate::l7) fn port_label(name: &str, number: u16) -> String {
     if name.is_empty() { number.to_string() } else { name.to_owned() }
 }
 
@@ -150,6 +150,6 @@ impl Unresolved {
 }
 
 /// Whether an ALB can use the port.
-fn tcp(port: &&ServicePort) -> bool {
+pub(in crate::l7) fn tcp(port: &&ServicePort) -> bool {
     port.protocol == Protocol::Tcp
 }

@@ -29,11 +29,13 @@ impl Planner<'_> {
         let connections = self.connections(&mut active);
         let own = self.own_networks();
         install(&connections, &own, (TABLE_REMOTE, TABLE_REMOTE_GUARD), routes);
-        // A remote network that is written as large as a link of the node's own would cut it off.
-        for link in self.links().filter(|link| connections.contains_key(link)) {
+        // A remote network that is written as large as a link of the node's own, or as an edge or
+        // another node, would cut it off.
+        let never = self.links().chain(self.machines());
+        for own in never.filter(|own| connections.contains_key(own)) {
             for table in [TABLE_REMOTE, TABLE_REMOTE_GUARD] {
-                routes.retain(|route| route.table != table || route.network != link);
-                routes.insert(Route { table, network: link, target: Target::Throw });
+                routes.retain(|route| route.table != table || route.network != own);
+                routes.insert(Route { table, network: own, target: Target::Throw });
             }
         }
         let egress = self.egress(&mut active);
@@ -116,17 +118,18 @@ impl Planner<'_> {
     /// Networks of this side: never remote, even where a remote network holds them.
     fn own_networks(&self) -> Vec<IpNet> {
         let host = self.links();
-        let edges = self.snapshot.edges.values();
-        let edges = edges.flat_map(|edge| {
-            let addresses = edge.addresses.iter().map(|address| alone(*address));
-            addresses.chain(edge.services.iter().copied())
-        });
-        let nodes = self.snapshot.nodes.values().flat_map(|node| {
-            let addresses = node.addresses.iter().map(|address| alone(*address));
-            addresses.chain(node.pods.iter().copied())
-        });
+        let edges = self.snapshot.edges.values().flat_map(|edge| edge.services.iter().copied());
+        let nodes = self.snapshot.nodes.values().flat_map(|node| node.pods.iter().copied());
         let local = self.snapshot.connections.values().flat_map(|one| one.local.iter().copied());
-        host.chain(edges).chain(nodes).chain(local).map(|network| network.trunc()).collect()
+        let others = self.machines().chain(edges).chain(nodes).chain(local);
+        host.chain(others).map(|network| network.trunc()).collect()
+    }
+
+    /// The addresses of edges and nodes.
+    fn machines(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let edges = self.snapshot.edges.values().flat_map(|edge| &edge.addresses);
+        let nodes = self.snapshot.nodes.values().flat_map(|node| &node.addresses);
+        edges.chain(nodes).map(|address| alone(*address))
     }
 
     /// Networks that the node itself is on.
