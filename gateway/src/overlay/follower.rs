@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::edges::Holdings;
 
 /// What this edge holds, as agents are told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// It.
     pub holds: Holds,
@@ -22,6 +22,16 @@ pub struct Held {
     pub until: Option<watch::Receiver<Arc<Holdings>>>,
     /// The edge's incarnation.
     pub incarnation: u64,
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        let same_until = match (&self.until, &other.until) {
+            (Some(one), Some(other)) => one.same_channel(other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_until && (&self.holds, self.incarnation) == (&other.holds, other.incarnation)
+    }
 }
 
 /// The plane, and what it was told last.
