@@ -426,13 +426,14 @@ impl Reconciler {
         if let Some(cluster) = &self.cluster {
             cluster.follow_l4(&view);
         }
-        if view.settled && l4.listening.as_ref().is_none_or(|plan| !Arc::ptr_eq(plan, &view.plan)) {
+        let concerns = |before: &Arc<L4Plan>| l4::view::concerns_listeners(&view.plan, before);
+        if view.settled && l4.listening.as_ref().is_none_or(concerns) {
             self.findings.listeners = engine.listen(&view.plan);
             l4.health.apply(&view.plan);
             self.findings.health = l4.health.diagnostics().to_vec();
-            l4.listening = Some(Arc::clone(&view.plan));
         }
         if view.settled {
+            l4.listening = Some(Arc::clone(&view.plan));
             self.settle();
         }
         let planned_for = self.planner.as_ref().map(Planner::host);
