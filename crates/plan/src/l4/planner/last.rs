@@ -3,11 +3,12 @@
 //! Nearly every change is one of endpoints: a pod comes or goes. It moves no address and no
 //! frontend, so the last plan holds but for the Services whose endpoints these are.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::snapshot::vpn::VpnConnection;
-use model::snapshot::{AddressPool, Service, TlsPair};
+use model::snapshot::{AddressPool, Machine, Service, TlsPair};
 use model::{Diagnostic, HostAddress, ObjectKey, Settings, SharedMap, Snapshot};
 
 use super::super::{Allocations, Giving, L4Plan};
@@ -30,6 +31,7 @@ struct Last {
     pools: SharedMap<String, AddressPool>,
     vpn: SharedMap<ObjectKey, VpnConnection>,
     vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
+    machines: SharedMap<IpAddr, Machine>,
     /// The certificates that Services name.
     certificates: Vec<(ObjectKey, Option<TlsPair>)>,
     /// Every Service, in the snapshot's order.
@@ -98,6 +100,7 @@ impl Last {
             pools: snapshot.pools.clone(),
             vpn: snapshot.vpn.clone(),
             vpn_refused: snapshot.vpn_refused.clone(),
+            machines: snapshot.machines.clone(),
             certificates: secrets.map(certificate).collect(),
             services: snapshot.services.iter().map(known).collect(),
             plan: Arc::new(plan),
@@ -124,6 +127,7 @@ impl Last {
             && self.pools == snapshot.pools
             && self.vpn == snapshot.vpn
             && self.vpn_refused == snapshot.vpn_refused
+            && self.machines == snapshot.machines
             && self.certificates.iter().all(same_certificate)
             && self.settings == *settings
     }
