@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::edges::Holdings;
 
 /// What this edge holds, as agents are told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// It.
     pub holds: Holds,
@@ -67,7 +67,10 @@ impl Follower {
     /// What this edge holds among several from now on. Without a word of it, it is alone, and
     /// holds all there is.
     pub fn hold(&mut self, held: Held) {
-        if self.held.as_ref() == Some(&held) {
+        // Where its end stands is always the same.
+        let same =
+            |before: &Held| before.holds == held.holds && before.incarnation == held.incarnation;
+        if self.held.as_ref().is_some_and(same) {
             return;
         }
         self.held = Some(held);

@@ -85,8 +85,8 @@ impl Transport {
             current.made = Instant::now();
         }
         let made = match super::config(&self.options).await {
-            Ok(config) => {
-                let config = Config { cluster_url: self.url.clone(), ..config };
+            Ok(mut config) => {
+                config.cluster_url = self.url.clone();
                 stack(&config).map_err(|error| super::chain(&error))
             }
             Err(error) => Err(error.to_string()),

@@ -29,6 +29,7 @@ struct Last {
     giving: Giving,
     previous: Arc<Allocations>,
     pools: SharedMap<String, AddressPool>,
+    machines: SharedMap<IpAddr, Machine>,
     vpn: SharedMap<ObjectKey, VpnConnection>,
     vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
     machines: SharedMap<IpAddr, Machine>,
@@ -98,6 +99,7 @@ impl Last {
             giving,
             previous: Arc::clone(previous),
             pools: snapshot.pools.clone(),
+            machines: snapshot.machines.clone(),
             vpn: snapshot.vpn.clone(),
             vpn_refused: snapshot.vpn_refused.clone(),
             machines: snapshot.machines.clone(),
@@ -125,6 +127,7 @@ impl Last {
             && (own() || self.previous == *previous)
             && self.host == host
             && self.pools == snapshot.pools
+            && self.machines == snapshot.machines
             && self.vpn == snapshot.vpn
             && self.vpn_refused == snapshot.vpn_refused
             && self.machines == snapshot.machines
