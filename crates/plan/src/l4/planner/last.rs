@@ -32,7 +32,6 @@ struct Last {
     machines: SharedMap<IpAddr, Machine>,
     vpn: SharedMap<ObjectKey, VpnConnection>,
     vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
-    machines: SharedMap<IpAddr, Machine>,
     /// The certificates that Services name.
     certificates: Vec<(ObjectKey, Option<TlsPair>)>,
     /// Every Service, in the snapshot's order.
@@ -102,7 +101,6 @@ impl Last {
             machines: snapshot.machines.clone(),
             vpn: snapshot.vpn.clone(),
             vpn_refused: snapshot.vpn_refused.clone(),
-            machines: snapshot.machines.clone(),
             certificates: secrets.map(certificate).collect(),
             services: snapshot.services.iter().map(known).collect(),
             plan: Arc::new(plan),
@@ -130,7 +128,6 @@ impl Last {
             && self.machines == snapshot.machines
             && self.vpn == snapshot.vpn
             && self.vpn_refused == snapshot.vpn_refused
-            && self.machines == snapshot.machines
             && self.certificates.iter().all(same_certificate)
             && self.settings == *settings
     }
