@@ -51,7 +51,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
         .enable_all()
         .build()
         .context("starting the event loop")?;
-    Ok(runtime.block_on(future))
+    let result = runtime.block_on(future);
+    // A name that is being looked up would be waited for.
+    runtime.shutdown_background();
+    Ok(result)
 }
 
 /// Writes rows in columns as wide as their longest cell, the first row as their headings.

@@ -20,6 +20,7 @@ use wireguard::{Applier, ApplyError, Interfaces, Scope};
 
 use crate::config::{Config, OnStop, Source};
 use crate::host::Host;
+use crate::kept::{Keeper, Kept};
 use crate::keys::{KeyRing, SETTLE};
 use crate::numbers::{self, Numbers};
 use crate::probe::{Aim, Findings, Orders, Prober};
@@ -65,6 +66,8 @@ pub enum StartError {
 #[derive(Debug, Default)]
 struct Inbox {
     delivery: Option<Arc<Delivery>>,
+    /// Go by what was kept, until there are objects.
+    fall_back: bool,
     findings: Option<Findings>,
     source: Option<SourceStatus>,
     /// What is wrong between the agent and the cluster.
@@ -88,6 +91,11 @@ impl Mailbox {
     /// All objects, as they are now.
     pub fn deliver(&self, delivery: Arc<Delivery>) {
         self.post(|inbox| inbox.delivery = Some(delivery));
+    }
+
+    /// That there are none yet: what an earlier run has kept is better than nothing.
+    pub fn fall_back(&self) {
+        self.post(|inbox| inbox.fall_back = true);
     }
 
     /// How it goes with where they come from.
@@ -160,6 +168,8 @@ impl Control {
             mailbox: mailbox.clone(),
             started: SystemTime::now(),
             delivery: None,
+            keeper: Keeper::default(),
+            kept: None,
             snapshot: None,
             ingested: Vec::new(),
             planned: Vec::new(),
@@ -217,6 +227,9 @@ struct Worker {
     mailbox: Mailbox,
     started: SystemTime,
     delivery: Option<Arc<Delivery>>,
+    keeper: Keeper,
+    /// When what an earlier run has kept was seen, as long as that is what counts.
+    kept: Option<u64>,
     /// None before the first objects.
     snapshot: Option<Snapshot>,
     /// Findings of ingest, of the plan, and of what is between the agent and the cluster.
@@ -256,6 +269,7 @@ impl Worker {
             let mut changed = self.take(inbox);
             changed |= self.change_keys(Instant::now());
             let now = Instant::now();
+            self.keeper.save(&self.state, now);
             // Own changes are told too, and cost another look, which finds nothing to do.
             let touched = self.applier.changed();
             if self.snapshot.is_some() && (changed || touched || now >= self.look) {
@@ -299,7 +313,14 @@ impl Worker {
             self.renew_key();
             changed = true;
         }
+        if inbox.fall_back && self.delivery.is_none() && inbox.delivery.is_none() {
+            changed |= self.fall_back();
+        }
         if let Some(delivery) = inbox.delivery {
+            if let Source::Kubernetes { .. } = self.config.source {
+                self.keeper.take(&delivery);
+            }
+            self.kept = None;
             self.ingest(delivery);
             changed = true;
         }
@@ -309,6 +330,16 @@ impl Worker {
             changed = true;
         }
         changed
+    }
+
+    /// Goes by what an earlier run has kept, if there is anything; whether there is.
+    fn fall_back(&mut self) -> bool {
+        let Some(Kept { delivery, seen }) = Kept::read(&self.state) else { return false };
+        let age = crate::view::seconds(SystemTime::now()).saturating_sub(seen);
+        tracing::warn!(seconds = age, "going by the objects as they were seen so long ago");
+        self.kept = Some(seen);
+        self.ingest(Arc::new(delivery));
+        true
     }
 
     fn ingest(&mut self, delivery: Arc<Delivery>) {
@@ -525,9 +556,9 @@ impl Worker {
 
     /// Tells the cluster, or the file in its place, what it is to know of this node.
     fn announce(&mut self) {
-        let object = self
-            .delivery
-            .as_ref()
+        // One that was only kept may have changed.
+        let seen = self.delivery.as_ref().filter(|_| self.kept.is_none());
+        let object = seen
             .and_then(|delivery| delivery.objects.nodes.get(&self.config.overlay.name).cloned());
         let wanted = Announcement {
             node: self.config.overlay.name.clone(),

@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod host;
+pub mod kept;
 pub mod keys;
 pub mod metrics;
 pub mod numbers;

@@ -24,6 +24,8 @@ pub use statistics::{BUCKETS, EdgeStatistics, Statistics};
 
 /// The longest time without a look at the clock.
 const LONGEST: Duration = Duration::from_secs(1);
+/// How many datagrams are taken from a socket at once: a flood of them holds up no probe.
+const BATCH: usize = 64;
 /// A rest where something can't be waited for.
 const REST: Duration = Duration::from_millis(50);
 
@@ -120,18 +122,8 @@ impl Prober {
     ) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let waker = Waker::new()?;
-        let mut worker = Worker {
-            node: node.to_owned(),
-            timing,
-            choice: Choice::new(node, timing),
-            edges: BTreeMap::new(),
-            sockets: BTreeMap::new(),
-            sequence: 0,
-            reported: Findings::default(),
-            shared: Arc::clone(&shared),
-            waker: waker.clone(),
-            report: Box::new(report),
-        };
+        let mut worker =
+            Worker::new(node, timing, Arc::clone(&shared), waker.clone(), Box::new(report));
         let thread = std::thread::Builder::new()
             .name("agent-probe".to_owned())
             .spawn(move || worker.run())?;
@@ -238,6 +230,27 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(
+        node: &str,
+        timing: Timing,
+        shared: Arc<Shared>,
+        waker: Waker,
+        report: Box<dyn FnMut(Findings) + Send>,
+    ) -> Self {
+        Self {
+            node: node.to_owned(),
+            timing,
+            choice: Choice::new(node, timing),
+            edges: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            sequence: 0,
+            reported: Findings::default(),
+            shared,
+            waker,
+            report,
+        }
+    }
+
     fn run(&mut self) {
         let mut buffer = vec![0; overlay::probe::LARGEST];
         loop {
@@ -334,7 +347,8 @@ impl Worker {
     fn receive(&mut self, buffer: &mut [u8]) {
         let keys: Vec<_> = self.sockets.keys().copied().collect();
         for key in keys {
-            while let Some(socket) = self.sockets.get(&key) {
+            for _ in 0..BATCH {
+                let Some(socket) = self.sockets.get(&key) else { break };
                 match socket.recv_from(buffer) {
                     Ok((length, _)) => {
                         let datagram = buffer.get(..length).unwrap_or_default().to_vec();

@@ -160,7 +160,7 @@ pub async fn withdraw(client: &kube::Client, node: &str) -> Result<(), String> {
 
 #[derive(Debug, thiserror::Error)]
 enum PatchError {
-    #[error("{0}")]
+    #[error("{}", cluster::connect::reason(.0))]
     Api(kube::Error),
     #[error("the API doesn't answer in time")]
     Late,
@@ -191,7 +191,8 @@ fn complaint(node: &str, error: &PatchError) -> Diagnostic {
         PatchError::Api(kube::Error::Api(status)) if status.code == 403 => {
             "let the agent's service account patch nodes"
         }
-        _ => "see that the API can be reached from this node; it is tried again",
+        PatchError::Api(_) => "it is tried again",
+        PatchError::Late => "see that the API can be reached from this node; it is tried again",
     };
     Diagnostic::error(ObjectRef::cluster("Node", node), "metadata.annotations", reason)
         .remedy(remedy)

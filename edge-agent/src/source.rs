@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::source::directory::{Directory, Pace, SourceError};
-use cluster::access::Need;
-use cluster::kind::Kind;
-use cluster::watch::{Selected, What};
+use cluster::watch::What;
 use cluster::{Cluster, ConnectError};
 use ingest::Delivery;
 use model::ObjectRef;
@@ -17,6 +16,11 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, Source};
 use crate::control::Mailbox;
 use crate::view::SourceStatus;
+
+/// How long the API is waited for at the start before objects that were kept count,
+const ANSWER: Duration = Duration::from_secs(2);
+/// and how long for all of them to be told where it answers.
+const ALL: Duration = Duration::from_secs(10);
 
 /// A way to the API, as configured; none for a directory.
 ///
@@ -37,23 +41,6 @@ pub async fn connect(config: &Config) -> Result<Option<Cluster>, ConnectError> {
 /// What the agent reads, and what else it has to be allowed.
 pub fn what(node: &str) -> What {
     let mut what = What::agent(node);
-    if !what.kinds.iter().any(|selected| selected.kind == Kind::IpamBlock) {
-        // Where Calico gives pods their addresses, by these.
-        what.kinds.push(Selected {
-            kind: Kind::IpamBlock,
-            namespace: None,
-            fields: None,
-            labels: None,
-        });
-    }
-    what.needs.push(Need {
-        verb: "patch",
-        group: "",
-        resource: "nodes",
-        subresource: None,
-        namespace: None,
-        purpose: "the edges don't learn this node's key without",
-    });
     what.owner = Some(ObjectRef::cluster("AgentConfig", node));
     what
 }
@@ -112,10 +99,18 @@ pub fn follow_cluster(
     });
     let stop = stop.clone();
     tasks.spawn(async move {
-        // Nothing is put in force before all has been listed once.
+        // Nothing is put in force before all has been listed once, but for what was kept where
+        // that takes long.
+        let late = async {
+            let answers = watching.answers(ANSWER).await.is_ok();
+            if !answers || tokio::time::timeout(ALL, watching.first()).await.is_err() {
+                mailbox.fall_back();
+            }
+            watching.first().await
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            synced = watching.first() => if !synced { return },
+            synced = late => if !synced { return },
         }
         forward(watching.deliveries, mailbox, stop).await;
     });

@@ -167,7 +167,7 @@ impl State {
     /// # Errors
     /// The first that remains.
     pub fn remove(self) -> Result<(), StateError> {
-        for name in [EDGES, NODE, crate::keys::FILE, "lock"] {
+        for name in [EDGES, NODE, crate::kept::FILE, crate::keys::FILE, "lock"] {
             let path = self.path(name);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -10,7 +10,7 @@ use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
 use ::plan::overlay::{EdgeInput, Heard, OverlayPlan};
 use ::plan::policy::Compiled;
-use ::plan::vpn::{Machines, VpnPlan};
+use ::plan::vpn::VpnPlan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use model::snapshot::overlay::Node;
@@ -117,8 +117,7 @@ impl Loaded {
         let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
         let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
             let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
-            let (plan, found) =
-                ::plan::vpn::plan(&snapshot, &settings, &vips, &Machines::default());
+            let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips);
             diagnostics.extend(found);
             plan
         });

@@ -145,6 +145,8 @@ pub struct Kubernetes {
     pub context: Option<String>,
     /// Where Leases and the like are; none for the service account's, or `tidegate`.
     pub namespace: Option<String>,
+    /// Whose Secrets are read; none for all.
+    pub secret_namespaces: Vec<String>,
 }
 
 /// The two ALBs.

@@ -248,8 +248,8 @@ impl InCluster {
     /// The L4 plane has done something.
     pub fn follow_l4(&self, view: &View) {
         self.status.update(|facts| {
-            facts.vips = Arc::new(view.on.clone());
-            facts.host = Arc::new(view.host.clone());
+            facts.vips = Arc::clone(&view.on);
+            facts.host = Arc::clone(&view.host);
         });
     }
 
@@ -296,7 +296,7 @@ impl InCluster {
         let vips = self.l4.map(|view| view.borrow().on.clone()).unwrap_or_default();
         self.status.update(|facts| {
             facts.stopping = true;
-            facts.vips = Arc::new(vips);
+            facts.vips = vips;
             facts.holders.clone_from(&holders.borrow());
         });
         (self.status, self.shared)

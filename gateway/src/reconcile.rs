@@ -12,7 +12,8 @@ use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
-use plan::vpn::{Machines, VpnPlan};
+use plan::machines::Machines;
+use plan::vpn::VpnPlan;
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -66,7 +67,7 @@ pub struct Reconciler {
     /// How the own Lease was when it was last looked at.
     lease: in_cluster::Standing,
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
-    /// What no VpnConnection may lead away; none where there are no connections.
+    /// What no VpnConnection may lead away, and no VIP be; none where there are neither.
     machines: Option<watch::Receiver<Arc<Machines>>>,
 }
 
@@ -311,7 +312,7 @@ impl Reconciler {
         let delivery = Arc::clone(&self.deliveries.borrow_and_update());
         let host = match &self.l4 {
             Some(l4) => l4.view.borrow().host.clone(),
-            None => Vec::new(),
+            None => Arc::default(),
         };
         let mut planner = self.planner.take().context("invariant: one plan at a time")?;
         if let Some(cluster) = &mut self.cluster {
@@ -342,7 +343,7 @@ impl Reconciler {
                 l4: planned.l4.as_ref().map(|(plan, _)| plan),
                 vpn: planned.vpn.as_ref(),
                 diagnostics: &planned.diagnostics,
-                proposal: planned.proposal.as_ref(),
+                proposal: planned.proposal.as_deref(),
             });
         }
         let mut names: BTreeSet<String> = planned.vpn.iter().flat_map(|plan| peers(plan)).collect();
@@ -435,7 +436,7 @@ impl Reconciler {
             self.settle();
         }
         let planned_for = self.planner.as_ref().map(Planner::host);
-        if planned_for.is_some_and(|host| *host != view.host) {
+        if planned_for.is_some_and(|host| *host != *view.host) {
             tracing::info!("the machine's addresses have changed");
             self.plan().await?;
             self.apply();

@@ -193,6 +193,9 @@ fn service(
     if object["status"]["loadBalancer"].is_null() {
         object["status"]["loadBalancer"] = json!({});
     }
+    if let Some(old) = old {
+        drop_dependent(object, old);
+    }
     let spec = &mut object["spec"];
     let default = |spec: &mut Value, field: &str, value: Value| {
         if spec[field].is_null() {
@@ -223,8 +226,9 @@ fn service(
     }
     // What was given stays given.
     let before = old.map(|old| &old["spec"]).unwrap_or(&Value::Null);
-    for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"]
-    {
+    let checked = kind == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
+    let kept = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
+    for field in kept.into_iter().chain(checked.then_some("healthCheckNodePort")) {
         if spec[field].is_null() && !before[field].is_null() {
             spec[field] = before[field].clone();
         }
@@ -263,6 +267,45 @@ fn service(
         spec["healthCheckNodePort"] = contents.next_port()?.into();
     }
     Ok(())
+}
+
+/// What went with a Service's former type goes where the type is another one now, unless it was
+/// changed along with it.
+fn drop_dependent(object: &mut Value, old: &Value) {
+    let (was, is) = (&old["spec"]["type"], object["spec"]["type"].clone());
+    let is = if is.is_null() { Value::from("ClusterIP") } else { is };
+    if *was == is {
+        return;
+    }
+    let mut fields = Vec::new();
+    if is != "LoadBalancer" {
+        object["status"]["loadBalancer"] = json!({});
+        fields.extend([
+            "allocateLoadBalancerNodePorts",
+            "loadBalancerClass",
+            "healthCheckNodePort",
+        ]);
+    }
+    let spec = &mut object["spec"];
+    if is != "LoadBalancer" && is != "NodePort" {
+        fields.push("externalTrafficPolicy");
+        for (port, before) in
+            ports_of(spec).zip(old["spec"]["ports"].as_array().into_iter().flatten())
+        {
+            if port["nodePort"] == before["nodePort"]
+                && let Some(port) = port.as_object_mut()
+            {
+                port.remove("nodePort");
+            }
+        }
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        for field in fields {
+            if spec.get(field) == old["spec"].get(field) {
+                spec.remove(field);
+            }
+        }
+    }
 }
 
 fn ports_of(spec: &mut Value) -> impl Iterator<Item = &mut Value> {

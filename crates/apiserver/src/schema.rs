@@ -20,6 +20,7 @@ pub(crate) fn check(object: &mut Value, schema: &Value) -> Found {
     let mut found = Found::default();
     let Value::Object(members) = object else { return found };
     let properties = &schema["properties"];
+    fill(members, properties);
     for (name, value) in members.iter_mut() {
         // The server knows these itself.
         if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata")
@@ -67,14 +68,7 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Found) {
     match value {
         Value::Object(members) => {
             let properties = &schema["properties"];
-            if let Some(properties) = properties.as_object() {
-                for (name, inner) in properties {
-                    if !members.contains_key(name) && !inner["default"].is_null() {
-                        members.insert(name.clone(), inner["default"].clone());
-                    }
-                }
-            }
-            members.retain(|name, inner| !inner.is_null() || properties[name]["nullable"] == true);
+            fill(members, properties);
             let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
             let rest = &schema["additionalProperties"];
             members.retain(|name, inner| {
@@ -97,6 +91,16 @@ fn walk(value: &mut Value, schema: &Value, path: &str, found: &mut Found) {
             }
         }
         _ => {}
+    }
+}
+
+/// Drops nulls where they mean nothing, and then fills in defaults.
+fn fill(members: &mut serde_json::Map<String, Value>, properties: &Value) {
+    members.retain(|name, inner| !inner.is_null() || properties[name]["nullable"] == true);
+    for (name, inner) in properties.as_object().into_iter().flatten() {
+        if !members.contains_key(name) && !inner["default"].is_null() {
+            members.insert(name.clone(), inner["default"].clone());
+        }
     }
 }
 

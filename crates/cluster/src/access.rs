@@ -12,11 +12,18 @@ use serde_json::json;
 
 use crate::connect;
 use crate::kind::{Kind, Owner};
+use crate::watch::Selected;
+
+mod needs;
+
+pub use needs::{of_agent, of_gateway};
 
 const PATH: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+/// The field selector of one object.
+const NAME: &str = "metadata.name=";
 /// How many questions are asked at once.
 const AT_ONCE: usize = 8;
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// One thing that has to be allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +38,8 @@ pub struct Need {
     pub subresource: Option<&'static str>,
     /// None for all namespaces.
     pub namespace: Option<String>,
+    /// None for all objects: a role may be for some by their names.
+    pub name: Option<String>,
     /// What isn't done without it, such as "no Ingress is served".
     pub purpose: &'static str,
 }
@@ -71,6 +80,9 @@ async fn is_allowed(client: &Client, need: &Need) -> Result<bool, ReviewError> {
     if let Some(namespace) = &need.namespace {
         attributes["namespace"] = namespace.as_str().into();
     }
+    if let Some(name) = &need.name {
+        attributes["name"] = name.as_str().into();
+    }
     let body = json!({
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
@@ -86,15 +98,20 @@ async fn is_allowed(client: &Client, need: &Need) -> Result<bool, ReviewError> {
 }
 
 impl Need {
-    /// To list or watch a kind, where it is asked for first.
-    pub fn to_read(kind: Kind, verb: &'static str, namespace: Option<String>) -> Self {
+    /// To list or watch these objects, where they are asked for first.
+    pub fn to_read(selected: &Selected, verb: &'static str) -> Self {
+        let kind = selected.kind;
         let place = kind.place();
+        // The API server takes a selector of one name for that name.
+        let name = selected.fields.as_ref().and_then(|fields| fields.strip_prefix(NAME));
+        let name = name.filter(|name| !name.contains(',')).map(str::to_owned);
         Self {
             verb,
             group: place.group,
             resource: place.resource,
             subresource: None,
-            namespace,
+            namespace: selected.namespace.clone(),
+            name,
             purpose: purpose(kind),
         }
     }
@@ -106,7 +123,13 @@ impl Need {
             None => self.resource.to_owned(),
         };
         let Self { group, verb, .. } = self;
-        format!("{{apiGroups: [\"{group}\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]}}")
+        let names = match &self.name {
+            Some(name) => format!(" resourceNames: [\"{name}\"],"),
+            None => String::new(),
+        };
+        format!(
+            "{{apiGroups: [\"{group}\"], resources: [\"{resource}\"],{names} verbs: [\"{verb}\"]}}"
+        )
     }
 
     /// Says that it isn't allowed, and what to do about it.
@@ -135,6 +158,9 @@ impl fmt::Display for Need {
         }
         if !self.group.is_empty() {
             write!(f, ".{}", self.group)?;
+        }
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
         }
         match &self.namespace {
             Some(namespace) => write!(f, " in the namespace {namespace}"),
@@ -168,7 +194,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_rule_to_add() {
         let owner = ObjectRef::cluster("GatewayConfig", "gateway");
-        let need = Need::to_read(Kind::EndpointSlice, "watch", None);
+        let all = Selected::all;
+        let need = Need::to_read(&all(Kind::EndpointSlice), "watch");
         assert_eq!(
             need.finding(&owner).to_string(),
             "error: GatewayConfig gateway: source.kubernetes: the API doesn't allow to watch \
@@ -180,10 +207,13 @@ mod tests {
             verb: "patch",
             subresource: Some("status"),
             namespace: Some("shop".to_owned()),
-            ..Need::to_read(Kind::Service, "patch", None)
+            ..Need::to_read(&all(Kind::Service), "patch")
         };
         let text = need.finding(&owner).to_string();
         assert!(text.contains("patch services/status in the namespace shop"), "{text}");
         assert!(text.contains("a Role of the namespace shop: {apiGroups: [\"\"]"), "{text}");
+        let own = Selected { fields: Some("metadata.name=mine".to_owned()), ..all(Kind::Node) };
+        let text = Need::to_read(&own, "list").finding(&owner).to_string();
+        assert!(text.contains("list nodes mine") && text.contains("resourceNames: [\"mine\"]"));
     }
 }

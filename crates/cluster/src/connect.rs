@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
-use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::Client;
-use kube::client::{Body, ConfigExt};
 use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use tower::{BoxError, ServiceBuilder};
+
+mod fault;
+mod transport;
+
+pub use fault::Fault;
+use fault::Places;
+use transport::Transport;
 
 /// The namespace where nothing names another.
 pub const NAMESPACE: &str = "tidegate";
@@ -18,12 +20,6 @@ pub const NAMESPACE: &str = "tidegate";
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Until a connection stands, TLS included.
 const CONNECT: Duration = Duration::from_secs(3);
-/// What was sent and isn't acknowledged for so long was sent into nothing.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
-/// A silent connection is asked for life after so long, and then so often.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
-/// Connections that nobody uses are kept for the next request so long.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// How to reach the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,57 +68,33 @@ pub struct ConnectError {
 /// # Errors
 /// Where the kubeconfig or the service account can't be used.
 pub async fn connect(options: &Options) -> Result<Cluster, ConnectError> {
-    let mut config = match &options.kubeconfig {
-        Some(path) => from_kubeconfig(path, options).await?,
-        None => Config::incluster_env().map_err(|error| options.in_cluster(&error))?,
-    };
+    let config = config(options).await?;
     let namespace = options.namespace.clone().or_else(own_namespace);
-    let agent = HeaderValue::from_str(&options.agent)
-        .unwrap_or_else(|_| HeaderValue::from_static("tidegate"));
-    config.headers.push((USER_AGENT, agent));
-    config.connect_timeout = Some(CONNECT);
     let server = config.cluster_url.to_string();
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
-    let client = client(&config).map_err(|error| ConnectError {
+    let places = options.places(&server);
+    let transport = Transport::new(&config, options, places).map_err(|error| ConnectError {
         field: options.field.clone(),
         place: options.place(),
         reason: chain(&error),
         remedy: "correct the certificates, the token or the command that makes one".to_owned(),
     })?;
+    let client = Client::new(transport, config.default_namespace);
     let namespace = namespace.unwrap_or_else(|| NAMESPACE.to_owned());
     Ok(Cluster { client, namespace, server, host })
 }
 
-/// The stack that kube would build, but for its retries (who asks knows better when), its log of
-/// every failure, and sockets that find out by themselves when the other end is gone.
-fn client(config: &Config) -> Result<Client, kube::Error> {
-    // Two may set it at once; it is the same one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if let Some(proxy) = &config.proxy_url {
-        return Err(kube::Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy.clone()) });
-    }
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(KEEPALIVE.0));
-    tcp.set_keepalive_interval(Some(KEEPALIVE.1));
-    tcp.set_keepalive_retries(Some(3));
-    #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
-    connector.set_connect_timeout(config.connect_timeout);
-    let client: hyper_util::client::legacy::Client<_, Body> =
-        hyper_util::client::legacy::Builder::new(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .build(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(client);
-    Ok(Client::new(service, config.default_namespace.clone()))
+/// What the kubeconfig or the service account says at present.
+async fn config(options: &Options) -> Result<Config, ConnectError> {
+    let mut config = match &options.kubeconfig {
+        Some(path) => from_kubeconfig(path, options).await?,
+        None => Config::incluster_env().map_err(|error| options.in_cluster(&error))?,
+    };
+    let agent = HeaderValue::from_str(&options.agent)
+        .unwrap_or_else(|_| HeaderValue::from_static("tidegate"));
+    config.headers.push((USER_AGENT, agent));
+    config.connect_timeout = Some(CONNECT);
+    Ok(config)
 }
 
 async fn from_kubeconfig(path: &Path, options: &Options) -> Result<Config, ConnectError> {
@@ -154,6 +126,28 @@ impl Options {
             || format!("{SERVICE_ACCOUNT} (this pod's service account)"),
             |path| path.display().to_string(),
         )
+    }
+
+    /// Where what the API is asked with stands.
+    fn places(&self, server: &str) -> Places {
+        let (credentials, authority) = match &self.kubeconfig {
+            Some(path) => {
+                let path = path.display();
+                let of = self.context.as_ref().map_or_else(
+                    || "its current context".to_owned(),
+                    |context| format!("the context {context}"),
+                );
+                (
+                    format!("{path}: the user of {of}"),
+                    format!("{path}: certificate-authority of {of}"),
+                )
+            }
+            None => (
+                format!("{SERVICE_ACCOUNT}/token (this pod's service account)"),
+                format!("{SERVICE_ACCOUNT}/ca.crt"),
+            ),
+        };
+        Places { server: server.to_owned(), credentials, authority }
     }
 
     fn in_cluster(&self, error: &InClusterError) -> ConnectError {
@@ -208,8 +202,16 @@ impl Options {
     }
 }
 
+/// Why a request came to nothing, for people: a [`Fault`] where it is one.
+pub fn reason(error: &kube::Error) -> String {
+    chain(error)
+}
+
 /// An error with its causes, those that say the same left out.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(fault) = fault::find(error) {
+        return fault.to_string();
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

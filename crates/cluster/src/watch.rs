@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::Need;
+use crate::access::{self, Need};
 use crate::kind::Kind;
 
 mod ask;
@@ -47,7 +47,7 @@ pub struct Selected {
 /// What is to be watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct What {
-    /// These, each kind once.
+    /// These: each kind once, or once for each of some namespaces.
     pub kinds: Vec<Selected>,
     /// Whether Secrets that VpnConnections name are watched too, one by one.
     pub secrets_of_connections: bool,
@@ -123,29 +123,71 @@ pub fn start(
     Watching { deliveries: delivered, state }
 }
 
+impl Selected {
+    /// All objects of a kind.
+    pub fn all(kind: Kind) -> Self {
+        Self { kind, namespace: None, fields: None, labels: None }
+    }
+}
+
 impl What {
-    /// What a gateway reads.
-    pub fn gateway() -> Self {
-        let all = |kind| Selected { kind, namespace: None, fields: None, labels: None };
-        let mut kinds: Vec<Selected> = Kind::ALL.map(all).into();
-        for selected in &mut kinds {
-            if selected.kind == Kind::Secret {
-                selected.fields = Some("type=kubernetes.io/tls".to_owned());
-            }
+    /// What a gateway reads; Secrets of these namespaces alone, of all if there are none.
+    pub fn gateway(secrets: &[String]) -> Self {
+        let mut kinds: Vec<Selected> = Kind::ALL.map(Selected::all).into();
+        kinds.retain(|selected| selected.kind != Kind::Secret);
+        let fields = Some("type=kubernetes.io/tls".to_owned());
+        let certificates = Selected { fields, ..Selected::all(Kind::Secret) };
+        let of = |namespace: &String| Selected {
+            namespace: Some(namespace.clone()),
+            ..certificates.clone()
+        };
+        kinds.extend(secrets.iter().map(of));
+        if secrets.is_empty() {
+            kinds.push(certificates);
         }
         Self { kinds, secrets_of_connections: true, ..Self::default() }
     }
 
-    /// What the agent of a node reads.
+    /// What the agent of a node reads, and has to be allowed to write.
     pub fn agent(node: &str) -> Self {
-        let all = |kind| Selected { kind, namespace: None, fields: None, labels: None };
-        let own = Selected { fields: Some(format!("metadata.name={node}")), ..all(Kind::Node) };
-        let kinds = vec![own, all(Kind::EdgeGateway), all(Kind::VpnConnection)];
-        Self { kinds, ..Self::default() }
+        let fields = Some(format!("metadata.name={node}"));
+        let own = Selected { fields, ..Selected::all(Kind::Node) };
+        // Where Calico gives pods their addresses, by IPAMBlocks.
+        let others = [Kind::EdgeGateway, Kind::VpnConnection, Kind::IpamBlock];
+        let kinds = [own].into_iter().chain(others.map(Selected::all)).collect();
+        Self { kinds, needs: access::of_agent(node), ..Self::default() }
+    }
+}
+
+impl What {
+    /// Everything that has to be allowed.
+    pub fn needs(&self) -> Vec<Need> {
+        let kinds = self
+            .kinds
+            .iter()
+            .flat_map(|selected| ["list", "watch"].map(|verb| Need::to_read(selected, verb)));
+        kinds.chain(self.needs.iter().cloned()).collect()
     }
 }
 
 impl Watching {
+    /// Waits until the API answers.
+    ///
+    /// # Errors
+    /// Why it can't be used, as soon as that is known, or when it has been silent for so long.
+    pub async fn answers(&mut self, patience: Duration) -> Result<(), String> {
+        let known = |state: &Arc<SourceState>| state.synced || state.since.is_some();
+        let told = tokio::time::timeout(patience, self.state.wait_for(known)).await;
+        match told {
+            Ok(Ok(state)) if state.synced || state.connected => Ok(()),
+            Ok(Ok(state)) => {
+                Err(state.last_error.clone().unwrap_or_else(|| "it doesn't answer".to_owned()))
+            }
+            Ok(Err(_)) => Err("it isn't asked any more".to_owned()),
+            Err(_) => Err("it doesn't answer; see that it is well".to_owned()),
+        }
+    }
+
     /// Waits until all kinds have been listed once; false if the watching ends before.
     pub async fn first(&mut self) -> bool {
         self.state.wait_for(|state| state.synced).await.is_ok()

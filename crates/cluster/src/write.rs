@@ -13,7 +13,6 @@ use serde_json::Value;
 
 pub mod allocations;
 pub mod events;
-mod needs;
 mod outcome;
 mod perform;
 pub mod queue;
@@ -21,7 +20,6 @@ mod request;
 mod writer;
 
 pub use events::Event;
-pub use needs::needs;
 pub use outcome::Outcome;
 pub use perform::delete_edge;
 pub use writer::{Counters, Options, Writer, start};

@@ -34,7 +34,7 @@ async fn through_the_api(folder: &Path) -> Delivery {
     let cluster = cluster::connect(&options).await.unwrap();
     let stop = CancellationToken::new();
     let (tasks, pace) = (TaskTracker::new(), Pace::default());
-    let mut watching = watch::start(cluster.client, What::gateway(), pace, &tasks, stop.clone());
+    let mut watching = watch::start(cluster.client, What::gateway(&[]), pace, &tasks, stop.clone());
     let told = tokio::time::timeout(Duration::from_secs(60), watching.first()).await;
     assert!(told.unwrap());
     let delivery = Delivery::clone(&watching.deliveries.borrow());

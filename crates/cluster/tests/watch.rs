@@ -41,7 +41,7 @@ fn pace() -> Pace {
 
 impl World {
     async fn new(double: Double) -> Self {
-        Self::with(double, What::gateway()).await
+        Self::with(double, What::gateway(&[])).await
     }
 
     async fn with(double: Double, what: What) -> Self {
@@ -359,6 +359,56 @@ async fn an_object_that_can_not_be_read_is_a_finding_and_its_last_good_version_s
     world.put(service("good", 443));
     world.double.remove("services", "shop", "bad");
     world.until(|delivery| delivery.diagnostics.is_empty()).await;
+}
+
+#[tokio::test]
+async fn secrets_are_read_in_some_namespaces_alone_where_it_is_said_so() {
+    let elsewhere = |name: &str, namespace: &str| {
+        let mut secret = secret(name, "kubernetes.io/tls");
+        secret["metadata"]["namespace"] = namespace.into();
+        secret
+    };
+    let double = double();
+    double.put(secret("certificate", "kubernetes.io/tls")).unwrap();
+    double.put(elsewhere("theirs", "other")).unwrap();
+    double.put(elsewhere("nobodys", "third")).unwrap();
+    let denied = Denial {
+        resource: "secrets".to_owned(),
+        namespace: "third".to_owned(),
+        ..Denial::default()
+    };
+    double.deny(denied);
+    let namespaces = ["other".to_owned(), "shop".to_owned()];
+    let mut world = World::with(double, What::gateway(&namespaces)).await;
+    let names = |delivery: &Delivery| {
+        let all = delivery.objects.secrets.keys().map(|key| key.name.clone());
+        all.collect::<Vec<_>>()
+    };
+    let first = world.first().await;
+    assert_eq!(names(&first), ["theirs", "certificate"]);
+    assert_eq!(first.diagnostics, []);
+    // All of one namespace listed anew leaves those of the other.
+    world.double.remove("secrets", "shop", "certificate");
+    world.until(|delivery| names(delivery) == ["theirs"]).await;
+    world.put(secret("another", "kubernetes.io/tls"));
+    world.until(|delivery| names(delivery) == ["theirs", "another"]).await;
+    world.double.drop_watches();
+    world.double.compact();
+    world.put(elsewhere("more", "other"));
+    world.until(|delivery| names(delivery) == ["more", "theirs", "another"]).await;
+    assert!(world.watching.state.borrow().kinds[&Kind::Secret].synced);
+
+    // What may not be read any more is named with its namespace.
+    world.double.deny(Denial {
+        resource: "secrets".to_owned(),
+        namespace: "other".to_owned(),
+        ..Denial::default()
+    });
+    world.double.drop_watches();
+    let told = world.until(|delivery| !delivery.diagnostics.is_empty()).await;
+    let text = told.diagnostics[0].to_string();
+    assert!(text.contains("other") && text.contains("a Role of the namespace other"), "{text}");
+    assert_eq!(names(&told), ["more", "theirs", "another"], "it stays in force");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What the thread tells of itself.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use overlay::choice::State as EdgeState;
 use plan::overlay::Path;
@@ -52,6 +52,13 @@ impl Worker {
             && let Some(error) = &self.source.error
         {
             conditions.push(format!("{}: {error}; going on without", self.source.place));
+        }
+        if let Some(seen) = self.kept {
+            let age = seconds(SystemTime::now()).saturating_sub(seen);
+            conditions.push(format!(
+                "objects are those of {age} s ago, until {} tells",
+                self.source.place
+            ));
         }
         conditions.extend(self.applied.faults.iter().map(|fault| format!("not in force: {fault}")));
         let alive = |found: &crate::probe::Finding| found.state == EdgeState::Alive;

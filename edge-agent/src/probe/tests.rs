@@ -149,6 +149,24 @@ fn a_new_key_is_asked_for_and_taken_once_the_edge_answers_by_it() {
 }
 
 #[test]
+fn a_flood_of_datagrams_holds_up_nothing_else() {
+    let shared = Arc::<Shared>::default();
+    let report = Box::new(|_| {});
+    let mut worker =
+        Worker::new("node-1", Timing::default(), shared, Waker::new().unwrap(), report);
+    let own: IpAddr = "127.0.0.1".parse().unwrap();
+    let address = socket(&mut worker.sockets, own).unwrap().local_addr().unwrap();
+    let flood = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..BATCH + 10 {
+        flood.send_to(b"nonsense", address).unwrap();
+    }
+    let mut buffer = vec![0; overlay::probe::LARGEST];
+    worker.receive(&mut buffer);
+    let left = std::iter::repeat_with(|| worker.sockets[&own].recv_from(&mut buffer));
+    assert_eq!(left.take_while(Result::is_ok).count(), 10);
+}
+
+#[test]
 fn an_agent_whose_clock_was_set_back_goes_on_from_what_the_edge_knows() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -145,10 +145,38 @@ fn what_the_api_does_not_allow_is_named_and_the_rest_works() {
     cluster.wait_for_finding(&["key can't be told", "patch nodes"]);
     let (code, text, errors) = cluster.agent.run(&["check", "--config", "agent.yaml"]);
     assert_eq!(code, Some(1), "{text}{errors}");
-    assert!(text.contains("may not patch nodes"), "{text}{errors}");
+    assert!(text.contains("doesn't allow to patch nodes node-1"), "{text}{errors}");
     assert!(cluster.status().ready);
     cluster.double.allow_all();
     eventually("the key is told", || cluster.annotation(KEYS));
+}
+
+#[test]
+fn checking_tells_of_a_missing_node_of_one_without_pods_and_of_no_edge() {
+    let cluster = Cluster::new("auto", &[]);
+    let check = || {
+        let (code, text, errors) = cluster.agent.run(&["check", "--config", "agent.yaml"]);
+        (code, format!("{text}{errors}"))
+    };
+    assert_eq!(check().0, Some(0), "{}", check().1);
+    cluster.double.change("nodes", "", "node-1", |node| {
+        node["spec"]["podCIDRs"] = Value::Null;
+        node["spec"]["podCIDR"] = Value::Null;
+    });
+    let (code, text) = check();
+    assert!(code == Some(0) && text.contains("has no pod network"), "{text}");
+    assert!(cluster.double.remove("edgegateways.tidegate.io", "", "edge-1"));
+    let (code, text) = check();
+    assert!(code == Some(0) && text.contains("there is no EdgeGateway"), "{text}");
+    assert!(cluster.double.remove("nodes", "", "node-1"));
+    let (code, text) = check();
+    assert!(code == Some(1) && text.contains("Node node-1: is not in the cluster"), "{text}");
+    // It is told soon that there is nothing to check.
+    cluster.double.go_away(None);
+    let start = Instant::now();
+    let (code, text) = check();
+    assert!(code == Some(1) && text.contains("connection is refused"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -162,4 +190,7 @@ fn an_edge_with_another_key_and_a_node_without_pods_are_told_of() {
         node["spec"]["podCIDR"] = Value::Null;
     });
     cluster.wait_for_finding(&["has no pod network"]);
+    let findings = cluster.status().findings;
+    let pods = findings.iter().filter(|found| found.message.contains("has no pod network"));
+    assert_eq!(pods.count(), 1, "it is told once: {findings:?}");
 }

@@ -175,6 +175,38 @@ fn edges_that_answer_are_found_behind_many_that_are_gone() {
 }
 
 #[test]
+fn a_node_that_starts_without_the_api_goes_by_what_was_kept() {
+    let mut site = Site::with_api("wireguard");
+    site.start_both();
+    site.wait_for_remote();
+    let kept = site.agent.folder().join("state/objects.yaml");
+    eventually("objects are kept", || std::fs::read_to_string(&kept).ok()).contains("office");
+    site.agent.kill();
+    site.double.as_ref().unwrap().go_away(None);
+    // Nothing is left of the earlier run in the kernel, as after a start of the machine.
+    let uninstall = ["uninstall", "--config", "agent.yaml", "--keep-state"];
+    assert_eq!(site.agent.run(&uninstall).0, Some(1), "the Node's annotations remain");
+    assert!(!state(site.lab.node(1)).contains("tidegate"));
+
+    site.agent.start_again();
+    site.agent.wait_ready(super::lab::ADMIN.parse().unwrap(), "/readyz");
+    let leaked = leaks(&site);
+    site.wait_for_remote();
+    client_reaches_the_pod_by(&site, 2);
+    let conditions = site.status().conditions.join("\n");
+    assert!(conditions.contains("objects are those of"), "{conditions}");
+    assert!(conditions.contains("connection is refused"), "{conditions}");
+
+    site.double.as_ref().unwrap().come_back();
+    eventually("the API counts again", || {
+        let status = site.status();
+        (!status.conditions.iter().any(|text| text.contains("objects are"))).then_some(())
+    });
+    assert!(site.pings().is_ok());
+    none_leaked(&leaked);
+}
+
+#[test]
 fn on_one_link_plain_routes_do_and_a_restart_costs_nothing() {
     let mut site = Site::new("auto", "");
     let leaked = leaks(&site);

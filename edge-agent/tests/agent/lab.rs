@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use apiserver::{Double, Options};
 use edge_agent::view::Status;
 use testkit::{ClusterLab, Namespace, Program, eventually};
 
@@ -23,6 +24,8 @@ spec: {local: {subnets: [10.244.0.0/16]}, remote: {subnets: [10.20.0.0/16]}}
 pub(crate) struct Site {
     pub(crate) agent: Program,
     pub(crate) edges: Vec<Option<Edge>>,
+    /// Where objects come from, if not from a directory.
+    pub(crate) double: Option<Double>,
     identities: Vec<Identity>,
     objects: String,
     /// The last to be dropped: what runs in it goes first.
@@ -33,6 +36,32 @@ impl Site {
     /// The agent runs, and no edge yet.
     #[track_caller]
     pub(crate) fn new(mode: &'static str, more: &str) -> Self {
+        Self::with(mode, more, "manifests: objects", |_, _| None)
+    }
+
+    /// The same with an API server on the node's loopback for a source.
+    #[track_caller]
+    pub(crate) fn with_api(mode: &'static str) -> Self {
+        Self::with(mode, "", "kubernetes: {kubeconfig: objects/kubeconfig}", |lab, objects| {
+            let listen = "127.0.0.1:6443".parse().unwrap();
+            let options = Options { listen, ..Options::default() };
+            let double = lab.node(1).run(|| Double::start(options).unwrap());
+            for crd in ["edgegateways", "vpnconnections"] {
+                let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../helm/tidegate/crds");
+                double.load(format!("{folder}/{crd}.yaml").as_ref()).unwrap();
+            }
+            double.put_yaml(objects).unwrap();
+            Some(double)
+        })
+    }
+
+    #[track_caller]
+    fn with(
+        mode: &'static str,
+        more: &str,
+        source: &str,
+        api: impl FnOnce(&ClusterLab, &str) -> Option<Double>,
+    ) -> Self {
         let lab = ClusterLab::new();
         let identities = vec![Identity::new(1, mode), Identity::new(2, mode)];
         for number in [1, 2] {
@@ -45,22 +74,36 @@ impl Site {
         let objects = format!("{edges}{VPN}");
         let config = format!(
             "apiVersion: tidegate.io/v1alpha1\nkind: AgentConfig\nnodeName: node-1\nsource: \
-             {{manifests: objects}}\nstate: state\nadmin: {{listen: \"{ADMIN}\"}}\n{more}"
+             {{{source}}}\nstate: state\nadmin: {{listen: \"{ADMIN}\"}}\n{more}"
         );
         let all = format!("{}{objects}", ClusterLab::nodes_yaml());
-        let files = [("agent.yaml", config.as_str()), ("objects/all.yaml", all.as_str())];
+        let double = api(&lab, &all);
+        let file = match &double {
+            Some(double) => ("objects/kubeconfig", double.kubeconfig(None)),
+            None => ("objects/all.yaml", all),
+        };
+        let files = [("agent.yaml", config.as_str()), (file.0, file.1.as_str())];
         let exe = env!("CARGO_BIN_EXE_edge-agent");
         let arguments = ["--log", "debug,hyper=info", "run", "--config", "agent.yaml"];
         let mut agent = Program::start(exe, lab.node(1), &arguments, &files);
         agent.wait_ready(ADMIN.parse().unwrap(), "/readyz");
-        Self { agent, edges: vec![None, None], identities, objects, lab }
+        Self { agent, edges: vec![None, None], double, identities, objects, lab }
     }
 
     /// Starts an edge.
     #[track_caller]
     pub(crate) fn start_edge(&mut self, number: u8) -> &Edge {
         let place = usize::from(number) - 1;
-        let node = self.agent.folder().join("state/node.yaml");
+        let mut node = self.agent.folder().join("state/node.yaml");
+        if let Some(double) = &self.double {
+            let told = eventually("the node's key is told", || {
+                let object = double.get("nodes", "", "node-1")?;
+                let keys = &object["metadata"]["annotations"]["tidegate.io/wireguard-public-keys"];
+                keys.is_string().then_some(object)
+            });
+            node = self.agent.folder().join("node-1.yaml");
+            std::fs::write(&node, told.to_string()).unwrap();
+        }
         let edge =
             Edge::start(self.lab.edge(number), &self.identities[place], &self.objects, &node);
         self.edges[place].insert(edge)

@@ -1,5 +1,6 @@
 //! What must hold between a configuration's parts.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -225,7 +226,7 @@ impl Checker<'_> {
                 ));
             }
         };
-        let file::Kubernetes { kubeconfig, context, namespace } = kubernetes;
+        let file::Kubernetes { kubeconfig, context, namespace, secret_namespaces } = kubernetes;
         if context.is_some() && kubeconfig.is_none() {
             let reason = "is one of a kubeconfig, and none is named";
             let remedy = "write source.kubernetes.kubeconfig, or remove it";
@@ -243,8 +244,18 @@ impl Checker<'_> {
             let remedy = "write lower-case letters, digits and dashes";
             return Err(self.error("source.kubernetes.namespace", reason).remedy(remedy));
         }
+        let mut wrong = secret_namespaces.iter().enumerate().filter(|(_, name)| !fits(name));
+        if let Some((at, name)) = wrong.next() {
+            let key = format!("source.kubernetes.secretNamespaces[{at}]");
+            let reason = format!("is {name:?}, which is no namespace's name");
+            return Err(self
+                .error(&key, reason)
+                .remedy("write lower-case letters, digits and dashes"));
+        }
+        let secret_namespaces: BTreeSet<String> = secret_namespaces.into_iter().collect();
+        let secret_namespaces = secret_namespaces.into_iter().collect();
         let kubeconfig = kubeconfig.map(|path| self.path(path));
-        let kubernetes = Some(Kubernetes { kubeconfig, context, namespace });
+        let kubernetes = Some(Kubernetes { kubeconfig, context, namespace, secret_namespaces });
         Ok(Source { manifests: None, kubernetes })
     }
 

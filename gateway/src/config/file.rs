@@ -91,6 +91,9 @@ pub struct Kubernetes {
     pub context: Option<String>,
     /// Where Leases and the like are; none for the service account's, or tidegate.
     pub namespace: Option<String>,
+    /// The namespaces whose Secrets are read: certificates of Ingresses and keys of
+    /// VpnConnections; none for all.
+    pub secret_namespaces: Vec<String>,
 }
 
 /// The two ALBs.

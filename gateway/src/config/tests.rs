@@ -217,6 +217,10 @@ fn objects_come_from_manifests_or_from_the_kubernetes_api() {
     refused(context, 4, "source.kubernetes.context", &["kubeconfig"]);
     let namespace = source("{kubernetes: {namespace: No}}");
     refused(namespace, 4, "source.kubernetes.namespace", &["\"No\"", "lower-case"]);
+    let secrets = kubernetes("{kubernetes: {secretNamespaces: [vpn, shop, vpn]}}").unwrap();
+    assert_eq!(secrets.secret_namespaces, ["shop", "vpn"]);
+    let secrets = source("{kubernetes: {secretNamespaces: [shop, No]}}");
+    refused(secrets, 4, "source.kubernetes.secretNamespaces[1]", &["\"No\"", "lower-case"]);
     let unknown = source("{kubernetes: {kubeConfig: k}}");
     refused(unknown, 4, "source.kubernetes.kubeConfig", &["kubeconfig"]);
 }

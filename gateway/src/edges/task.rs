@@ -50,7 +50,7 @@ pub struct Acted {
     /// The revision of what is held.
     pub revision: u64,
     /// The VIPs that are on interfaces.
-    pub on: BTreeSet<IpAddr>,
+    pub on: Arc<BTreeSet<IpAddr>>,
 }
 
 /// What is counted.
@@ -173,7 +173,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         unconfirmed: BTreeMap::new(),
         // Without an L4 plane nothing is ever on an interface.
         acted: match options.l4 {
-            None => Acted { revision: u64::MAX, on: BTreeSet::new() },
+            None => Acted { revision: u64::MAX, on: Arc::default() },
             Some(_) => Acted::default(),
         },
         answers: JoinSet::new(),
@@ -506,5 +506,5 @@ async fn acted(l4: Option<&mut watch::Receiver<Arc<View>>>) -> Option<Acted> {
     };
     view.changed().await.ok()?;
     let view = view.borrow_and_update();
-    Some(Acted { revision: view.acted, on: view.on.clone() })
+    Some(Acted { revision: view.acted, on: Arc::clone(&view.on) })
 }

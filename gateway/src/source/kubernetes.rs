@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::access::Need;
+use cluster::access;
 use cluster::watch::{self, Pace, Watching, What};
 use cluster::{Cluster, Options};
 use model::ObjectRef;
@@ -12,10 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::Delivery;
 use crate::config;
 
-mod needs;
-
-/// How long a command waits for all objects.
+/// How long a command waits for all objects,
 const PATIENCE: Duration = Duration::from_secs(60);
+/// and for the API to answer at all.
+const ANSWER: Duration = Duration::from_millis(4_500);
 
 /// The API, being watched.
 pub struct Kubernetes {
@@ -33,6 +33,14 @@ pub enum SourceError {
     /// The configuration doesn't lead to it.
     #[error(transparent)]
     Connect(#[from] cluster::ConnectError),
+    /// It can't be used.
+    #[error("source.kubernetes: {server}: {reason}")]
+    Unusable {
+        /// Where it is.
+        server: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// It hasn't told all in time.
     #[error(
         "source.kubernetes: {server} hasn't told all objects within {PATIENCE:?}: {reason}; see to \
@@ -61,9 +69,9 @@ impl Kubernetes {
     ) -> Result<Self, cluster::ConnectError> {
         let cluster = connect(options).await?;
         let what = What {
-            needs: needs::to_write(&cluster.namespace),
+            needs: access::of_gateway(&cluster.namespace),
             owner: Some(ObjectRef::cluster("GatewayConfig", "gateway")),
-            ..What::gateway()
+            ..What::gateway(&options.secret_namespaces)
         };
         let watching = watch::start(cluster.client.clone(), what, Pace::default(), tasks, stop);
         Ok(Self { cluster, in_cluster: options.kubeconfig.is_none(), watching })
@@ -75,7 +83,7 @@ impl Kubernetes {
 /// # Errors
 /// If the kubeconfig or the service account can't be used.
 pub async fn connect(options: &config::Kubernetes) -> Result<Cluster, cluster::ConnectError> {
-    let config::Kubernetes { kubeconfig, context, namespace } = options.clone();
+    let config::Kubernetes { kubeconfig, context, namespace, .. } = options.clone();
     cluster::connect(&Options {
         kubeconfig,
         context,
@@ -92,31 +100,28 @@ pub async fn connect(options: &config::Kubernetes) -> Result<Cluster, cluster::C
 /// If the API can't be reached or doesn't tell all.
 pub fn read(options: &config::Kubernetes) -> Result<Delivery, SourceError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let read = runtime.block_on(async {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let mut source = Kubernetes::open(options, &tasks, stop.clone()).await?;
+        let server = source.cluster.server.clone();
+        if let Err(reason) = source.watching.answers(ANSWER).await {
+            return Err(SourceError::Unusable { server, reason });
+        }
         let told = tokio::time::timeout(PATIENCE, source.watching.first()).await;
         if !matches!(told, Ok(true)) {
             let state = source.watching.state.borrow().clone();
             let lacking = state.kinds.iter().filter(|(_, of)| !of.synced && !of.absent);
             let lacking: Vec<String> = lacking.map(|(kind, _)| kind.to_string()).collect();
             let why = state.last_error.as_deref().unwrap_or("no answer");
-            return Err(SourceError::Silent {
-                server: source.cluster.server.clone(),
-                reason: format!("{why}; lacking: {}", lacking.join(", ")),
-            });
+            let reason = format!("{why}; lacking: {}", lacking.join(", "));
+            return Err(SourceError::Silent { server, reason });
         }
         let delivery = Delivery::clone(&source.watching.deliveries.borrow());
         stop.cancel();
         Ok(delivery)
-    })
+    });
+    // A name that is being looked up would be waited for.
+    runtime.shutdown_background();
+    read
 }
-
-/// Everything that has to be allowed besides reading.
-pub fn needs(namespace: &str) -> Vec<Need> {
-    needs::to_write(namespace)
-}
-
-#[cfg(test)]
-mod tests;

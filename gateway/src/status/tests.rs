@@ -115,7 +115,7 @@ impl World {
             self.facts.l4 = planned.l4.map(|(plan, _)| plan);
             self.facts.planned = planned.diagnostics;
             match planned.proposal {
-                Some(proposal) => self.basis.allocations = Arc::new(proposal),
+                Some(proposal) => self.basis.allocations = proposal,
                 None => return,
             }
         }

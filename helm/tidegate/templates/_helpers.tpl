@@ -272,6 +272,9 @@ mtu: {{ . }}
 {{- else -}}
 {{- $source = dict "kubernetes" (dict "kubeconfig" $values.edgeVM.kubeconfig) -}}
 {{- end -}}
+{{- with .Values.rbac.secrets.namespaces -}}
+{{- $_ := set $source.kubernetes "secretNamespaces" . -}}
+{{- end -}}
 {{- $_ := set $config "source" $source -}}
 {{- $classes := .Values.ingressClasses -}}
 {{- $public := mergeOverwrite (dict "ingressClass" $classes.public) (deepCopy $values.alb.public) -}}

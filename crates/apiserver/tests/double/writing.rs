@@ -3,7 +3,9 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::Ingress;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::params::ValidationDirective;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -41,6 +43,52 @@ async fn only_one_of_two_takes_a_lease() {
     let mut blind = now;
     blind.metadata.resource_version = None;
     assert_eq!(refused(api.replace("leader", &params, &blind).await), (422, "Invalid".to_owned()));
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_services_former_type_goes_with_it() {
+    let double = double();
+    let api: Api<Service> = Api::namespaced(client(&double), "default");
+    let mut wanted = service("web", 80);
+    let spec = wanted.spec.as_mut().unwrap();
+    spec.type_ = Some("LoadBalancer".to_owned());
+    spec.external_traffic_policy = Some("Local".to_owned());
+    let made = api.create(&PostParams::default(), &wanted).await.unwrap();
+    let spec = made.spec.as_ref().unwrap();
+    assert!(spec.health_check_node_port.is_some());
+    assert!(spec.ports.as_ref().unwrap()[0].node_port.is_some());
+    let params = PatchParams::default();
+    let address = json!({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}});
+    api.patch_status("web", &params, &Patch::Merge(&address)).await.unwrap();
+
+    let change = json!({"spec": {"type": "ClusterIP"}});
+    let now = api.patch("web", &params, &Patch::Merge(&change)).await.unwrap();
+    assert_eq!(now.status.unwrap().load_balancer.unwrap().ingress, None);
+    let after = now.spec.unwrap();
+    assert_eq!(after.cluster_ip, spec.cluster_ip);
+    assert_eq!(after.ports.unwrap()[0].node_port, None);
+    assert_eq!((after.health_check_node_port, after.external_traffic_policy), (None, None));
+    assert_eq!(after.allocate_load_balancer_node_ports, None);
+}
+
+#[tokio::test]
+async fn defaults_of_a_custom_kinds_schema_are_filled_in() {
+    let double = double();
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../helm/tidegate/crds");
+    double.load(format!("{crds}/edgegateways.yaml").as_ref()).unwrap();
+    let kind = ApiResource {
+        group: "tidegate.io".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: "tidegate.io/v1alpha1".to_owned(),
+        kind: "EdgeGateway".to_owned(),
+        plural: "edgegateways".to_owned(),
+    };
+    let api: Api<DynamicObject> = Api::all_with(client(&double), &kind);
+    for (name, spec) in [("a", json!({})), ("b", json!({"drain": null}))] {
+        let object = DynamicObject::new(name, &kind).data(json!({"spec": spec}));
+        let made = api.create(&PostParams::default(), &object).await.unwrap();
+        assert_eq!(made.data["spec"], json!({"drain": false}), "{name}");
+    }
 }
 
 fn ingress(host: &str) -> Ingress {

@@ -75,12 +75,12 @@ impl Collector {
         let (sender, mut news) = mpsc::channel(BACKLOG);
         let stop = self.stop.clone();
         for selected in self.what.kinds.clone() {
-            self.follow(Slot::Kind(selected.kind), selected, &sender);
+            self.follow(Slot::of(&selected), selected, &sender);
         }
         let (reviews, mut missing) = mpsc::channel(1);
         self.tasks.spawn(review(
             self.client.clone(),
-            self.needs(),
+            self.what.needs(),
             self.pace,
             reviews,
             self.stop.clone(),
@@ -161,17 +161,20 @@ impl Collector {
             Event::Failed(reason) | Event::Denied(reason) => Some(reason.clone()),
             _ => None,
         };
-        let (is_kind, listed) = (matches!(slot, Slot::Kind(_)), matches!(event, Event::End));
-        let (watching, absent, denied) = (
+        let (is_kind, listed) = (!matches!(slot, Slot::Secret(_)), matches!(event, Event::End));
+        let (begins, watching, absent) = (
+            matches!(event, Event::Begin),
             matches!(event, Event::Watching),
             matches!(event, Event::Absent),
-            matches!(event, Event::Denied(_)),
         );
         let is_change = matches!(event, Event::Put(_) | Event::Remove(_));
         self.known.take_in(&slot, event);
+        // Of a change nothing of this follows, and there are many.
+        let whole = (!is_change && is_kind)
+            .then(|| (self.known.is_listed(kind), self.known.is_denied(kind)));
         self.state.send_if_modified(|state| {
             let state = Arc::make_mut(state);
-            let answers = watching || listed;
+            let answers = begins || watching || listed;
             let first = answers && state.since.is_none();
             if first {
                 state.connected = true;
@@ -182,10 +185,10 @@ impl Collector {
             of.lists += u64::from(listed);
             of.watches += u64::from(watching);
             of.events += u64::from(is_change);
-            if is_kind {
-                of.synced |= listed;
+            if let Some((synced, denied)) = whole {
+                of.synced |= synced;
                 of.absent = absent || (of.absent && !listed);
-                of.denied = denied || (of.denied && !listed);
+                of.denied = denied;
             }
             if watching || listed || absent {
                 of.last_error = None;
@@ -207,7 +210,7 @@ impl Collector {
                 state.connected = connected;
                 state.since = Some(SystemTime::now());
                 match &reason {
-                    Some(reason) => tracing::warn!(reason, "the Kubernetes API doesn't answer"),
+                    Some(reason) => tracing::warn!(reason, "the Kubernetes API can't be used"),
                     None => tracing::info!("the Kubernetes API answers again"),
                 }
             }
@@ -259,20 +262,25 @@ impl Collector {
         }
         self.known.forget_secrets(&named);
     }
-
-    /// Everything that has to be allowed.
-    fn needs(&self) -> Vec<Need> {
-        let kinds = self.what.kinds.iter().flat_map(|selected| {
-            ["list", "watch"]
-                .map(|verb| Need::to_read(selected.kind, verb, selected.namespace.clone()))
-        });
-        kinds.chain(self.what.needs.iter().cloned()).collect()
-    }
 }
 
 impl Known {
+    /// The followers of a kind, but for those of single Secrets.
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Progress> {
+        let of_kind = move |slot: &Slot| slot.kind() == kind && !matches!(slot, Slot::Secret(_));
+        self.slots.iter().filter(move |(slot, _)| of_kind(slot)).map(|(_, progress)| progress)
+    }
+
     fn has_settled(&self, kind: Kind) -> bool {
-        self.slots.get(&Slot::Kind(kind)).is_none_or(|progress| progress.settled)
+        self.of_kind(kind).all(|progress| progress.settled)
+    }
+
+    fn is_listed(&self, kind: Kind) -> bool {
+        self.of_kind(kind).all(|progress| progress.listed)
+    }
+
+    fn is_denied(&self, kind: Kind) -> bool {
+        self.of_kind(kind).any(|progress| progress.denied.is_some())
     }
 
     /// Whether everything has been handed on once, with nothing new since.
@@ -369,7 +377,11 @@ impl Known {
             Slot::Secret(key) => {
                 [key].into_iter().filter(|key| !seen.contains(key)).cloned().collect()
             }
-            Slot::Kind(_) => {
+            Slot::Kind(_) | Slot::Part(..) => {
+                let elsewhere = |key: &ObjectKey| match slot {
+                    Slot::Part(_, namespace) => key.namespace != *namespace,
+                    _ => false,
+                };
                 let others = |key: &ObjectKey| {
                     kind == Kind::Secret && self.slots.contains_key(&Slot::Secret(key.clone()))
                 };
@@ -380,7 +392,7 @@ impl Known {
                 object::keys(kind, &self.set)
                     .into_iter()
                     .chain(broken)
-                    .filter(|key| !seen.contains(key) && !others(key))
+                    .filter(|key| !seen.contains(key) && !others(key) && !elsewhere(key))
                     .collect()
             }
         };
@@ -398,13 +410,16 @@ impl Known {
                 stop.cancel();
             }
             let Slot::Secret(key) = slot else { continue };
+            let part = Slot::Part(Kind::Secret, key.namespace.clone());
+            let is_watched =
+                [part, Slot::Kind(Kind::Secret)].iter().any(|slot| self.slots.contains_key(slot));
             let is_tls = self
                 .set
                 .secrets
                 .get(&key)
                 .is_some_and(|secret| secret.type_.as_deref() == Some("kubernetes.io/tls"));
             // One of that type is told of by two.
-            if !is_tls {
+            if !is_tls || !is_watched {
                 self.remove(Kind::Secret, &key);
             }
         }
@@ -420,7 +435,11 @@ impl Known {
             }
         }
         let unread = |(slot, progress): (&Slot, &Progress)| match slot {
-            Slot::Kind(kind) if progress.denied.is_some() && !progress.listed => Some(kind.name()),
+            Slot::Kind(kind) | Slot::Part(kind, _)
+                if progress.denied.is_some() && !progress.listed =>
+            {
+                Some(kind.name())
+            }
             _ => None,
         };
         Delivery {
@@ -446,19 +465,28 @@ impl Known {
         let kind = slot.kind();
         let place = kind.place();
         if let Some(reason) = &progress.denied {
-            let said = |need: &Need| (need.group, need.resource) == (place.group, place.resource);
+            let (namespace, role) = match slot {
+                Slot::Kind(_) => (None, "its ClusterRole".to_owned()),
+                Slot::Part(_, name) | Slot::Secret(ObjectKey { namespace: name, .. }) => {
+                    (Some(name), format!("its ClusterRole, or a Role of the namespace {name}"))
+                }
+            };
+            let said = |need: &Need| {
+                (need.group, need.resource) == (place.group, place.resource)
+                    && (need.namespace.is_none() || need.namespace.as_ref() == namespace)
+            };
             if self.missing.iter().any(said) {
                 return None;
             }
             let what = match slot {
-                Slot::Kind(_) => access::purpose(kind).to_owned(),
+                Slot::Kind(_) | Slot::Part(..) => access::purpose(kind).to_owned(),
                 Slot::Secret(key) => format!("Secret {key} isn't known without"),
             };
-            let rule = Need::to_read(kind, "list\", \"watch", None).rule();
+            let rule = Need::to_read(&Selected::all(kind), "list\", \"watch").rule();
             let reason = format!("the API doesn't allow it: {reason}; {what}");
             return Some(
                 Diagnostic::error(owner.clone(), "source.kubernetes", reason)
-                    .remedy(format!("add to its ClusterRole: {rule}")),
+                    .remedy(format!("add to {role}: {rule}")),
             );
         }
         (progress.absent > 0 && kind.owner() == Owner::Tidegate).then(|| {

@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Pace;
 use super::ask::{AskError, Asker, Status};
 use super::gate::Gate;
 use super::lines::{End, Lines};
 use super::object::{self, Head, Read};
+use super::{Pace, Selected};
 use crate::kind::{Kind, Owner, Place};
 
 /// A list's stream may pause so long; then it isn't one, and pages are asked for.
@@ -24,17 +24,26 @@ const WATCH_PAUSE: Duration = Duration::from_secs(490);
 const SHORT: Duration = Duration::from_secs(1);
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
-/// Who has something to tell: a kind, or one Secret that is watched by its name.
+/// Who has something to tell: a kind, its objects of one namespace, or one Secret that is watched
+/// by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Slot {
     Kind(Kind),
+    Part(Kind, String),
     Secret(ObjectKey),
 }
 
 impl Slot {
+    pub(super) fn of(selected: &Selected) -> Self {
+        match &selected.namespace {
+            None => Self::Kind(selected.kind),
+            Some(namespace) => Self::Part(selected.kind, namespace.clone()),
+        }
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Self::Kind(kind) => *kind,
+            Self::Kind(kind) | Self::Part(kind, _) => *kind,
             Self::Secret(_) => Kind::Secret,
         }
     }

@@ -63,7 +63,7 @@ impl Edge {
         let (leader, leads) = watch::channel(leads);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let what = What::gateway();
+        let what = What::gateway(&[]);
         let watching =
             cluster::watch::start(client.clone(), what, Pace::default(), &tasks, stop.clone());
         let shared = Shared::start(
