@@ -41,6 +41,8 @@ pub struct Queue {
     later: BTreeSet<(Instant, Target)>,
     running: usize,
     leads: bool,
+    /// It is the end: nothing rests for the sake of calm.
+    hurries: bool,
     /// Nothing is begun before: the API server has too much to do, or isn't there.
     pause: Option<Instant>,
     /// How often in a row it was so.
@@ -84,6 +86,7 @@ impl Queue {
             later: BTreeSet::new(),
             running: 0,
             leads: false,
+            hurries: false,
             pause: None,
             busy: 0,
             forbidden: BTreeMap::new(),
@@ -135,7 +138,7 @@ impl Queue {
             self.later.remove(&(at, target.clone()));
         }
         let fights = track.changes.checked_sub(FREE_CHANGES).filter(|more| *more > 0);
-        let calm = fights.filter(|_| track.is_recent(now)).zip(track.last);
+        let calm = fights.filter(|_| !self.hurries && track.is_recent(now)).zip(track.last);
         let at = calm.map(|(more, last)| last + rest(more, 1.0)).filter(|at| *at > now);
         match at {
             Some(at) => {
@@ -143,6 +146,20 @@ impl Queue {
                 self.later.insert((at, target));
             }
             None => drop(self.ready.insert(target)),
+        }
+    }
+
+    /// This is the last word: nothing rests for the sake of calm any more, but for what failed.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
+        for (at, target) in std::mem::take(&mut self.later) {
+            match self.tracks.get_mut(&target) {
+                Some(track) if track.failures == 0 => {
+                    track.at = None;
+                    self.ready.insert(target);
+                }
+                _ => drop(self.later.insert((at, target))),
+            }
         }
     }
 

@@ -148,6 +148,7 @@ impl Task {
                 () = stop.cancelled(), if !stopped => {
                     // The last word: what the end of the edge means.
                     self.take(&mut written, &mut leader);
+                    self.queue.hurry();
                     until = Some(Instant::now() + self.options.deadline);
                 }
                 changed = written.changed(), if told => match changed {

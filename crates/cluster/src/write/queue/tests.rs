@@ -206,3 +206,18 @@ fn missing_verbs_and_other_writers_are_told_and_forgotten_once_it_works() {
     }
     assert_eq!(world.queue.findings(), []);
 }
+
+#[test]
+fn the_last_word_waits_for_no_calm_but_for_what_failed() {
+    let mut world = World::new();
+    for number in 0..20 {
+        world.want(&[patch("a", &format!("192.0.2.{number}"))]);
+        world.run(&Outcome::Done);
+    }
+    assert_eq!(world.begun().len(), 0, "it rests");
+    world.queue.hurry();
+    assert_eq!(world.run(&Outcome::Done), 1);
+    world.want(&[patch("a", "192.0.2.99")]);
+    assert_eq!(world.run(&Outcome::Busy(None)), 1);
+    assert_eq!(world.begun().len(), 0, "what failed rests");
+}
