@@ -367,13 +367,16 @@ def metrics():
     # The gateway's sources have them without the prefix.
     printed = (ROOT / "edge-agent/src/metrics.rs").read_text()
     printed += "".join(path.read_text() for path in (ROOT / "gateway/src/metrics").rglob("*.rs"))
+    for name in ("edges/metrics.rs", "overlay/view.rs"):
+        printed += (ROOT / "gateway/src" / name).read_text()
+    prefixes = ("", "tidegate_", "tidegate_holding_")
     text = (CHART / "alerts.yaml").read_text()
     faults = []
     for group in yaml.safe_load(text).values():
         for alert in group:
             for metric in set(re.findall(r"tidegate_[a-z0-9_]*[a-z0-9]\b(?!\()", alert["expr"])):
                 known = f"`{metric}`" in documented or any(
-                    f'"{name}"' in printed for name in (metric, metric.removeprefix("tidegate_"))
+                    f'"{metric.removeprefix(prefix)}"' in printed for prefix in prefixes
                 )
                 if not known and "__name__" not in alert["expr"]:
                     faults.append(f"alerts.yaml: {alert['alert']}: there is no metric {metric}")

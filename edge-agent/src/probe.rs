@@ -309,7 +309,7 @@ impl Worker {
         let best = edge.tracked.iter().position(|tracked| tracked.answered.is_some());
         let only = edge.tracked.len() == 1;
         for (place, tracked) in edge.tracked.iter().enumerate() {
-            self.sequence = sequence(self.sequence);
+            self.sequence = overlay::probe::next_sequence(self.sequence, micros());
             let use_key = only || Some(place) == best;
             let message = Message {
                 sequence: self.sequence,
@@ -371,8 +371,19 @@ impl Worker {
         for (name, edge) in &mut self.edges {
             let opened = edge.tracked.iter().find_map(|tracked| tracked.pair.open(datagram).ok());
             let Some((_, message)) = opened else { continue };
-            let (Body::Answer(answer), Some(nonce)) = (message.body, message.answers) else {
-                return;
+            let Some(nonce) = message.answers else { return };
+            let answer = match message.body {
+                Body::Answer(answer) => answer,
+                Body::Behind(last) => {
+                    // Only of what was asked: repeated, it says nothing new.
+                    let mut sent = edge.rounds.iter().flat_map(|round| &round.sent);
+                    if sent.any(|(_, own, _)| *own == nonce) {
+                        tracing::warn!(edge = name, "this machine's clock was set back");
+                        self.sequence = overlay::probe::caught_up(self.sequence, last, micros());
+                    }
+                    return;
+                }
+                _ => return,
             };
             if answer.edge != *name {
                 return;
@@ -434,10 +445,10 @@ fn socket(sockets: &mut BTreeMap<IpAddr, UdpSocket>, source: IpAddr) -> io::Resu
     }
 }
 
-/// Greater than before, also before the agent was started anew.
-fn sequence(before: u64) -> u64 {
+/// Microseconds since 1970.
+fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(before.saturating_add(1))
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

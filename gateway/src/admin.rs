@@ -35,6 +35,7 @@ use crate::metrics::render;
 use crate::vpn::Handle;
 
 mod services;
+pub mod status;
 pub mod vpn;
 
 /// Connections at once: this side is for a scraper and a few people.
@@ -244,6 +245,7 @@ async fn respond(
             ) + &state.overlay_view().map(|view| view.metrics()).unwrap_or_default()
                 + &state.edges.get().map(edges::metrics).unwrap_or_default(),
         ),
+        "/api/v1/status" => json(&state.status().await),
         "/api/v1/routes" => {
             let table = state.shared.table.load();
             json(&Routes { generation: table.generation, plan: &table.plan })
@@ -274,7 +276,7 @@ async fn respond(
         "/" => reply(
             StatusCode::OK,
             TEXT,
-            "/healthz\n/readyz\n/metrics\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/overlay\n/api/v1/source\n/api/v1/edges\n/api/v1/diagnostics\n",
+            "/healthz\n/readyz\n/metrics\n/api/v1/status\n/api/v1/routes\n/api/v1/services\n/api/v1/vpn\n/api/v1/overlay\n/api/v1/source\n/api/v1/edges\n/api/v1/diagnostics\n",
         ),
         _ => reply(StatusCode::NOT_FOUND, TEXT, "not found; / lists what there is\n"),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use plan::vpn::Machines;
+use plan::machines::Machines;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -192,14 +192,14 @@ async fn control(config: Config, started: impl FnOnce(&[AlbListeners])) -> Resul
     Ok(())
 }
 
-/// The machines that no VpnConnection may lead away, where there may be any.
+/// The machines that no VpnConnection may lead away and no VIP may be, where there may be any.
 async fn needed(
     config: &Config,
     source: &Source,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Option<watch::Receiver<Arc<Machines>>> {
-    config.vpn.as_ref()?;
+    config.vpn.as_ref().map(drop).or(config.l4.as_ref().map(drop))?;
     let api = source.kubernetes.as_ref().map(|kubernetes| machines::Api {
         host: kubernetes.cluster.host.clone(),
         in_cluster: kubernetes.in_cluster,

@@ -1,5 +1,5 @@
-//! The commands that need no running gateway: they read the same objects and make the same plan
-//! as `gateway run`, and say what they find.
+//! The commands. Those that need no running gateway read the same objects and make the same plan as
+//! `gateway run`, and say what they find; others ask a running one.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use ::plan::l4::{AlbPorts, L4Plan};
 use ::plan::l7::L7Plan;
 use ::plan::overlay::{EdgeInput, Heard, OverlayPlan};
 use ::plan::policy::Compiled;
-use ::plan::vpn::{Machines, VpnPlan};
+use ::plan::vpn::VpnPlan;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use model::snapshot::overlay::Node;
@@ -23,12 +23,15 @@ use crate::config::{self, Config};
 use crate::source::{Delivery, directory, kubernetes};
 
 pub mod check;
+mod client;
 pub mod crds;
 pub mod explain;
 mod machine;
 pub mod plan;
 pub mod schema;
+pub mod status;
 mod table;
+pub mod uninstall;
 pub mod vpn;
 
 /// Where a command finds the objects.
@@ -114,8 +117,7 @@ impl Loaded {
         let is_asked_for = config.is_some() || !delivery.objects.vpn.is_empty();
         let vpn = settings.vpn.as_ref().filter(|_| is_asked_for).map(|_| {
             let vips = l4.as_ref().map(|l4| l4.plan.vpn_addresses()).unwrap_or_default();
-            let (plan, found) =
-                ::plan::vpn::plan(&snapshot, &settings, &vips, &Machines::default());
+            let (plan, found) = ::plan::vpn::plan(&snapshot, &settings, &vips);
             diagnostics.extend(found);
             plan
         });
@@ -127,7 +129,10 @@ impl Loaded {
                 host: netdev::address::host_addresses().unwrap_or_default(),
                 nodes: snapshot.nodes.keys().map(|name| (name.clone(), heard)).collect(),
                 vpn_interface: settings.vpn.as_ref().map(|vpn| vpn.interface.clone()),
-                outside: settings.l4.as_ref().map(|l4| l4.public.clone()).unwrap_or_default(),
+                outside: config
+                    .as_ref()
+                    .and_then(crate::overlay::follower::outside)
+                    .unwrap_or_default(),
                 ..EdgeInput::default()
             };
             let (plan, found) = ::plan::overlay::edge(&snapshot, overlay, &input);

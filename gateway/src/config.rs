@@ -95,6 +95,8 @@ pub struct Overlay {
     pub offloads: bool,
     /// The edge's addresses towards nodes, the preferred one first; none to find them out.
     pub underlay: Vec<IpAddr>,
+    /// Interfaces that face the internet; none for those of the L4 plane.
+    pub outside: Option<Vec<String>>,
     /// How old a key becomes; none for as old as it may.
     pub key_rotation: Option<Period>,
     /// What becomes of tunnels and routes when the gateway stops as told to.

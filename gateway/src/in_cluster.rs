@@ -20,7 +20,7 @@ use crate::l4::view::View;
 use crate::source::Delivery;
 use crate::source::kubernetes::Kubernetes;
 use crate::status::shared::{Basis, Shared};
-use crate::status::{self, Facts};
+use crate::status::{self, Elsewhere, Facts};
 use crate::vpn;
 
 /// How long the own Lease may go without a renewal before somebody is told.
@@ -34,8 +34,22 @@ pub struct InCluster {
     edges: edges::Handle,
     shared: Shared,
     status: status::Handle,
+    l4: Option<watch::Receiver<Arc<View>>>,
+    /// The edge that this one gives way to.
+    elsewhere: Option<Elsewhere>,
     /// The plans that were told last.
     last: Option<(Arc<L4Plan>, Option<Arc<VpnPlan>>)>,
+}
+
+/// How an edge's own Lease is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It should have been renewed long ago.
+    pub late: bool,
+    /// It is there.
+    pub joined: bool,
+    /// What the edge holds counts.
+    pub holds: bool,
 }
 
 /// What it is made of.
@@ -92,7 +106,8 @@ impl InCluster {
             Shared::start(client.clone(), namespace, remembered, leader.clone(), stop.clone());
         let listen: BTreeMap<AlbKind, _> =
             config.enabled_albs().map(|(kind, alb)| (kind, alb.listen.addresses.clone())).collect();
-        let context = status::Context { name: name.clone(), settings, listen };
+        let namespace = kubernetes.cluster.namespace.clone();
+        let context = status::Context { name: name.clone(), namespace, settings, listen };
         let vpn = vpn.map(vpn::Plane::handle);
         let status = status::start(status::Options { client, context, leader, vpn });
         let told = (edges.holders.clone(), edges.report.clone());
@@ -104,6 +119,8 @@ impl InCluster {
             edges,
             shared,
             status,
+            l4: l4.map(Plane::view),
+            elsewhere: None,
             last: None,
         })
     }
@@ -135,34 +152,46 @@ impl InCluster {
     pub fn findings(&self) -> Vec<Diagnostic> {
         let written = self.status.findings();
         let written = Arc::clone(&written.borrow());
-        let own = self.shared.finding().into_iter().chain(self.lease_finding());
+        let elsewhere = self.elsewhere.iter().map(Elsewhere::diagnostic);
+        let own = self.shared.finding().into_iter().chain(self.lease_finding()).chain(elsewhere);
         own.chain(written.iter().cloned()).collect()
     }
 
     /// Without its Lease an edge holds nothing, or only what the others leave it.
     fn lease_finding(&self) -> Option<Diagnostic> {
-        self.is_late().then(|| {
-            let object = ObjectRef::cluster("GatewayConfig", "gateway");
-            let reason = "this edge's Lease can't be renewed in this namespace, so VIPs and VPN \
-                          connections may be held by no edge or by others";
-            Diagnostic::error(object, "source.kubernetes.namespace", reason)
-                .value(self.namespace.clone())
-                .remedy(
-                    "see that the API answers, that the namespace exists, and that the gateway may \
-                     get, create and update Leases in it",
-                )
-        })
+        let standing = self.standing();
+        let object = || ObjectRef::cluster("GatewayConfig", "gateway");
+        let finding = match (standing.late, standing.holds) {
+            (false, _) => return None,
+            (true, true) => Diagnostic::warning(
+                object(),
+                "source.kubernetes.namespace",
+                "this edge's Lease can't be renewed in this namespace; it goes on holding what it \
+                 holds for as long as all other edges promise to leave it that",
+            ),
+            (true, false) => Diagnostic::error(
+                object(),
+                "source.kubernetes.namespace",
+                "this edge's Lease can't be renewed in this namespace, so it holds no VIPs and no \
+                 VPN connections; others may",
+            ),
+        };
+        Some(finding.value(self.namespace.clone()).remedy(
+            "see that the API answers, that the namespace exists, and that the gateway may get, \
+             create and update Leases in it",
+        ))
     }
 
-    /// Whether this edge's Lease should have been renewed long ago.
-    pub fn is_late(&self) -> bool {
-        let renewed = self.edges.report.borrow().renewed_ms_ago.map(Duration::from_millis);
-        renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE
-    }
-
-    /// Whether this edge has a Lease of its own.
-    pub fn has_joined(&self) -> bool {
-        self.edges.report.borrow().incarnation != 0
+    /// How this edge's Lease is.
+    pub fn standing(&self) -> Standing {
+        let holds = self.edges.holdings.borrow().until.is_none_or(|until| Instant::now() < until);
+        let report = self.edges.report.borrow();
+        let renewed = report.renewed_ms_ago.map(Duration::from_millis);
+        Standing {
+            late: renewed.unwrap_or_else(|| self.started.elapsed()) > LEASE_LATE,
+            joined: report.incarnation != 0,
+            holds,
+        }
     }
 
     /// Everything was planned anew.
@@ -171,6 +200,11 @@ impl InCluster {
         if let Some(proposal) = proposal {
             self.shared.propose(proposal);
         }
+        let joined = !self.edges.wanted.borrow().is_empty();
+        let elsewhere = Elsewhere::find(delivery, &self.name, &self.namespace, joined);
+        if self.elsewhere != elsewhere {
+            (self.elsewhere, self.last) = (elsewhere, None);
+        }
         self.want(l4, vpn);
         let edge = delivery.objects.edges.get(&self.name);
         let drain = edge.is_some_and(|edge| edge.spec.drain == Some(true));
@@ -178,6 +212,7 @@ impl InCluster {
         self.status.update(|facts| {
             facts.delivery = Arc::clone(delivery);
             facts.l4 = l4.cloned();
+            facts.elsewhere.clone_from(&self.elsewhere);
             facts.planned = Arc::clone(diagnostics);
         });
     }
@@ -199,7 +234,10 @@ impl InCluster {
         if same {
             return;
         }
-        let wanted = edges::wanted(l4.map(|plan| &**plan), vpn.map(|plan| &**plan));
+        let wanted = match &self.elsewhere {
+            None => edges::wanted(l4.map(|plan| &**plan), vpn.map(|plan| &**plan)),
+            Some(_) => BTreeMap::new(),
+        };
         self.edges.wanted.send_if_modified(|before| {
             let changed = *before != wanted;
             *before = wanted;
@@ -210,13 +248,21 @@ impl InCluster {
     /// The L4 plane has done something.
     pub fn follow_l4(&self, view: &View) {
         self.status.update(|facts| {
-            facts.vips = Arc::new(view.on.clone());
-            facts.host = Arc::new(view.host.clone());
+            facts.vips = Arc::clone(&view.on);
+            facts.host = Arc::clone(&view.host);
         });
     }
 
     /// What the overlay tells of this edge.
     pub fn follow_overlay(&self, overlay: &status::Overlay) {
+        let cut_off = overlay.nodes.as_ref().is_some_and(|nodes| nodes.cut_off);
+        let changed = |before: &mut bool| std::mem::replace(before, cut_off) != cut_off;
+        if self.edges.cut_off.send_if_modified(changed) {
+            match cut_off {
+                true => tracing::warn!("no node answers: other edges may take what this one holds"),
+                false => tracing::info!("nodes answer again"),
+            }
+        }
         self.status.update(|facts| {
             if *facts.overlay != *overlay {
                 facts.overlay = Arc::new(overlay.clone());
@@ -228,7 +274,7 @@ impl InCluster {
     pub fn tell(&self, own: &[Diagnostic], ready: bool) {
         let own: Vec<_> = own.iter().cloned().chain(self.lease_finding()).collect();
         // Once it has been, a lapse changes nothing: nobody else has the name meanwhile.
-        let joined = self.has_joined();
+        let joined = self.standing().joined;
         self.status.update(|facts| {
             facts.joined |= joined;
             facts.own = Arc::new(own);
@@ -244,7 +290,15 @@ impl InCluster {
     /// Gives everything up to the other edges; returns what goes on being written.
     pub async fn give_up(self) -> (status::Handle, Shared) {
         self.status.update(|facts| facts.ready = false);
+        let holders = self.edges.holders.clone();
         self.edges.stop().await;
+        // There may be no other edge that would say so.
+        let vips = self.l4.map(|view| view.borrow().on.clone()).unwrap_or_default();
+        self.status.update(|facts| {
+            facts.stopping = true;
+            facts.vips = vips;
+            facts.holders.clone_from(&holders.borrow());
+        });
         (self.status, self.shared)
     }
 }

@@ -68,7 +68,7 @@ pub struct Plane {
     traffic: Arc<Traffic>,
     thread: JoinHandle<()>,
     on_stop: OnStop,
-    remembered: Allocations,
+    remembered: Arc<Allocations>,
     _sole: Sole,
 }
 
@@ -89,7 +89,7 @@ impl Plane {
         let traffic = Arc::new(Traffic::new(kernel.nft()));
         let state = State::open(state)?;
         let sole = Sole::claim("l4")?;
-        let remembered = state.saved().allocations.clone();
+        let remembered = Arc::clone(&state.saved().allocations);
         let (driver, view) = Driver::new(
             kernel,
             config.settings.clone(),

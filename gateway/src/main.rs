@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
-use gateway::commands::{self, check, crds, explain, plan, schema, vpn};
+use gateway::commands::{self, check, crds, explain, plan, schema, status, uninstall, vpn};
 use gateway::config::Config;
 use gateway::{app, demo};
 use tracing_subscriber::EnvFilter;
@@ -52,6 +52,10 @@ enum Command {
     Schema,
     /// Print the CustomResourceDefinitions of Tidegate's own kinds
     Crds(crds::CrdsArgs),
+    /// Show how the running gateway is
+    Status(status::StatusArgs),
+    /// Take away what a gateway has put on this machine, such as one that was killed
+    Uninstall(uninstall::UninstallArgs),
     /// Connections to other sites
     #[command(subcommand)]
     Vpn(vpn::VpnCommand),
@@ -83,6 +87,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Check(args) => return check::run(&args, &mut out),
         Command::Plan(args) => return plan::run(&args, &mut out),
         Command::Explain(args) => return explain::run(&args, &mut out),
+        Command::Status(args) => return status::run(&args, &mut out),
+        Command::Uninstall(args) => return uninstall::run(&args, &mut out),
         Command::Vpn(command) => return vpn::run(&command, &mut out),
         Command::Schema => return schema::run(&mut out),
         Command::Crds(args) => return crds::run(&args, &mut out),

@@ -25,7 +25,9 @@ pub mod follower;
 mod keys;
 mod mailbox;
 mod own;
+mod quiet;
 mod responder;
+mod sight;
 pub mod view;
 
 pub use keys::KeysError;
@@ -113,17 +115,7 @@ impl Plane {
         let vpn = vpn_interface.is_some();
         let keys = KeyRing::open(state, config.settings.port)?;
         let applier = Applier::open(Scope::edge())?;
-        let interfaces = Interfaces::new(wireguard::Settings {
-            backend: match config.backend {
-                Backend::Auto => Wanted::Auto,
-                Backend::Kernel => Wanted::Kernel,
-                Backend::Userspace => Wanted::UserSpace,
-            },
-            prefix: config.settings.interface.clone(),
-            mark: 0,
-            workers: config.workers.count(),
-            offloads: config.offloads,
-        })?;
+        let interfaces = Interfaces::new(interfaces(config))?;
         let mailbox = Mailbox::new(Waker::new()?);
         let report = mailbox.clone();
         let responder = Responder::start(
@@ -180,6 +172,21 @@ impl Plane {
         if self.thread.join().is_err() {
             tracing::error!("the overlay thread panicked");
         }
+    }
+}
+
+/// How tunnels are made.
+pub(crate) fn interfaces(config: &Overlay) -> wireguard::Settings {
+    wireguard::Settings {
+        backend: match config.backend {
+            Backend::Auto => Wanted::Auto,
+            Backend::Kernel => Wanted::Kernel,
+            Backend::Userspace => Wanted::UserSpace,
+        },
+        prefix: config.settings.interface.clone(),
+        mark: 0,
+        workers: config.workers.count(),
+        offloads: config.offloads,
     }
 }
 

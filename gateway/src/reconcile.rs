@@ -12,7 +12,8 @@ use model::snapshot::vpn::RemoteGateway;
 use model::{Diagnostic, Severity};
 use plan::l4::L4Plan;
 use plan::l7::{Endpoints, L7Plan};
-use plan::vpn::{Machines, VpnPlan};
+use plan::machines::Machines;
+use plan::vpn::VpnPlan;
 use tokio::sync::watch;
 
 use crate::access_log;
@@ -63,10 +64,10 @@ pub struct Reconciler {
     overlay: Option<Follower>,
     /// None without a cluster.
     cluster: Option<InCluster>,
-    /// Whether the own Lease was late, and whether it was there, when it was last looked at.
-    lease: (bool, bool),
+    /// How the own Lease was when it was last looked at.
+    lease: in_cluster::Standing,
     holdings: Option<watch::Receiver<Arc<Holdings>>>,
-    /// What no VpnConnection may lead away; none where there are no connections.
+    /// What no VpnConnection may lead away, and no VIP be; none where there are neither.
     machines: Option<watch::Receiver<Arc<Machines>>>,
 }
 
@@ -163,7 +164,7 @@ impl Reconciler {
             vpn,
             overlay: None,
             cluster: None,
-            lease: (false, false),
+            lease: in_cluster::Standing::default(),
             holdings: None,
             machines: None,
         }
@@ -277,8 +278,7 @@ impl Reconciler {
                     }
                     self.previous.take_if(|table| Arc::strong_count(table) == 1);
                     self.try_again(engine);
-                    let of = |cluster: &InCluster| (cluster.is_late(), cluster.has_joined());
-                    let lease = self.cluster.as_ref().map_or((false, false), of);
+                    let lease = self.cluster.as_ref().map(InCluster::standing).unwrap_or_default();
                     if std::mem::replace(&mut self.lease, lease) != lease {
                         self.report();
                     }
@@ -312,7 +312,7 @@ impl Reconciler {
         let delivery = Arc::clone(&self.deliveries.borrow_and_update());
         let host = match &self.l4 {
             Some(l4) => l4.view.borrow().host.clone(),
-            None => Vec::new(),
+            None => Arc::default(),
         };
         let mut planner = self.planner.take().context("invariant: one plan at a time")?;
         if let Some(cluster) = &mut self.cluster {
@@ -343,7 +343,7 @@ impl Reconciler {
                 l4: planned.l4.as_ref().map(|(plan, _)| plan),
                 vpn: planned.vpn.as_ref(),
                 diagnostics: &planned.diagnostics,
-                proposal: planned.proposal.as_ref(),
+                proposal: planned.proposal.as_deref(),
             });
         }
         let mut names: BTreeSet<String> = planned.vpn.iter().flat_map(|plan| peers(plan)).collect();
@@ -436,7 +436,7 @@ impl Reconciler {
             self.settle();
         }
         let planned_for = self.planner.as_ref().map(Planner::host);
-        if planned_for.is_some_and(|host| *host != view.host) {
+        if planned_for.is_some_and(|host| *host != *view.host) {
             tracing::info!("the machine's addresses have changed");
             self.plan().await?;
             self.apply();
@@ -459,6 +459,7 @@ impl Reconciler {
         let (Some(overlay), Some(holdings)) = (&mut self.overlay, &mut self.holdings) else {
             return;
         };
+        let until = Some(holdings.clone());
         let holdings = Arc::clone(&holdings.borrow_and_update());
         let now = Instant::now();
         let has = |claim: &Claim| holdings.has(claim, now);
@@ -476,7 +477,7 @@ impl Reconciler {
                 Claim::Leader | Claim::Vpn(_) => None,
             }
         }));
-        overlay.hold(Held { holds, until: None, incarnation: holdings.incarnation });
+        overlay.hold(Held { holds, until, incarnation: holdings.incarnation });
     }
 
     /// What follows from what the overlay has done.

@@ -23,6 +23,7 @@ use crate::source::Delivery;
 mod addresses;
 mod conditions;
 mod edges;
+mod elsewhere;
 mod events;
 mod ingresses;
 mod pools;
@@ -32,6 +33,7 @@ mod task;
 mod vpn;
 mod vpn_states;
 
+pub use elsewhere::Elsewhere;
 pub use task::{Handle, Options, start};
 
 /// What doesn't change while the gateway runs.
@@ -39,6 +41,8 @@ pub use task::{Handle, Options, start};
 pub struct Context {
     /// The edge's name: its EdgeGateway's.
     pub name: String,
+    /// Where its Leases are.
+    pub namespace: String,
     /// The configuration, as far as rules depend on it.
     pub settings: Settings,
     /// The configured addresses of each ALB; unspecified ones stand for all of the machine's.
@@ -58,6 +62,8 @@ pub struct Facts {
     pub own: Arc<Vec<Diagnostic>>,
     /// The VIPs that are on this machine.
     pub vips: Arc<BTreeSet<IpAddr>>,
+    /// Where the edges are that this one can't share anything with; none if there are none.
+    pub elsewhere: Option<Elsewhere>,
     /// The machine's own addresses.
     pub host: Arc<Vec<HostAddress>>,
     /// Who holds what; none before that is known: then nothing is released.
@@ -107,6 +113,8 @@ pub struct Nodes {
     pub all: usize,
     /// Which ones don't answer.
     pub silent: Vec<String>,
+    /// None has answered for some time.
+    pub cut_off: bool,
 }
 
 /// How a VpnConnection is, as the edge that holds it sees it.

@@ -98,6 +98,8 @@ impl Plane {
         let mailbox = Arc::new(Mailbox::new(sender.clone()));
         let counts = Arc::new(Counts::new(kernel.nft().clone()));
         let watch = Watch::start(kernel.nft(), Arc::clone(&mailbox))?;
+        let (again, sending) = (config.clone(), sender.clone());
+        let renewal = Box::new(move || data_path(&again, sending.clone()));
         let (dataplane, lacking) = match data_path(config, sender) {
             Ok(dataplane) => (dataplane, None),
             Err(error) => (Box::new(Nothing) as Box<dyn Dataplane>, Some(error)),
@@ -108,6 +110,7 @@ impl Plane {
             kernel,
             engine,
             dataplane,
+            renewal,
             network,
             mailbox: Arc::clone(&mailbox),
             counts: Some(Arc::clone(&counts)),

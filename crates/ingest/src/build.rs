@@ -9,6 +9,7 @@ use crate::ObjectSet;
 use crate::calico;
 use crate::classes::Classes;
 use crate::ingresses::{self, IngressMemo};
+use crate::machines;
 use crate::overlay;
 use crate::pools;
 use crate::report::Report;
@@ -178,6 +179,7 @@ fn whole(objects: &ObjectSet, settings: &Settings, memo: &mut Memo) -> (Snapshot
     }
     snapshot.policies = calico::policies(objects, settings, &mut report).into();
     snapshot.certificates = certificates.finish().into();
+    snapshot.machines = machines::machines(objects).into();
     let pods = match &settings.overlay {
         Some(overlay) => overlay::by_node(objects, overlay.pod_cidrs, &mut report),
         None => overlay::all_written(objects),
@@ -192,7 +194,6 @@ fn whole(objects: &ObjectSet, settings: &Settings, memo: &mut Memo) -> (Snapshot
         let found = vpn::connections(objects, (settings, vpn), &mut memo.vpn, &mut report);
         (snapshot.vpn, snapshot.vpn_refused) = (found.0.into(), found.1.into());
         snapshot.zones = vpn::zones(objects, &pods).into();
-        snapshot.machines = vpn::machines(objects).into();
     } else {
         vpn::not_enabled(objects, &mut report);
     }

@@ -14,6 +14,7 @@ pub mod crds;
 #[cfg(test)]
 mod fixture;
 mod ingresses;
+mod machines;
 pub mod manifest;
 mod names;
 pub mod objects;

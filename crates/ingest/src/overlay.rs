@@ -115,6 +115,14 @@ impl Reader<'_, '_, '_> {
                 return None;
             }
         };
+        if key.is_weak() {
+            let reason = "is of low order: what is sealed for it can be read by everybody; it is left \
+                          out";
+            let remedy = "no agent and no edge makes such a key: find out who wrote it, and start \
+                          what it is of again";
+            self.error(field, Some(text), reason, remedy);
+            return None;
+        }
         if let Some(other) = self.keys.get(&key).filter(|other| **other != self.object) {
             let reason = format!("is the key of the older {other} too; it is left out here");
             let remedy = "make a key of its own: two machines with one key take each other's \

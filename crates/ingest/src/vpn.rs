@@ -15,15 +15,12 @@ use crate::overlay;
 use crate::report::Report;
 
 mod guard;
-mod machines;
 mod overlap;
 mod period;
 mod reader;
 mod secrets;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use machines::machines;
 
 /// Connections as they were last accepted.
 #[derive(Debug, Default)]

@@ -16,7 +16,44 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// The network of all overlay addresses, a /64 (RFC 4193).
 pub const OVERLAY_NETWORK: Ipv6Addr = Ipv6Addr::new(0xfd74, 0x6964, 0x6567, 0x6174, 0, 0, 0, 0);
 
+/// The points of low order, the top bit left out: a secret shared with one of them is known to all.
+const WEAK: [[u8; 32]; 7] = [
+    whole(0, 0, 0),
+    whole(1, 0, 0),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4,
+        0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49,
+        0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef,
+        0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f,
+        0x11, 0x57,
+    ],
+    // One less than the field's prime, the prime, and one more.
+    whole(0xec, 0xff, 0x7f),
+    whole(0xed, 0xff, 0x7f),
+    whole(0xee, 0xff, 0x7f),
+];
+
+/// Octets that are the same but for the first and the last.
+const fn whole(first: u8, between: u8, last: u8) -> [u8; 32] {
+    let mut octets = [between; 32];
+    octets[0] = first;
+    octets[31] = last;
+    octets
+}
+
 impl PublicKey {
+    /// Whether it is of low order, and so no key at all.
+    pub fn is_weak(&self) -> bool {
+        let mut octets = self.0;
+        if let Some(last) = octets.last_mut() {
+            *last &= 0x7f;
+        }
+        WEAK.contains(&octets)
+    }
+
     /// The address that whoever has this key has inside of tunnels: derived, so that nobody
     /// has to give addresses away.
     pub fn overlay_address(&self) -> Ipv6Addr {

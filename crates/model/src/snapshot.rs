@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::names::{ObjectKey, ObjectRef};
+use crate::names::ObjectKey;
 use crate::shared::{Shared, SharedMap};
 
 pub mod ingress;
+pub mod machine;
 pub mod overlay;
 pub mod policy;
 pub mod pool;
@@ -23,6 +24,7 @@ pub use ingress::{
     BackendRef, Balance, HostMatch, Ingress, IngressPolicy, IngressTarget, PathMatch, PathRule,
     PortRef, Redirect, Rule, SslRedirect, Timeouts, TlsBlock,
 };
+pub use machine::Machine;
 pub use policy::Policies;
 pub use pool::{AddressPool, AddressRange, Announce, LabelSelector, Operator, Requirement};
 pub use service::{
@@ -54,9 +56,9 @@ pub struct Snapshot {
     /// Addresses of each zone's Nodes and their pods, by zone; of Nodes without a zone under no
     /// name. Empty where `vpn` is not enabled.
     pub zones: SharedMap<String, Vec<IpNet>>,
-    /// Single addresses of Nodes and edges, which no VpnConnection leads away. Empty where `vpn` is
-    /// not enabled.
-    pub machines: SharedMap<IpAddr, ObjectRef>,
+    /// Single addresses of this side's machines: of Nodes and edges, and what an edge finds out by
+    /// itself.
+    pub machines: SharedMap<IpAddr, Machine>,
     /// The cluster's Nodes, by name. Empty where `overlay` is not enabled.
     pub nodes: SharedMap<String, overlay::Node>,
     /// All edges, this one too, by name. Empty where `overlay` is not enabled.

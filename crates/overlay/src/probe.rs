@@ -7,7 +7,8 @@
 //! authenticated with it, so that one's own messages are not taken for the other's.
 //!
 //! An answer repeats the nonce of what it answers; nothing else is an answer. A request has a
-//! sequence (a clock's microseconds will do) that the receiver has [`Fresh`] check.
+//! sequence (a clock's microseconds will do) that the receiver has [`Fresh`] check. Who is behind its
+//! own last one is told ([`Body::Behind`]), and goes on from there ([`next_sequence`]).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -64,12 +65,15 @@ pub enum Body {
     PromiseAsked(Vec<u8>),
     /// The answer.
     Promise(Vec<u8>),
+    /// Of a request with a sequence that isn't greater than this one: the asker's clock was set
+    /// back, or somebody repeats what it has said. It does no harm to whoever goes on from there.
+    Behind(u64),
 }
 
 impl Body {
     /// Whether it answers something.
     pub fn is_answer(&self) -> bool {
-        matches!(self, Self::Answer(_) | Self::Alive(_) | Self::Promise(_))
+        matches!(self, Self::Answer(_) | Self::Alive(_) | Self::Promise(_) | Self::Behind(_))
     }
 }
 
@@ -285,10 +289,28 @@ impl Fresh {
         }
     }
 
+    /// The last one's, where there is one.
+    pub fn last(&self, sender: &PublicKey) -> Option<u64> {
+        self.last.get(sender).copied()
+    }
+
     /// Forgets senders that are none any more.
     pub fn retain(&mut self, is_sender: impl Fn(&PublicKey) -> bool) {
         self.last.retain(|key, _| is_sender(key));
     }
+}
+
+/// The sequence of the next request: greater than that of the last one, also before whoever sends
+/// it was started anew, as long as clocks (`micros` since 1970) aren't set back.
+pub fn next_sequence(before: u64, micros: u64) -> u64 {
+    micros.max(before.saturating_add(1))
+}
+
+/// Where to go on if the other end says that one is `behind`. Clocks that are wrong by more than a
+/// year are not gone after: nobody may have all sequences used up.
+pub fn caught_up(before: u64, behind: u64, micros: u64) -> u64 {
+    const YEAR: u64 = 366 * 24 * 3600 * 1_000_000;
+    if behind <= micros.saturating_add(YEAR) { before.max(behind) } else { before }
 }
 
 /// What is left after taking a message's octets; for fuzzing.

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
 use model::ObjectKey;
@@ -33,7 +34,7 @@ fn main() {
     };
     let plan = plan_of(services, endpoints);
     let mut changed = plan.clone();
-    let port = &mut changed.services[services as usize / 2].ports[0];
+    let port = &mut Arc::make_mut(&mut changed.services[services as usize / 2]).ports[0];
     port.endpoints = port.endpoints.iter().skip(1).cloned().collect();
     let ports = AlbPorts::new();
 
@@ -70,7 +71,7 @@ fn nft(text: &str) {
 
 fn plan_of(services: u32, endpoints: u32) -> L4Plan {
     let vip = |n: u32| std::net::Ipv4Addr::from_bits(0xcb00_0000 + n).into();
-    let services: Vec<ServicePlan> = (0..services)
+    let services: Vec<Arc<ServicePlan>> = (0..services)
         .map(|n| {
             let endpoint = |e: u32| Endpoint {
                 address: SocketAddr::new(
@@ -84,7 +85,7 @@ fn plan_of(services: u32, endpoints: u32) -> L4Plan {
             let mut frontends = vec![Frontend::Vip(SocketAddr::new(vip(n), 80))];
             // There are no more of them.
             frontends.extend((n < 2768).then(|| Frontend::NodePort(30_000 + n as u16)));
-            ServicePlan {
+            Arc::new(ServicePlan {
                 service: ObjectKey::new("default", format!("service-{n}")),
                 load_balancer: true,
                 addresses: vec![vip(n)],
@@ -105,7 +106,7 @@ fn plan_of(services: u32, endpoints: u32) -> L4Plan {
                 local_only: false,
                 health_check_node_port: None,
                 local_endpoints: 0,
-            }
+            })
         })
         .collect();
     let vips = services.iter().map(|service| Vip {
@@ -114,5 +115,5 @@ fn plan_of(services: u32, endpoints: u32) -> L4Plan {
         visibility: Visibility::Public,
         announce: Announce::L2,
     });
-    L4Plan { vips: vips.collect(), services, ..L4Plan::default() }
+    L4Plan { vips: Arc::new(vips.collect()), services, ..L4Plan::default() }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ingest::{Memo, ObjectSet, manifest};
 use model::settings::FailSafe;
 use model::{AlbKind, AlbSettings, L4Settings, ObjectKey, PortRange, Settings};
-use plan::l4::{self, AlbPorts, Allocations};
+use plan::l4::{self, AlbPorts, Allocations, Giving};
 use plan::l7;
 
 const SERVICES: usize = 10_000;
@@ -26,8 +26,10 @@ fn main() {
     let settings = settings();
     let alb_ports = AlbPorts::new();
     let mut memo = Memo::default();
+    let mut allocations = Arc::<Allocations>::default();
+    let mut planner = l4::Planner::default();
+    let mut ruleset: Option<l4::Ruleset> = None;
     let mut albs = l7::Planner::default();
-    let mut allocations = Allocations::default();
     let mut former: Option<Round> = None;
     let mut stages = Stages::default();
     for round in 0..=CHANGES {
@@ -40,23 +42,29 @@ fn main() {
         let (l7, found) = albs.plan(&snapshot, &settings.albs);
         assert!(found.is_empty(), "{:?}", found.first());
         stage = stages.next("plan of the ALBs", round, stage);
-        let (l4, found) = l4::plan(&snapshot, &settings, &[], &allocations);
+        let (l4, found) = planner.plan(&snapshot, &settings, &[], (&allocations, Giving::New));
         assert!(found.is_empty(), "{:?}", found.first());
+        allocations = Arc::clone(&l4.allocations);
         stage = stages.next("plan of L4", round, stage);
-        allocations.clone_from(&l4.allocations);
-        stage = stages.next("copy of the allocations", round, stage);
         if let Some(former) = &former {
             assert!(former.l4 != l4 && former.l7 != l7);
         }
         stage = stages.next("comparison of plans", round, stage);
-        let table = l4::table(&l4, settings.l4.as_ref().unwrap(), &alb_ports);
-        stage = stages.next("table", round, stage);
-        match &former {
-            Some(former) => assert!(table.change_from(&former.table).is_some()),
-            None => drop(table.load()),
+        match &mut ruleset {
+            Some(ruleset) => {
+                let step = ruleset.step(&l4).unwrap();
+                assert!(step.text().is_some());
+                ruleset.take(step);
+            }
+            None => {
+                let l4_settings = settings.l4.as_ref().unwrap();
+                let whole = l4::Ruleset::new(&l4, l4_settings, &alb_ports, Default::default());
+                drop(whole.table().load());
+                ruleset = Some(whole);
+            }
         }
-        stage = stages.next("its change", round, stage);
-        former = Some(Round { l7, l4, table });
+        stage = stages.next("change of the table", round, stage);
+        former = Some(Round { l7, l4 });
         stages.next("dropping the former", round, stage);
         stages.all.entry("all").or_default().push(start.elapsed());
         if round == 0 {
@@ -77,8 +85,7 @@ fn main() {
 /// What a round leaves behind.
 struct Round {
     l7: Arc<l7::L7Plan>,
-    l4: l4::L4Plan,
-    table: plan::nft::Table,
+    l4: Arc<l4::L4Plan>,
 }
 
 /// How long each stage has taken, by round.

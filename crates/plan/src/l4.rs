@@ -23,23 +23,27 @@ pub mod slots;
 pub mod table;
 pub mod traffic;
 
-pub use planner::{plan, plan_giving};
-pub use table::{AlbPorts, table};
+pub use planner::{Planner, plan, plan_giving};
+pub use table::{AlbPorts, Ruleset, table};
 
 /// What the L4 plane is to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct L4Plan {
     /// The addresses that the edge takes from pools, sorted.
-    pub vips: Vec<Vip>,
-    /// The Services that are reached from outside, sorted by name.
-    pub services: Vec<ServicePlan>,
+    #[serde(serialize_with = "shared")]
+    pub vips: Arc<Vec<Vip>>,
+    /// The Services that are reached from outside, sorted by name. One that stays as it is is the
+    /// same in memory from plan to plan.
+    #[serde(serialize_with = "all")]
+    pub services: Vec<Arc<ServicePlan>>,
     /// The addresses out of pools that each ALB listens on besides its configured ones.
     pub albs: BTreeMap<AlbKind, Vec<IpAddr>>,
     /// The addresses out of pools that VpnConnections have, sorted by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vpn: Vec<VpnAddress>,
     /// Which Service has which addresses: kept over restarts, an input of the next planning.
-    pub allocations: Allocations,
+    #[serde(serialize_with = "shared")]
+    pub allocations: Arc<Allocations>,
     /// How many addresses each pool has and has given away, by pool.
     pub pools: BTreeMap<String, PoolUse>,
 }
@@ -74,7 +78,32 @@ impl L4Plan {
     pub fn vpn_addresses(&self) -> BTreeMap<ObjectKey, IpAddr> {
         self.vpn.iter().map(|one| (one.connection.clone(), one.address)).collect()
     }
+
+    /// Whether only Services differ.
+    pub fn is_same_but_for_services(&self, other: &Self) -> bool {
+        let Self { vips, services: _, albs, vpn, allocations, pools } = self;
+        (vips, albs, vpn) == (&other.vips, &other.albs, &other.vpn)
+            && (allocations, pools) == (&other.allocations, &other.pools)
+    }
+
+    /// The Services that are not the same in memory as before: where each stands, as it was and as
+    /// it is. None where there are others than before.
+    pub fn changes<'a>(&'a self, before: &'a Self) -> Option<Vec<Change<'a>>> {
+        if self.services.len() != before.services.len() {
+            return None;
+        }
+        let both = before.services.iter().zip(&self.services).enumerate();
+        let differs = |(_, (was, is)): &(usize, (&Arc<ServicePlan>, &Arc<ServicePlan>))| {
+            !Arc::ptr_eq(was, is)
+        };
+        let changes = both.filter(differs).map(|(at, (was, is))| (at, &**was, &**is));
+        let changes: Vec<Change<'_>> = changes.collect();
+        changes.iter().all(|(_, was, is)| was.service == is.service).then_some(changes)
+    }
 }
+
+/// Where a Service stands, as it was and as it is.
+pub type Change<'a> = (usize, &'a ServicePlan, &'a ServicePlan);
 
 /// How full a pool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -249,4 +278,12 @@ pub enum StreamTls {
 
 fn slice<S: Serializer>(endpoints: &Arc<[Endpoint]>, serializer: S) -> Result<S::Ok, S::Error> {
     endpoints.as_ref().serialize(serializer)
+}
+
+fn shared<T: Serialize, S: Serializer>(value: &Arc<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().serialize(serializer)
+}
+
+fn all<T: Serialize, S: Serializer>(list: &[Arc<T>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(AsRef::as_ref))
 }

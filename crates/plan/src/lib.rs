@@ -8,6 +8,7 @@
 
 pub mod l4;
 pub mod l7;
+pub mod machines;
 pub mod nft;
 pub mod overlay;
 pub mod policy;

@@ -17,7 +17,6 @@ mod machines;
 mod planner;
 pub mod table;
 
-pub use machines::Machines;
 pub use planner::plan;
 
 /// All of it.

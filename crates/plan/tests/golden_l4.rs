@@ -12,13 +12,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ingest::ObjectSet;
 use ingest::manifest::Entry;
 use model::settings::FailSafe;
-use model::{AlbKind, AlbSettings, HostAddress, L4Settings, PortRange, Settings};
-use plan::l4::{self, Allocations};
+use model::snapshot::Announce;
+use model::{AlbKind, AlbSettings, HostAddress, L4Settings, PortRange, Settings, Visibility};
+use plan::l4::{self, Allocations, Vip};
 
 #[test]
 fn every_manifest_gives_its_l4_plan_and_diagnostics() {
@@ -101,7 +103,14 @@ impl Case {
         let mut previous = Allocations::default();
         for (service, addresses) in self.comments("had ") {
             let addresses = addresses.split(' ').map(|address| address.parse().unwrap());
-            previous.services.insert(service.to_owned(), addresses.collect());
+            let addresses: Vec<IpAddr> = addresses.collect();
+            previous.vips.extend(addresses.iter().map(|address| Vip {
+                address: *address,
+                pool: String::new(),
+                visibility: Visibility::Public,
+                announce: Announce::L2,
+            }));
+            previous.services.insert(service.to_owned(), addresses);
         }
         let settings = settings();
         let (snapshot, mut diagnostics) = ingest::ingest(&objects, &settings);

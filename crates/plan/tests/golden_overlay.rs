@@ -204,7 +204,8 @@ impl Case {
                 .map(|text| text.split_once('/').unwrap())
                 .map(|(namespace, name)| ObjectKey::new(namespace, name))
                 .collect();
-            let probed = Probed { live: true, path: way(words[1]), drain: false, vpn };
+            let path = way(words[1]);
+            let probed = Probed { live: true, path, vpn, ..Probed::default() };
             input.edges.insert(words[0].to_owned(), probed);
         }
         for words in self.comments("drains") {

@@ -15,7 +15,8 @@ use ingest::{ObjectSet, manifest};
 use ipnet::IpNet;
 use model::snapshot::vpn::NatPair;
 use model::{Diagnostic, Settings, VpnSettings};
-use plan::vpn::{Machines, VpnPlan, plan};
+use plan::machines::Machines;
+use plan::vpn::{VpnPlan, plan};
 
 fn settings() -> Settings {
     let cluster_subnets =
@@ -42,8 +43,9 @@ fn planned(text: &str) -> (VpnPlan, Vec<Diagnostic>) {
     let mut objects = ObjectSet::default();
     parsed.objects.into_iter().for_each(|entry| entry.insert_into(&mut objects));
     let settings = settings();
-    let (snapshot, found) = ingest::ingest(&objects, &settings);
-    let (plan, more) = plan(&snapshot, &settings, &BTreeMap::new(), &machines());
+    let (mut snapshot, found) = ingest::ingest(&objects, &settings);
+    machines().join(&mut snapshot);
+    let (plan, more) = plan(&snapshot, &settings, &BTreeMap::new());
     (plan, parsed.diagnostics.into_iter().chain(found).chain(more).collect())
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use lab::{CLIENT, CLIENT6, EDGE, EDGE6, Lab, VIP, VIP6, backend, backend6};
 use model::net::{PortRange, Protocol, Visibility};
@@ -13,7 +14,9 @@ use model::snapshot::{Algorithm, Announce, Endpoint};
 use model::{AlbKind, ObjectKey};
 use plan::l4::affinity;
 use plan::l4::traffic::{COUNTED, Listing};
-use plan::l4::{AlbPorts, Frontend, L4Plan, Path, PortPlan, ServicePlan, Vip, slots, table};
+use plan::l4::{
+    AlbPorts, Frontend, L4Plan, Path, PortPlan, Ruleset, ServicePlan, Vip, slots, table,
+};
 use plan::nft::Table;
 
 #[path = "kernel/lab.rs"]
@@ -77,7 +80,8 @@ fn plan_of(services: Vec<ServicePlan>) -> L4Plan {
         visibility: Visibility::Public,
         announce: Announce::L2,
     };
-    L4Plan { vips: vec![vip(VIP), vip(VIP6)], services, ..L4Plan::default() }
+    let services = services.into_iter().map(Arc::new).collect();
+    L4Plan { vips: Arc::new(vec![vip(VIP), vip(VIP6)]), services, ..L4Plan::default() }
 }
 
 fn table_of(plan: &L4Plan) -> Table {
@@ -468,6 +472,44 @@ fn changes_lead_to_what_a_load_leads_to() {
         old = new;
     }
     change(&changed, &old, &L4Plan::default());
+}
+
+#[test]
+fn steps_of_endpoints_lead_to_what_a_load_leads_to() {
+    let (stepped, loaded) = (Lab::new(), Lab::new());
+    let mut plan = Arc::new(arbitrary(3));
+    let mut ruleset = Ruleset::new(&plan, &settings(), &AlbPorts::new(), Table::default());
+    stepped.nft(&ruleset.table().load());
+    let mut steps = 0;
+    for seed in 0..25 {
+        let mut next = L4Plan::clone(&plan);
+        let at = seed as usize % next.services.len();
+        let service = Arc::make_mut(&mut next.services[at]);
+        let others = arbitrary(seed + 100);
+        let endpoints = others.services.iter().flat_map(|service| &service.ports);
+        for (port, other) in service.ports.iter_mut().zip(endpoints) {
+            port.endpoints = Arc::clone(&other.endpoints);
+        }
+        plan = Arc::new(next);
+        let step = ruleset.step(&plan);
+        let text = match &step {
+            Some(step) => step.text(),
+            None => table_of(&plan).change_from(ruleset.table()),
+        };
+        text.inspect(|text| stepped.nft(text));
+        match step {
+            Some(step) => {
+                steps += 1;
+                ruleset.take(step);
+            }
+            None => {
+                ruleset = Ruleset::new(&plan, &settings(), &AlbPorts::new(), Table::default());
+            }
+        }
+        loaded.nft(&table_of(&plan).load());
+        assert_eq!(sorted(&stepped.listing()), sorted(&loaded.listing()), "seed {seed}");
+    }
+    assert!(steps > 15, "{steps}");
 }
 
 /// The kernel lists in the order of making, and hashes elements.

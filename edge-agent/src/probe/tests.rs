@@ -165,3 +165,33 @@ fn a_flood_of_datagrams_holds_up_nothing_else() {
     let left = std::iter::repeat_with(|| worker.sockets[&own].recv_from(&mut buffer));
     assert_eq!(left.take_while(Result::is_ok).count(), 10);
 }
+
+#[test]
+fn an_agent_whose_clock_was_set_back_goes_on_from_what_the_edge_knows() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let private = wireguard::random::private_key();
+    let key = wireguard::random::private_key();
+    let (known, used) = (Arc::default(), Arc::default());
+    let address = socket.local_addr().unwrap();
+    let edge = Answering { address, key: private.public(), known, used };
+    let (prober, _receiver) = start();
+    prober.order(orders(vec![edge.aim(&key, false)]));
+    let pair = Pair::new(&private, &key.public()).unwrap();
+    let mut buffer = [0; 2_000];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    let (nonce, first) = pair.open(&buffer[..length]).unwrap();
+    let last = first.sequence + 3_600_000_000;
+    let answer = Message { sequence: 1, answers: Some(nonce), body: Body::Behind(last) };
+    let sealed = pair.seal(wireguard::random::nonce(), &answer).unwrap();
+    socket.send_to(&sealed, from).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (length, _) = socket.recv_from(&mut buffer).unwrap();
+        let (_, next) = pair.open(&buffer[..length]).unwrap();
+        if next.sequence > last {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it goes on as before");
+    }
+}

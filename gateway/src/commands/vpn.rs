@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-mod client;
 pub mod import;
 pub mod live;
 mod pcap;

@@ -50,7 +50,7 @@ pub struct Acted {
     /// The revision of what is held.
     pub revision: u64,
     /// The VIPs that are on interfaces.
-    pub on: BTreeSet<IpAddr>,
+    pub on: Arc<BTreeSet<IpAddr>>,
 }
 
 /// What is counted.
@@ -98,6 +98,8 @@ pub struct ReportEdge {
     pub live: bool,
     /// Whether it gives up what it holds.
     pub drain: bool,
+    /// Whether no node answers it.
+    pub cut_off: bool,
 }
 
 /// The task, running.
@@ -115,6 +117,8 @@ pub struct Handle {
     pub wanted: watch::Sender<BTreeMap<Claim, Wanted>>,
     /// Whether to give everything up to others.
     pub drain: watch::Sender<bool>,
+    /// Whether it reaches no node, and others had better hold what it holds.
+    pub cut_off: watch::Sender<bool>,
     /// What is counted.
     pub counts: Arc<Counts>,
     stop: CancellationToken,
@@ -155,6 +159,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
     let (report, of_report) = watch::channel(Arc::default());
     let (wanted, of_wanted) = watch::channel(BTreeMap::new());
     let (drain, of_drain) = watch::channel(false);
+    let (cut_off, of_cut_off) = watch::channel(false);
     let counts = Arc::new(Counts::default());
     let stop = CancellationToken::new();
     let task = Task {
@@ -168,7 +173,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         unconfirmed: BTreeMap::new(),
         // Without an L4 plane nothing is ever on an interface.
         acted: match options.l4 {
-            None => Acted { revision: u64::MAX, on: BTreeSet::new() },
+            None => Acted { revision: u64::MAX, on: Arc::default() },
             Some(_) => Acted::default(),
         },
         answers: JoinSet::new(),
@@ -176,7 +181,8 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         out: None,
         revision: 0,
     };
-    let inputs = Inputs { wanted: of_wanted, drain: of_drain, stop: stop.clone() };
+    let inputs =
+        Inputs { wanted: of_wanted, drain: of_drain, cut_off: of_cut_off, stop: stop.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new()
         .name("edges".to_owned())
@@ -188,6 +194,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         report: of_report,
         wanted,
         drain,
+        cut_off,
         counts,
         stop,
         thread,
@@ -197,6 +204,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
 struct Inputs {
     wanted: watch::Receiver<BTreeMap<Claim, Wanted>>,
     drain: watch::Receiver<bool>,
+    cut_off: watch::Receiver<bool>,
     stop: CancellationToken,
 }
 
@@ -257,6 +265,10 @@ impl Task {
                 Ok(()) = inputs.drain.changed() => {
                     let drain = *inputs.drain.borrow_and_update();
                     self.engine.drain(Instant::now(), drain);
+                }
+                Ok(()) = inputs.cut_off.changed() => {
+                    let cut_off = *inputs.cut_off.borrow_and_update();
+                    self.engine.cut_off(Instant::now(), cut_off);
                 }
                 Some(acted) = acted(l4.as_mut()) => self.acted = acted,
                 () = tokio::time::sleep_until(wake.into()) => {
@@ -450,6 +462,7 @@ impl Task {
             incarnation: edge.incarnation,
             live: edge.is_live,
             drain: edge.drain,
+            cut_off: edge.cut_off,
         };
         let until = self.engine.until();
         let report = Report {
@@ -493,5 +506,5 @@ async fn acted(l4: Option<&mut watch::Receiver<Arc<View>>>) -> Option<Acted> {
     };
     view.changed().await.ok()?;
     let view = view.borrow_and_update();
-    Some(Acted { revision: view.acted, on: view.on.clone() })
+    Some(Acted { revision: view.acted, on: Arc::clone(&view.on) })
 }

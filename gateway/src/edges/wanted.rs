@@ -24,7 +24,7 @@ pub fn wanted(l4: Option<&L4Plan>, vpn: Option<&VpnPlan>) -> BTreeMap<Claim, Wan
             .map(|one| one.address)
             .chain(plan.albs.values().flatten().copied())
             .collect();
-        for vip in &plan.vips {
+        for vip in plan.vips.iter() {
             let mut needs = BTreeSet::new();
             if vip.announce == Announce::L2 {
                 needs.insert(side(vip.visibility));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use model::net::Protocol;
-use plan::l4::{Frontend, L4Plan, Path};
+use plan::l4::{Frontend, L4Plan, Path, ServicePlan};
 
 use super::kernel::Entry;
 
@@ -42,6 +42,34 @@ impl Flows {
             }
         }
         Self(flows)
+    }
+
+    /// Whether plans may differ in these: whether any Service differs that has some.
+    pub(super) fn may_differ(plan: &L4Plan, before: &L4Plan) -> bool {
+        let has =
+            |service: &ServicePlan| service.ports.iter().any(|port| port.protocol != Protocol::Tcp);
+        let changes = plan.changes(before);
+        changes.is_none_or(|changes| changes.iter().any(|(_, was, is)| has(was) || has(is)))
+    }
+
+    /// Whether there may be entries that lead nowhere after a change from `before`: not if all
+    /// that has changed is that more serve what was served.
+    pub(super) fn leave_behind(&self, before: &Self) -> bool {
+        let kept = |was: &Answers, is: &Answers| match (was, is) {
+            (Answers::Endpoints(was), Answers::Endpoints(is)) => {
+                was == is || !was.is_empty() && was.iter().all(|one| is.binary_search(one).is_ok())
+            }
+            _ => was == is,
+        };
+        let same = self.0.len() == before.0.len();
+        !same || before.0.iter().any(|(key, was)| self.0.get(key).is_none_or(|is| !kept(was, is)))
+    }
+
+    /// Adds the frontends of others: those that have been there since.
+    pub(super) fn also(&mut self, others: Self) {
+        for (key, answers) in others.0 {
+            self.0.entry(key).or_insert(answers);
+        }
     }
 
     /// Whether the entry leads elsewhere than these do, and is one of theirs or was one of

@@ -13,19 +13,17 @@ use std::time::{Duration, Instant};
 use holding::Claim;
 use model::{Diagnostic, L4Settings, ObjectRef};
 use plan::l4::{AlbPorts, L4Plan, ServicePlan};
-use plan::nft::Table;
-use plan::policy;
 use tokio::sync::watch;
 
 use super::drain::Flows;
-use super::effective::Held;
+use super::effective::{Held, Part};
 use super::forwarding::Forwarding;
 use super::kernel::{Events, Fault, Kernel};
 use super::mailbox::{Desired, Mail, Mailbox};
 use super::retry::Retry;
-use super::rules::{self, Applied, Rules};
+use super::rules::{self, Applied, Rules, Source};
 use super::state::{Memory, State};
-use super::view::{View, VipState};
+use super::view::View;
 use super::vips::{Stage, Vips};
 use crate::edges::Holdings;
 use crate::metrics::Metrics;
@@ -37,12 +35,16 @@ const REST: Duration = Duration::from_millis(10);
 /// a time, and how many VIPs at most: more would cost too much.
 const LIMIT: (Duration, usize) = (Duration::from_millis(400), 512);
 
+/// All tracked connections are gone through at most this often, and for at most this part of the
+/// time.
+const DRAIN_REST: Duration = Duration::from_millis(100);
+const DRAIN_SHARE: u32 = 4;
+
 /// The thread's state.
 pub(super) struct Driver<K> {
     /// The kernel.
     pub(super) kernel: K,
     settings: L4Settings,
-    alb_ports: AlbPorts,
     state: State,
     mailbox: Arc<Mailbox>,
     view: watch::Sender<Arc<View>>,
@@ -55,27 +57,25 @@ pub(super) struct Driver<K> {
     vips: Vips,
     rules: Rules,
     forwarding: Forwarding,
-    /// The last table that was made, and of what.
-    compiled: Option<Compiled>,
+    /// What the rules are made of.
+    source: Option<Source>,
+    /// The parts of plans that rules are made of, and that are told.
+    parts: [Part; 2],
+    /// The holdings that were looked through last, and whether their time was over.
+    held: Option<(Arc<Holdings>, bool)>,
     /// The plan whose rules are in force.
     in_force: Arc<L4Plan>,
     flows: Flows,
     /// Connections may be tracked that lead nowhere.
     is_drain_due: bool,
     drain: Retry,
+    /// Until then other endpoints alone are no reason to go through all of them again.
+    drain_rest: Option<Instant>,
     save: Retry,
     save_fault: Option<String>,
     host_fault: Option<Fault>,
     host: Retry,
     published: Arc<View>,
-}
-
-struct Compiled {
-    whole: Arc<L4Plan>,
-    policy: Arc<policy::Compiled>,
-    held: Held,
-    plan: Arc<L4Plan>,
-    table: Arc<Table>,
 }
 
 impl<K: Kernel> Driver<K> {
@@ -93,12 +93,13 @@ impl<K: Kernel> Driver<K> {
     ) -> Result<(Self, watch::Receiver<Arc<View>>), Fault> {
         let mut vips = Vips::new(&state.saved().taken);
         vips.look(Instant::now(), kernel.host()?);
-        let published = Arc::new(View { host: vips.own_addresses(), ..View::default() });
+        let published =
+            Arc::new(View { host: Arc::clone(vips.own_addresses()), ..View::default() });
         let (view, receiver) = watch::channel(Arc::clone(&published));
         let driver = Self {
             kernel,
+            rules: Rules::new(settings.clone(), alb_ports),
             settings,
-            alb_ports,
             state,
             mailbox,
             view,
@@ -108,13 +109,15 @@ impl<K: Kernel> Driver<K> {
             acted: 0,
             limited: None,
             vips,
-            rules: Rules::default(),
             forwarding: Forwarding::default(),
-            compiled: None,
+            source: None,
+            parts: Default::default(),
+            held: None,
             in_force: Arc::default(),
             flows: Flows::default(),
             is_drain_due: true,
             drain: Retry::default(),
+            drain_rest: None,
             save: Retry::default(),
             save_fault: None,
             host_fault: None,
@@ -173,7 +176,7 @@ impl<K: Kernel> Driver<K> {
             self.pass(now, &desired);
             self.publish(&desired);
         } else if let Some(holdings) = self.holdings() {
-            let on = self.vips.on();
+            let on = Arc::clone(self.vips.on());
             let view = View { acted: holdings.revision, on, ..View::clone(&self.published) };
             self.published = Arc::new(view);
             self.view.send_replace(Arc::clone(&self.published));
@@ -187,12 +190,20 @@ impl<K: Kernel> Driver<K> {
     /// Takes off what this edge doesn't hold any more, before anything else.
     fn hold(&mut self, now: Instant) {
         let Some(holdings) = self.holdings() else { return };
-        self.vips.hold(|address| {
-            let claim = Claim::Vip(address);
-            holdings.has(&claim, now).then(|| !holdings.unsure.contains(&claim))
-        });
-        self.vips.let_go(&mut self.kernel);
+        let is_over = holdings.until.is_some_and(|until| until <= now);
+        let same = self
+            .held
+            .as_ref()
+            .is_some_and(|(held, was_over)| Arc::ptr_eq(held, &holdings) && *was_over == is_over);
+        if !(self.vips.is_unchanged() && same) {
+            self.vips.hold(|address| {
+                let claim = Claim::Vip(address);
+                holdings.has(&claim, now).then(|| !holdings.unsure.contains(&claim))
+            });
+            self.vips.let_go(&mut self.kernel);
+        }
         self.acted = holdings.revision;
+        self.held = Some((holdings, is_over));
     }
 
     /// Has the kernel take VIPs off by itself, should this thread not come to it.
@@ -221,7 +232,7 @@ impl<K: Kernel> Driver<K> {
     pub(super) fn next(&self) -> Option<Instant> {
         let save = self.save_fault.as_ref().and_then(|_| self.save.next());
         let host = self.host_fault.as_ref().and_then(|_| self.host.next());
-        let drain = self.is_drain_due.then(|| self.drain.next()).flatten();
+        let drain = self.is_drain_due.then(|| self.drain.next().max(self.drain_rest)).flatten();
         let holding = self.next_holding();
         let all = [
             holding,
@@ -259,16 +270,20 @@ impl<K: Kernel> Driver<K> {
         self.remember(now, desired);
         let saved = self.state.saved();
         let held = Held {
-            addresses: self.vips.duplicates(),
+            addresses: Arc::clone(self.vips.duplicates()),
             services: Held::unsaved(&desired.plan, &saved.allocations),
         };
-        let (plan, table) = self.compile(desired, held);
-        let saved = self.state.saved();
-        let mut usable = self.vips.duplicates();
-        usable.extend(plan.vips.iter().map(|vip| vip.address));
+        let [part, _] = &mut self.parts;
+        let plan = part.of(&desired.plan, held);
+        let source = Source { plan: Arc::clone(&plan), policy: Arc::clone(&desired.policy) };
+        let duplicates = Arc::clone(self.vips.duplicates());
+        let usable = |address: &IpAddr| {
+            duplicates.contains(address)
+                || plan.vips.binary_search_by_key(address, |vip| vip.address).is_ok()
+        };
         self.vips.ask(
             now,
-            |taken| saved.taken.contains(taken) && usable.contains(&taken.address),
+            |taken| saved.taken.contains(taken) && usable(&taken.address),
             &mut self.kernel,
         );
         self.forwarding.ensure(now, &plan, &mut self.kernel);
@@ -277,7 +292,8 @@ impl<K: Kernel> Driver<K> {
         let metrics = &metrics.l4;
         let failures = || metrics.apply_failures.increment();
         let started = Instant::now();
-        let applied = self.rules.apply(now, &plan, &table, &mut self.kernel, failures);
+        let applied = self.rules.apply(now, &source, &mut self.kernel, failures);
+        self.source = Some(source);
         if applied == Applied::Changed {
             let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             metrics.apply_us.set(took);
@@ -302,8 +318,8 @@ impl<K: Kernel> Driver<K> {
     /// Brings to the disk what must be there before anything is done.
     fn remember(&mut self, now: Instant, desired: &Desired) {
         let memory = Memory {
-            allocations: desired.plan.allocations.clone(),
-            taken: self.vips.to_remember(),
+            allocations: Arc::clone(&desired.plan.allocations),
+            taken: Arc::clone(self.vips.to_remember()),
         };
         if self.save_fault.is_some() && !self.save.is_due(now) {
             return;
@@ -317,42 +333,28 @@ impl<K: Kernel> Driver<K> {
         }
     }
 
-    /// The part of the plan that may be in force, and its table.
-    fn compile(&mut self, desired: &Desired, held: Held) -> (Arc<L4Plan>, Arc<Table>) {
-        let is_same = |c: &&Compiled| {
-            Arc::ptr_eq(&c.whole, &desired.plan)
-                && Arc::ptr_eq(&c.policy, &desired.policy)
-                && c.held == held
-        };
-        if let Some(compiled) = self.compiled.as_ref().filter(is_same) {
-            return (Arc::clone(&compiled.plan), Arc::clone(&compiled.table));
-        }
-        let plan = held.apply(&desired.plan);
-        let mut table = plan::l4::table(&plan, &self.settings, &self.alb_ports);
-        table.merge(desired.policy.table.clone());
-        let table = Arc::new(table);
-        self.compiled = Some(Compiled {
-            whole: Arc::clone(&desired.plan),
-            policy: Arc::clone(&desired.policy),
-            held,
-            plan: Arc::clone(&plan),
-            table: Arc::clone(&table),
-        });
-        (plan, table)
-    }
-
     /// Deletes tracked connections that lead nowhere any more.
     fn drain(&mut self, now: Instant, plan: &Arc<L4Plan>) {
         if !Arc::ptr_eq(plan, &self.in_force) {
-            let flows = Flows::of(plan);
-            self.is_drain_due |= flows != self.flows;
-            if !self.is_drain_due {
-                self.in_force = Arc::clone(plan);
+            if Flows::may_differ(plan, &self.in_force) {
+                let flows = Flows::of(plan);
+                self.is_drain_due |= flows.leave_behind(&self.flows);
+                if self.is_drain_due {
+                    self.flows.also(flows);
+                } else {
+                    self.flows = flows;
+                }
+                if plan.changes(&self.in_force).is_none() {
+                    self.drain_rest = None;
+                }
             }
+            self.in_force = Arc::clone(plan);
         }
-        if !self.is_drain_due || !self.drain.is_due(now) {
+        let rests = self.drain_rest.is_some_and(|until| now < until);
+        if !self.is_drain_due || rests || !self.drain.is_due(now) {
             return;
         }
+        let started = Instant::now();
         let flows = Flows::of(plan);
         let host = self.vips.own_addresses();
         let is_local = |address| host.iter().any(|own| own.network.addr() == address);
@@ -363,9 +365,9 @@ impl<K: Kernel> Driver<K> {
                     tracing::debug!(forgotten, "tracked connections led nowhere");
                 }
                 self.flows = flows;
-                self.in_force = Arc::clone(plan);
                 self.is_drain_due = false;
                 self.drain = Retry::default();
+                self.drain_rest = Some(now + DRAIN_REST.max(started.elapsed() * DRAIN_SHARE));
             }
             Err(fault) => {
                 tracing::warn!(%fault, "tracked connections can't be deleted");
@@ -376,12 +378,12 @@ impl<K: Kernel> Driver<K> {
 
     /// Tells the others.
     fn publish(&mut self, desired: &Desired) {
-        let absent = self.vips.absent();
-        let held = Held { addresses: absent, services: Default::default() };
-        let plan = match &self.compiled {
+        let held = Held { addresses: Arc::clone(self.vips.absent()), ..Held::default() };
+        let [_, part] = &mut self.parts;
+        let plan = match &self.source {
             _ if self.rules.fault().is_some() => Arc::clone(&self.published.plan),
-            Some(compiled) => {
-                let plan = held.apply(&compiled.plan);
+            Some(source) => {
+                let plan = part.of(&source.plan, held);
                 // The same plan stays the same in memory, so that it is seen at once.
                 if plan == self.published.plan { Arc::clone(&self.published.plan) } else { plan }
             }
@@ -401,11 +403,11 @@ impl<K: Kernel> Driver<K> {
             applied,
             settled,
             plan,
-            vips: self.vip_states(),
+            vips: Arc::clone(self.vips.states()),
             acted: self.acted,
-            on: self.vips.on(),
+            on: Arc::clone(self.vips.on()),
             diagnostics: self.diagnostics(desired),
-            host: self.vips.own_addresses(),
+            host: Arc::clone(self.vips.own_addresses()),
         };
         self.metrics.l4.applied.set(applied);
         if view != *self.published {
@@ -415,22 +417,6 @@ impl<K: Kernel> Driver<K> {
             self.published = Arc::new(view);
             self.view.send_replace(Arc::clone(&self.published));
         }
-    }
-
-    fn vip_states(&self) -> std::collections::BTreeMap<IpAddr, VipState> {
-        let state = |(vip, interface, stage): (&plan::l4::Vip, &str, &Stage)| {
-            let (state, reason) = match stage {
-                Stage::New | Stage::Probing | Stage::Free => ("probing", None),
-                Stage::Held => ("held", None),
-                Stage::Duplicate(mac) => ("duplicate", Some(format!("{mac} has it"))),
-                Stage::Failed(fault) => ("failed", Some(fault.to_string())),
-                Stage::Homeless(reason) => ("homeless", Some(reason.clone())),
-                Stage::Elsewhere => ("elsewhere", None),
-            };
-            let (pool, interface) = (vip.pool.clone(), interface.to_owned());
-            (vip.address, VipState { pool, interface, state, reason })
-        };
-        self.vips.all().map(state).collect()
     }
 
     fn diagnostics(&self, desired: &Desired) -> Vec<Diagnostic> {
@@ -501,8 +487,8 @@ impl<K: Kernel> Driver<K> {
             tracing::error!(%fault, "the nftables table inet tidegate can't be removed");
         }
         self.vips.give_up(&mut self.kernel);
-        let allocations = self.state.saved().allocations.clone();
-        let memory = Memory { allocations, taken: self.vips.to_remember() };
+        let allocations = Arc::clone(&self.state.saved().allocations);
+        let memory = Memory { allocations, taken: Arc::clone(self.vips.to_remember()) };
         if let Err(error) = self.state.save(&memory) {
             tracing::warn!(%error, "the state can't be written");
         }
@@ -510,7 +496,8 @@ impl<K: Kernel> Driver<K> {
 }
 
 fn users(plan: &L4Plan, address: IpAddr) -> impl Iterator<Item = &ServicePlan> {
-    plan.services.iter().filter(move |service| service.addresses.contains(&address))
+    let services = plan.services.iter().map(AsRef::as_ref);
+    services.filter(move |service: &&ServicePlan| service.addresses.contains(&address))
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Whether the kernel forwards packets at all.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Diagnostic, ObjectRef};
-use plan::l4::{L4Plan, Path};
+use plan::l4::{L4Plan, Path, ServicePlan};
 
 use super::kernel::{Fault, Kernel};
 use super::retry::Retry;
@@ -14,13 +15,17 @@ pub(super) struct Forwarding {
     done: [bool; 2],
     faults: [Option<Fault>; 2],
     retry: [Retry; 2],
+    /// The plan that was looked at last, and which families it needed.
+    looked: (Arc<L4Plan>, [bool; 2]),
 }
 
 impl Forwarding {
     /// Turns it on for the families that have endpoints to forward to.
-    pub(super) fn ensure(&mut self, now: Instant, plan: &L4Plan, kernel: &mut impl Kernel) {
+    pub(super) fn ensure(&mut self, now: Instant, plan: &Arc<L4Plan>, kernel: &mut impl Kernel) {
+        self.look(plan);
+        let needed = self.looked.1;
         for (at, ipv6) in [false, true].into_iter().enumerate() {
-            if !needs(plan, ipv6) {
+            if !needed[at] {
                 self.faults[at] = None;
                 continue;
             }
@@ -40,6 +45,23 @@ impl Forwarding {
                 }
             }
         }
+    }
+
+    /// Sees which families a plan needs.
+    fn look(&mut self, plan: &Arc<L4Plan>) {
+        let (before, needed) = &self.looked;
+        if Arc::ptr_eq(before, plan) {
+            return;
+        }
+        let all = |ipv6| plan.services.iter().any(|service| needs(service, ipv6));
+        let needed = match plan.changes(before) {
+            // Those that are as they were have not begun to need it.
+            Some(changes) => [(needed[0], false), (needed[1], true)].map(|(was, ipv6)| {
+                changes.iter().any(|(_, _, is)| needs(is, ipv6)) || was && all(ipv6)
+            }),
+            None => [all(false), all(true)],
+        };
+        self.looked = (Arc::clone(plan), needed);
     }
 
     /// When it is to be tried again.
@@ -64,9 +86,8 @@ fn name(ipv6: bool) -> &'static str {
     if ipv6 { "IPv6" } else { "IPv4" }
 }
 
-fn needs(plan: &L4Plan, ipv6: bool) -> bool {
-    let mut ports = plan.services.iter().flat_map(|service| &service.ports);
-    ports.any(|port| {
+fn needs(service: &ServicePlan, ipv6: bool) -> bool {
+    service.ports.iter().any(|port| {
         port.path == Path::Kernel
             && port.endpoints.iter().any(|endpoint| endpoint.address.is_ipv6() == ipv6)
     })

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use plan::l4::{L4Plan, affinity};
+use model::L4Settings;
+use plan::l4::{AlbPorts, L4Plan, Ruleset, affinity};
 use plan::nft::{TABLE, Table};
+use plan::policy;
 
 use super::kernel::{Fault, Kernel};
 use super::retry::Retry;
@@ -23,11 +25,29 @@ pub(super) enum Applied {
     Waiting,
 }
 
+/// What a table is made of, besides the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The part of the plan that may be in force.
+    pub(super) plan: Arc<L4Plan>,
+    /// The policies.
+    pub(super) policy: Arc<policy::Compiled>,
+}
+
+/// A table as the kernel has it.
+#[derive(Debug)]
+struct Known {
+    ruleset: Ruleset,
+    policy: Arc<policy::Compiled>,
+}
+
 /// What is in force.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rules {
-    /// As the kernel has it; none where that isn't known.
-    table: Option<Arc<Table>>,
+    settings: L4Settings,
+    alb_ports: AlbPorts,
+    /// None where it isn't known.
+    known: Option<Known>,
     fault: Option<Fault>,
     /// After failures.
     retry: Retry,
@@ -38,6 +58,19 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// None are in force yet.
+    pub(super) fn new(settings: L4Settings, alb_ports: AlbPorts) -> Self {
+        Self {
+            settings,
+            alb_ports,
+            known: None,
+            fault: None,
+            retry: Retry::default(),
+            repair: Retry::default(),
+            foreign: None,
+        }
+    }
+
     /// Somebody else has changed the table.
     pub(super) fn changed_by(&mut self, now: Instant, who: String) {
         if self.foreign.is_some() {
@@ -65,25 +98,41 @@ impl Rules {
     pub(super) fn apply(
         &mut self,
         now: Instant,
-        plan: &L4Plan,
-        table: &Arc<Table>,
+        source: &Source,
         kernel: &mut impl Kernel,
         mut failures: impl FnMut(),
     ) -> Applied {
         let mending = self.foreign.is_some() && self.repair.is_due(now);
-        let in_force = self.table.as_ref().filter(|_| !mending);
-        if in_force.is_some_and(|known| Arc::ptr_eq(known, table)) {
+        if !mending && self.known.as_ref().is_some_and(|known| known.is_of(source)) {
             return Applied::Unchanged;
         }
         if self.foreign.is_some() && !mending || !self.retry.is_due(now) {
             return Applied::Waiting;
         }
-        if let Some(known) = in_force {
-            let text = table.change_from(known);
+        let mut refused = false;
+        if let Some(known) = self.known.as_mut().filter(|_| !mending) {
+            match known.step(source, kernel) {
+                Some(Ok(applied)) => {
+                    self.done();
+                    return applied;
+                }
+                Some(Err(fault)) => {
+                    refused = true;
+                    failures();
+                    tracing::warn!(%fault, "a change of nftables was refused; the whole is loaded");
+                }
+                None => {}
+            }
+        }
+        let whole = Known::new(source, &self.settings, &self.alb_ports);
+        let table = whole.ruleset.table();
+        if let Some(known) = self.known.as_ref().filter(|_| !mending && !refused) {
+            let text = table.change_from(known.ruleset.table());
             let changed = text.as_deref().map_or(Ok(()), |text| kernel.transaction(text));
             match changed {
                 Ok(()) => {
-                    self.done(table);
+                    self.known = Some(whole);
+                    self.done();
                     return if text.is_some() { Applied::Changed } else { Applied::Unchanged };
                 }
                 Err(fault) => {
@@ -92,9 +141,10 @@ impl Rules {
                 }
             }
         }
-        match load(plan, table, kernel) {
+        match load(&source.plan, table, kernel) {
             Ok(()) => {
-                self.done(table);
+                self.known = Some(whole);
+                self.done();
                 self.foreign = None;
                 Applied::Changed
             }
@@ -107,8 +157,7 @@ impl Rules {
         }
     }
 
-    fn done(&mut self, table: &Arc<Table>) {
-        self.table = Some(Arc::clone(table));
+    fn done(&mut self) {
         self.fault = None;
         self.retry = Retry::default();
     }
@@ -124,6 +173,39 @@ impl Rules {
     /// Why the wanted table isn't in force.
     pub(super) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+}
+
+impl Known {
+    fn new(source: &Source, settings: &L4Settings, alb_ports: &AlbPorts) -> Self {
+        let policy = Arc::clone(&source.policy);
+        let ruleset = Ruleset::new(&source.plan, settings, alb_ports, policy.table.clone());
+        Self { ruleset, policy }
+    }
+
+    fn is_of(&self, source: &Source) -> bool {
+        Arc::ptr_eq(self.ruleset.plan(), &source.plan) && Arc::ptr_eq(&self.policy, &source.policy)
+    }
+
+    /// Goes on to another plan by the elements that differ; none where more than that differs.
+    fn step(
+        &mut self,
+        source: &Source,
+        kernel: &mut impl Kernel,
+    ) -> Option<Result<Applied, Fault>> {
+        if !Arc::ptr_eq(&self.policy, &source.policy) {
+            return None;
+        }
+        let step = self.ruleset.step(&source.plan)?;
+        let applied = match step.text() {
+            None => Applied::Unchanged,
+            Some(text) => match kernel.transaction(&text) {
+                Ok(()) => Applied::Changed,
+                Err(fault) => return Some(Err(fault)),
+            },
+        };
+        self.ruleset.take(step);
+        Some(Ok(applied))
     }
 }
 

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use plan::l4::Allocations;
 use serde::{Deserialize, Serialize};
@@ -34,9 +35,31 @@ pub struct Taken {
 #[serde(deny_unknown_fields)]
 pub struct Memory {
     /// Which Service holds which addresses.
-    pub allocations: Allocations,
+    #[serde(with = "shared")]
+    pub allocations: Arc<Allocations>,
     /// The addresses that the gateway has put on interfaces, or is about to.
-    pub taken: BTreeSet<Taken>,
+    #[serde(with = "shared")]
+    pub taken: Arc<BTreeSet<Taken>>,
+}
+
+/// What is compared again and again is known by where it lies in memory.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 /// The file's content.
@@ -136,6 +159,8 @@ impl State {
     /// As open(2), write(2), fsync(2), rename(2): then the old state is still there.
     pub fn save(&mut self, memory: &Memory) -> io::Result<()> {
         if self.synced && *memory == self.saved {
+            // Seen at once the next time.
+            self.saved.clone_from(memory);
             return Ok(());
         }
         let mut text =

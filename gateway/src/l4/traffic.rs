@@ -163,7 +163,7 @@ mod tests {
             health_check_node_port: None,
             local_endpoints: 0,
         };
-        L4Plan { services: vec![service], ..L4Plan::default() }
+        L4Plan { services: vec![service.into()], ..L4Plan::default() }
     }
 
     #[test]

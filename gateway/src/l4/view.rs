@@ -22,15 +22,15 @@ pub struct View {
     /// The part of the plan that the kernel holds: without addresses that are not on an interface.
     pub plan: Arc<L4Plan>,
     /// How far the VIPs have come.
-    pub vips: BTreeMap<IpAddr, VipState>,
+    pub vips: Arc<BTreeMap<IpAddr, VipState>>,
     /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
     /// The revision of what is held that was acted on last, where several edges share the VIPs.
     pub acted: u64,
     /// The VIPs that are on interfaces.
-    pub on: BTreeSet<IpAddr>,
+    pub on: Arc<BTreeSet<IpAddr>>,
     /// The machine's own addresses, VIPs not among them.
-    pub host: Vec<HostAddress>,
+    pub host: Arc<Vec<HostAddress>>,
 }
 
 /// How far a VIP has come.

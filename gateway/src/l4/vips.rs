@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use derived::Derived;
 use model::snapshot::Announce;
 use model::{HostAddress, L4Settings};
 use plan::l4::Vip;
@@ -14,6 +16,8 @@ use plan::l4::Vip;
 use super::kernel::{Fault, Host, Kernel, LOOPBACK, Probed};
 use super::retry::Retry;
 use super::state::Taken;
+
+mod derived;
 
 /// How long after it is taken an address is announced.
 const ANNOUNCE: [Duration; 5] = [
@@ -74,6 +78,10 @@ pub(super) struct Vips {
     /// Of the machine's addresses, where they are, and those that stand for a subnet.
     present: BTreeSet<Taken>,
     subnets: Vec<HostAddress>,
+    /// What was wanted last.
+    wanted: Arc<Vec<Vip>>,
+    /// Begun anew with every change of what stands above.
+    derived: Derived,
 }
 
 impl Vips {
@@ -84,6 +92,7 @@ impl Vips {
 
     /// What the machine looks like now. Returns the VIPs that somebody has taken off.
     pub(super) fn look(&mut self, now: Instant, host: Host) -> Vec<IpAddr> {
+        self.derived = Derived::default();
         let place = |own: &HostAddress| Taken {
             interface: own.interface.clone(),
             address: own.network.addr(),
@@ -108,10 +117,15 @@ impl Vips {
     }
 
     /// What a plan wants.
-    pub(super) fn want(&mut self, wanted: &[Vip], settings: &L4Settings) {
+    pub(super) fn want(&mut self, wanted: &Arc<Vec<Vip>>, settings: &L4Settings) {
+        if self.derived.is_placed && Arc::ptr_eq(wanted, &self.wanted) {
+            return;
+        }
+        self.wanted = Arc::clone(wanted);
+        self.derived = Derived::begin(true);
         let addresses: BTreeSet<IpAddr> = wanted.iter().map(|vip| vip.address).collect();
         self.entries.retain(|address, _| addresses.contains(address));
-        for vip in wanted {
+        for vip in wanted.iter() {
             let place = self.place(vip, settings);
             let (interface, stage) = match place {
                 Ok(interface) => (interface, Stage::New),
@@ -145,9 +159,10 @@ impl Vips {
     /// Takes note of which VIPs this edge holds, of several: none if it isn't, else whether the
     /// network needs no asking since whoever had it has surely let go of it.
     pub(super) fn hold(&mut self, held: impl Fn(IpAddr) -> Option<bool>) {
+        let mut changed = false;
         for (address, entry) in &mut self.entries {
             match (held(*address), &entry.stage) {
-                (_, Stage::Homeless(_)) | (None, Stage::Elsewhere) => {}
+                (_, Stage::Homeless(_)) | (None, Stage::Elsewhere) => continue,
                 (None, _) => {
                     entry.stage = Stage::Elsewhere;
                     entry.announced = None;
@@ -155,8 +170,12 @@ impl Vips {
                 }
                 (Some(true), Stage::Elsewhere | Stage::New) => entry.stage = Stage::Free,
                 (Some(false), Stage::Elsewhere) => entry.stage = Stage::New,
-                (Some(_), _) => {}
+                (Some(_), _) => continue,
             }
+            changed = true;
+        }
+        if changed {
+            self.change();
         }
     }
 
@@ -166,7 +185,7 @@ impl Vips {
         let elsewhere = |taken: &Taken| {
             entries.get(&taken.address).is_some_and(|entry| entry.stage == Stage::Elsewhere)
         };
-        let mut removed = false;
+        let (mut removed, mut failed) = (false, false);
         self.ours.retain(|taken| {
             if !elsewhere(taken) {
                 return true;
@@ -180,13 +199,28 @@ impl Vips {
                 }
                 Err(fault) => {
                     tracing::warn!(vip = %address, interface, %fault, "can't be taken off");
+                    failed = true;
                     true
                 }
             }
         });
         if removed {
+            self.change();
             self.settle(Instant::now(), kernel);
+        } else if failed {
+            // To be tried again.
+            self.change();
         }
+    }
+
+    /// Something has changed that others follow from.
+    fn change(&mut self) {
+        self.derived = Derived::begin(self.derived.is_placed);
+    }
+
+    /// Whether nothing has changed since this was asked last.
+    pub(super) fn is_unchanged(&mut self) -> bool {
+        std::mem::replace(&mut self.derived.is_seen, true)
     }
 
     /// Has the kernel take all off by itself, should nobody come to it in time.
@@ -198,11 +232,6 @@ impl Vips {
                 tracing::warn!(vip = %address, %fault, "its time can't be limited");
             }
         }
-    }
-
-    /// The addresses that the gateway has on interfaces.
-    pub(super) fn on(&self) -> BTreeSet<IpAddr> {
-        self.ours.iter().map(|taken| taken.address).collect()
     }
 
     /// The interface for a VIP: of its side, the one whose subnet holds it, or else the first.
@@ -225,13 +254,6 @@ impl Vips {
         Ok(interface.clone())
     }
 
-    /// What has to be on the disk before anything is done: what is wanted, and what is still there.
-    pub(super) fn to_remember(&self) -> BTreeSet<Taken> {
-        let wanted = self.entries.iter().filter(|(_, entry)| !entry.interface.is_empty());
-        let wanted = wanted.map(|(address, entry)| entry.taken(*address));
-        self.ours.iter().cloned().chain(wanted).collect()
-    }
-
     /// From now on only what is held is kept.
     pub(super) fn take_no_more(&mut self) {
         let held = self.entries.iter().filter(|(address, entry)| {
@@ -247,7 +269,7 @@ impl Vips {
         allowed: impl Fn(&Taken) -> bool,
         kernel: &mut impl Kernel,
     ) {
-        let mut asked = Vec::new();
+        let (mut asked, mut changed) = (Vec::new(), false);
         for (address, entry) in &mut self.entries {
             let again = match entry.stage {
                 Stage::New => true,
@@ -257,6 +279,7 @@ impl Vips {
             if !again || !may_take(&self.only, address) || !allowed(&entry.taken(*address)) {
                 continue;
             }
+            changed = true;
             if entry.interface == LOOPBACK {
                 entry.stage = Stage::Free;
                 continue;
@@ -268,6 +291,9 @@ impl Vips {
             }
             asked.push(entry.taken(*address));
         }
+        if changed {
+            self.change();
+        }
         if !asked.is_empty() {
             kernel.probe(asked);
         }
@@ -275,6 +301,7 @@ impl Vips {
 
     /// Takes note of how a probe has ended.
     pub(super) fn probed(&mut self, now: Instant, probed: Probed) {
+        self.change();
         let Probed { taken, found } = probed;
         let Some(entry) = self.entries.get_mut(&taken.address) else { return };
         if !matches!(entry.stage, Stage::Probing | Stage::Duplicate(_))
@@ -305,15 +332,19 @@ impl Vips {
         allowed: impl Fn(&Taken) -> bool,
         kernel: &mut impl Kernel,
     ) {
+        let mut changed = false;
         for (address, entry) in &mut self.entries {
-            let taken = entry.taken(*address);
             if entry.stage != Stage::Free
                 || !entry.retry.is_due(now)
                 || !may_take(&self.only, address)
-                || !allowed(&taken)
             {
                 continue;
             }
+            let taken = entry.taken(*address);
+            if !allowed(&taken) {
+                continue;
+            }
+            changed = true;
             match kernel.add_address(&entry.interface, *address) {
                 Ok(()) => {
                     entry.stage = Stage::Held;
@@ -324,10 +355,17 @@ impl Vips {
                 Err(fault) => entry.fail(now, fault),
             }
         }
+        if changed {
+            self.change();
+        }
     }
 
     /// Takes those that nobody wants off their interfaces.
     pub(super) fn leave(&mut self, kernel: &mut impl Kernel) {
+        if self.derived.is_left {
+            return;
+        }
+        let (mut changed, mut failed) = (false, false);
         let entries = &self.entries;
         self.ours.retain(|taken| {
             let Taken { interface, address } = taken;
@@ -342,19 +380,29 @@ impl Vips {
             match kernel.remove_address(interface, *address) {
                 Ok(()) => {
                     tracing::info!(vip = %address, interface, "given up");
+                    changed = true;
                     false
                 }
                 Err(fault) => {
                     tracing::warn!(vip = %address, interface, %fault, "can't be taken off");
+                    failed = true;
                     true
                 }
             }
         });
+        if changed {
+            self.change();
+        }
+        self.derived.is_left = !failed;
     }
 
     /// Ends a round of taking and leaving.
     pub(super) fn settle(&mut self, now: Instant, kernel: &mut impl Kernel) {
-        for (address, fault) in kernel.settle() {
+        let failed = kernel.settle();
+        if !failed.is_empty() {
+            self.change();
+        }
+        for (address, fault) in failed {
             match self.entries.get_mut(&address) {
                 Some(entry) if entry.interface == LOOPBACK && entry.stage == Stage::Held => {
                     entry.fail(now, fault);
@@ -408,49 +456,15 @@ impl Vips {
         self.entries.iter().filter_map(of).min()
     }
 
-    /// The VIPs that another machine has.
-    pub(super) fn duplicates(&self) -> BTreeSet<IpAddr> {
-        let is = |entry: &Entry| matches!(entry.stage, Stage::Duplicate(_));
-        self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
-    }
-
-    /// The VIPs that are not on an interface.
-    pub(super) fn absent(&self) -> BTreeSet<IpAddr> {
-        let is = |entry: &Entry| entry.stage != Stage::Held;
-        self.entries.iter().filter(|(_, entry)| is(entry)).map(|(address, _)| *address).collect()
-    }
-
-    /// Whether some are still on their way, or have failed.
-    pub(super) fn is_under_way(&self) -> bool {
-        let is = |entry: &Entry| {
-            matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free | Stage::Failed(_))
-        };
-        self.entries.values().any(is)
-    }
-
-    /// Whether it isn't known of some yet how they will end.
-    pub(super) fn is_undecided(&self) -> bool {
-        let is = |entry: &Entry| matches!(entry.stage, Stage::New | Stage::Probing | Stage::Free);
-        self.entries.values().any(is)
-    }
-
     /// All, with their interfaces and how far they have come.
     pub(super) fn all(&self) -> impl Iterator<Item = (&Vip, &str, &Stage)> {
         self.entries.values().map(|entry| (&entry.vip, entry.interface.as_str(), &entry.stage))
     }
 
-    /// The addresses that are the machine's own: none that the gateway has put there.
-    pub(super) fn own_addresses(&self) -> Vec<HostAddress> {
-        let ours = |own: &&HostAddress| {
-            let taken = Taken { interface: own.interface.clone(), address: own.network.addr() };
-            !(is_single(own) && self.ours.contains(&taken))
-        };
-        self.host.addresses.iter().filter(ours).cloned().collect()
-    }
-
     /// Takes off everything that the gateway has put on interfaces.
     pub(super) fn give_up(&mut self, kernel: &mut impl Kernel) {
         self.entries.clear();
+        self.change();
         self.leave(kernel);
         self.settle(Instant::now(), kernel);
     }

@@ -17,7 +17,9 @@ use wireguard::{Applier, Backend, Interfaces};
 use super::keys::{Changing, KeyRing};
 use super::mailbox::{Desired, Mailbox};
 use super::own;
+use super::quiet::Quiet;
 use super::responder::{Asker, Findings, Orders, Responder};
+use super::sight::Sight;
 use super::view::{self, NodeView, View};
 use crate::config::{OnStop, Overlay};
 use crate::status;
@@ -76,6 +78,10 @@ pub(super) struct Driver {
     strangers: BTreeMap<String, (Diagnostic, Instant)>,
     /// Nodes behind a NAT.
     behind: BTreeSet<String>,
+    sight: Sight,
+    quiet: Quiet,
+    /// Nodes of which WireGuard is to know nothing any more.
+    forgotten: BTreeSet<String>,
     /// Since when all nodes are where a change of keys wants them.
     settled: Option<Instant>,
     look: Instant,
@@ -102,6 +108,9 @@ impl Driver {
             known: BTreeMap::new(),
             strangers: BTreeMap::new(),
             behind: BTreeSet::new(),
+            sight: Sight::default(),
+            quiet: Quiet::default(),
+            forgotten: BTreeSet::new(),
             settled: None,
             look: now,
             count: now,
@@ -137,6 +146,7 @@ impl Driver {
             if changed || now >= self.count {
                 self.count = now + COUNT;
                 self.publish();
+                self.forget();
             }
         }
     }
@@ -214,6 +224,25 @@ impl Driver {
         (self.plan, self.generation, self.faults) = (plan, generation, faults);
     }
 
+    /// Takes nodes out of the tunnels and puts them back: WireGuard knows nothing of them then.
+    fn forget(&mut self) {
+        let nodes = std::mem::take(&mut self.forgotten);
+        if nodes.is_empty() || self.hold.is_some() || !self.faults.is_empty() {
+            return;
+        }
+        tracing::info!(
+            ?nodes,
+            "silent for longer than a session lasts: their handshakes begin anew"
+        );
+        let (plan, generation) = (self.plan.clone(), self.generation);
+        let mut without = plan.clone();
+        for tunnel in &mut without.tunnels {
+            tunnel.peers.retain(|peer| !nodes.contains(&peer.name));
+        }
+        self.apply(without, generation);
+        self.apply(plan, generation);
+    }
+
     /// Whether what an earlier run has left is still to stay.
     fn holds(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
         let Some(hold) = self.hold else { return false };
@@ -271,7 +300,7 @@ impl Driver {
             askers,
             edges,
             holds: desired.holds.clone(),
-            until: desired.until,
+            until: desired.until.clone(),
             incarnation: desired.incarnation,
             drain: snapshot.edges.get(&settings.name).is_some_and(|own| own.drain),
         }
@@ -403,16 +432,18 @@ impl Driver {
                 nodes.insert(name.clone(), shown);
             }
         }
+        self.forgotten = self.quiet.look(now, &nodes);
         if behind != self.behind {
             self.behind = behind;
             self.look = now;
         }
+        let cut_off = self.sight.look(now, nodes.len(), nodes.len().saturating_sub(silent.len()));
         let told = status::Overlay {
             underlay: self.underlay.clone(),
             wireguard: Some(view::wireguard(&self.parts.keys.public())),
             probe_port: Some(settings.probe_port),
             mode: Some(own::mode(settings.mode).to_owned()),
-            nodes: Some(status::Nodes { all: nodes.len(), silent }),
+            nodes: Some(status::Nodes { all: nodes.len(), silent, cut_off }),
         };
         if self.desired.is_some()
             && let Err(error) = own::write(&self.parts.state, settings, &told)

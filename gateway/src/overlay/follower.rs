@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 use model::{Diagnostic, ObjectRef, Snapshot};
@@ -12,14 +11,15 @@ use tokio::sync::watch;
 
 use super::{Desired, Plane, View};
 use crate::config::Config;
+use crate::edges::Holdings;
 
 /// What this edge holds, as agents are told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// It.
     pub holds: Holds,
-    /// Until when at most; none for ever.
-    pub until: Option<Instant>,
+    /// Until when at most, as it stands there at each moment; none for ever.
+    pub until: Option<watch::Receiver<Arc<Holdings>>>,
     /// The edge's incarnation.
     pub incarnation: u64,
 }
@@ -67,7 +67,10 @@ impl Follower {
     /// What this edge holds among several from now on. Without a word of it, it is alone, and
     /// holds all there is.
     pub fn hold(&mut self, held: Held) {
-        if self.held.as_ref() == Some(&held) {
+        // Where its end stands is always the same.
+        let same =
+            |before: &Held| before.holds == held.holds && before.incarnation == held.incarnation;
+        if self.held.as_ref().is_some_and(same) {
             return;
         }
         self.held = Some(held);
@@ -105,6 +108,12 @@ pub async fn changed(follower: Option<&mut Follower>) -> Result<(), watch::error
     }
 }
 
+/// The interfaces that face the internet, where that is known.
+pub(crate) fn outside(config: &Config) -> Option<Vec<String>> {
+    let written = config.overlay.as_ref().and_then(|overlay| overlay.outside.clone());
+    written.or_else(|| config.l4.as_ref().map(|l4| l4.settings.public.clone()))
+}
+
 /// Starts the plane, if it is configured and the machine allows it. Without, the reason is
 /// answered, and the rest serves all the same.
 ///
@@ -124,9 +133,19 @@ pub fn start_with(
 ) -> Result<(Option<Plane>, Vec<Diagnostic>)> {
     let Some(overlay) = &config.overlay else { return Ok((None, Vec::new())) };
     let vpn = config.vpn.as_ref().map(|vpn| vpn.settings.interface.clone());
-    let outside = config.l4.as_ref().map(|l4| l4.settings.public.clone()).unwrap_or_default();
-    let error = match Plane::start(overlay, &config.state, (vpn, outside), letters) {
-        Ok(plane) => return Ok((Some(plane), Vec::new())),
+    let outside = outside(config);
+    let unknown = outside.is_none().then(|| {
+        let object = ObjectRef::cluster("GatewayConfig", "gateway");
+        let reason = "is not written, and without l4.enabled the gateway doesn't know which interfaces \
+                      face the internet: it drops nothing that comes from there straight to pods, \
+                      Services and nodes";
+        Diagnostic::warning(object, "overlay.outside", reason).remedy(
+            "write overlay.outside: [eth0], or [] if there are none or another firewall sees to it",
+        )
+    });
+    let ends = (vpn, outside.unwrap_or_default());
+    let error = match Plane::start(overlay, &config.state, ends, letters) {
+        Ok(plane) => return Ok((Some(plane), unknown.into_iter().collect())),
         Err(error) => error,
     };
     let others = config.l4.is_some() || config.vpn.is_some();

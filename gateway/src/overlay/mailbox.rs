@@ -1,13 +1,14 @@
 //! What the thread is told by the rest of the gateway. Of each thing only the newest stands in it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use model::Snapshot;
 use netdev::wait::Waker;
 use overlay::probe::Holds;
+use tokio::sync::watch;
 
 use super::responder::Findings;
+use crate::edges::Holdings;
 
 /// What is to be in force.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct Desired {
     /// What this edge holds, and tells to agents.
     pub holds: Holds,
     /// Until when at most; none for ever.
-    pub until: Option<Instant>,
+    pub until: Option<watch::Receiver<Arc<Holdings>>>,
     /// This edge's incarnation.
     pub incarnation: u64,
 }

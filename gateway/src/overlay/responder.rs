@@ -15,9 +15,14 @@ use netdev::wait::{self, Waker};
 use overlay::PrivateKey;
 use overlay::probe::{self, Answer, Body, Fresh, Hint, Holds, Message, Pair};
 use plan::overlay::Path;
+use tokio::sync::watch;
+
+use crate::edges::Holdings;
 
 /// A node that hasn't asked for so long is gone: three probes of an agent, and some patience.
 pub(super) const LOST: Duration = Duration::from_millis(1000);
+/// What is late by less has only been overtaken on its way.
+const BEHIND: Duration = Duration::from_secs(2);
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
 /// Before an address that can't be listened on is tried again.
@@ -51,8 +56,8 @@ pub(super) struct Orders {
     pub(super) edges: BTreeMap<String, (PublicKey, SocketAddr)>,
     /// What this edge holds, until when at most.
     pub(super) holds: Holds,
-    /// See there.
-    pub(super) until: Option<Instant>,
+    /// See there; none for ever.
+    pub(super) until: Option<watch::Receiver<Arc<Holdings>>>,
     /// Its incarnation.
     pub(super) incarnation: u64,
     /// Whether it wants to be left.
@@ -139,6 +144,7 @@ impl Responder {
             sockets: BTreeMap::new(),
             pairs: BTreeMap::new(),
             fresh: Fresh::default(),
+            told: BTreeSet::new(),
             nodes: BTreeMap::new(),
             reported: Findings::new(),
             sequence: 0,
@@ -195,6 +201,8 @@ struct Worker {
     /// By own key and the other's, as datagrams have them.
     pairs: BTreeMap<(Hint, Hint), (PublicKey, Pair)>,
     fresh: Fresh,
+    /// Those of whom it was logged that their clocks were set back.
+    told: BTreeSet<PublicKey>,
     nodes: BTreeMap<String, Node>,
     reported: Findings,
     sequence: u64,
@@ -260,6 +268,7 @@ impl Worker {
             }
         }
         self.fresh.retain(|key| orders.askers.contains_key(key));
+        self.told.retain(|key| orders.askers.contains_key(key));
         let names: BTreeSet<&String> = orders
             .askers
             .values()
@@ -335,9 +344,25 @@ impl Worker {
             counts.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         };
+        if let (Body::Behind(last), Some(Asker::Edge(_))) =
+            (&message.body, self.orders.askers.get(&key))
+        {
+            // Of another edge, about a letter: letters aren't numbered otherwise.
+            self.sequence = probe::caught_up(self.sequence, *last, micros());
+            return None;
+        }
         if !self.fresh.accept(&key, message.sequence) {
             counts.replayed.fetch_add(1, Ordering::Relaxed);
-            return None;
+            let last = self.fresh.last(&key)?;
+            let behind = Duration::from_micros(last.saturating_sub(message.sequence));
+            if message.body.is_answer() || behind < BEHIND {
+                return None;
+            }
+            if self.told.insert(key) {
+                let asker = self.orders.askers.get(&key);
+                tracing::warn!(?asker, ?behind, "its clock was set back, or it is repeated");
+            }
+            return self.seal(place, Some(nonce), Body::Behind(last));
         }
         let asker = self.orders.askers.get(&key)?;
         match (asker, message.body) {
@@ -372,7 +397,9 @@ impl Worker {
 
     fn answer(&self, knows: u64) -> Answer {
         let orders = &self.orders;
-        let is_over = orders.until.is_some_and(|until| until <= Instant::now());
+        // Whoever keeps it up to date may have been held up: then nobody is told anything else.
+        let until = orders.until.as_ref().and_then(|holdings| holdings.borrow().until);
+        let is_over = until.is_some_and(|until| until <= Instant::now());
         let holds = if is_over { Holds::default() } else { orders.holds.clone() };
         let hash = holds.hash();
         Answer {
@@ -390,7 +417,7 @@ impl Worker {
         answers: Option<probe::Nonce>,
         body: Body,
     ) -> Option<Vec<u8>> {
-        self.sequence = sequence(self.sequence);
+        self.sequence = probe::next_sequence(self.sequence, micros());
         let message = Message { sequence: self.sequence, answers, body };
         let (_, pair) = self.pairs.get(&place)?;
         let sealed = pair.seal(wireguard::random::nonce(), &message);
@@ -435,10 +462,10 @@ impl Worker {
     }
 }
 
-/// Greater than before, also before the gateway was started anew.
-fn sequence(before: u64) -> u64 {
+/// Microseconds since 1970.
+fn micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX).max(before.saturating_add(1))
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

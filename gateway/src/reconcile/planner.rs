@@ -1,15 +1,20 @@
 //! One reading of objects and one planning of everything.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest::Memo;
 use ipnet::IpNet;
-use model::{Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, Snapshot};
+use model::snapshot::{Machine, Service};
+use model::{
+    Diagnostic, HostAddress, ObjectKey, ObjectRef, Settings, Severity, SharedMap, Snapshot,
+};
 use plan::l4::{Allocations, Giving, L4Plan, plan_giving};
 use plan::l7::L7Plan;
+use plan::machines::Machines;
 use plan::policy;
-use plan::vpn::{Machines, VpnPlan};
+use plan::vpn::VpnPlan;
 
 use crate::source::Delivery;
 use crate::status::shared::Basis;
@@ -19,8 +24,10 @@ pub struct Planner {
     settings: Settings,
     memo: Memo,
     l7: plan::l7::Planner,
+    /// Plans the L4 plane.
+    l4_planner: plan::l4::Planner,
     /// Who was given which address, where no other edge gives out any.
-    allocations: Allocations,
+    allocations: Arc<Allocations>,
     /// Who was given which address, where edges share that.
     shared: Option<Basis>,
     /// The machine's addresses that were planned for.
@@ -35,8 +42,19 @@ pub struct Planner {
     diagnostics: Arc<Vec<Diagnostic>>,
     /// Remote networks that a former run has guarded. They stay so until all could be read.
     former: Vec<IpNet>,
-    /// What no VpnConnection may lead away.
+    /// What no VpnConnection may lead away, and no VIP be.
     machines: Arc<Machines>,
+    /// What came of them last.
+    joined: Joined,
+}
+
+/// All machines, and what they came of.
+#[derive(Default)]
+struct Joined {
+    told: SharedMap<IpAddr, Machine>,
+    api: Option<Arc<Service>>,
+    found: Arc<Machines>,
+    all: SharedMap<IpAddr, Machine>,
 }
 
 /// Everything that is to be in force.
@@ -51,7 +69,7 @@ pub struct Planned {
     pub overlay: Option<Arc<Snapshot>>,
     /// Who is to be given which address, where edges share that and it isn't agreed on yet. Until
     /// it is, it isn't in the plans.
-    pub proposal: Option<Allocations>,
+    pub proposal: Option<Arc<Allocations>>,
     /// What is wrong with the objects.
     pub diagnostics: Arc<Vec<Diagnostic>>,
     /// How long all that took.
@@ -65,7 +83,8 @@ impl Planner {
             settings,
             memo: Memo::default(),
             l7: plan::l7::Planner::default(),
-            allocations,
+            l4_planner: plan::l4::Planner::default(),
+            allocations: Arc::new(allocations),
             shared: None,
             host: Vec::new(),
             l4: Default::default(),
@@ -74,6 +93,7 @@ impl Planner {
             diagnostics: Arc::default(),
             former: Vec::new(),
             machines: Arc::default(),
+            joined: Joined::default(),
         }
     }
 
@@ -83,7 +103,7 @@ impl Planner {
         Self { former, ..self }
     }
 
-    /// From now on these are reached outside of tunnels, besides what objects tell.
+    /// From now on these are machines of this side, besides those that objects tell of.
     pub fn keep(&mut self, machines: Arc<Machines>) {
         self.machines = machines;
     }
@@ -98,6 +118,31 @@ impl Planner {
         &self.host
     }
 
+    /// Adds the machines that were found to those that objects tell of. What is as it was is the
+    /// same in memory.
+    fn join(&mut self, snapshot: &mut Snapshot) {
+        let api = snapshot.services.get(&ObjectKey::new("default", "kubernetes")).cloned();
+        let last = &mut self.joined;
+        let same_api = match (&api, &last.api) {
+            (Some(now), Some(before)) => Arc::ptr_eq(now, before),
+            (None, None) => true,
+            _ => false,
+        };
+        let same = snapshot.machines.is(&last.told) && Arc::ptr_eq(&self.machines, &last.found);
+        if same && same_api {
+            snapshot.machines = last.all.clone();
+            return;
+        }
+        (last.told, last.api) = (snapshot.machines.clone(), api);
+        last.found = Arc::clone(&self.machines);
+        self.machines.join(snapshot);
+        if snapshot.machines == last.all {
+            snapshot.machines = last.all.clone();
+        } else {
+            last.all = snapshot.machines.clone();
+        }
+    }
+
     /// Plans everything.
     pub fn plan(&mut self, delivery: &Delivery, host: &[HostAddress]) -> Planned {
         let started = Instant::now();
@@ -105,32 +150,37 @@ impl Planner {
         let (mut snapshot, found) =
             ingest::ingest_with(&delivery.objects, &self.settings, &mut self.memo);
         diagnostics.extend(found);
+        self.join(&mut snapshot);
         let (l7, found) = self.l7.plan(&snapshot, &self.settings.albs);
         diagnostics.extend(found);
         self.host = host.to_vec();
         let mut proposal = None;
         let l4 = self.settings.l4.as_ref().map(|l4| {
             let (before, giving) = match &self.shared {
-                Some(basis) => (&*basis.allocations, basis.giving),
+                Some(basis) => (&basis.allocations, basis.giving),
                 None => (&self.allocations, Giving::New),
             };
-            let (mut plan, found) = plan_giving(&snapshot, &self.settings, host, before, giving);
-            diagnostics.extend(found);
+            let (mut plan, found) =
+                self.l4_planner.plan(&snapshot, &self.settings, host, (before, giving));
+            diagnostics.extend_from_slice(found);
             if self.shared.is_some() && giving == Giving::New && plan.allocations != *before {
                 // It counts once all edges can read it.
-                proposal = Some(plan.allocations);
-                (plan, _) = plan_giving(&snapshot, &self.settings, host, before, Giving::Nothing);
+                proposal = Some(Arc::clone(&plan.allocations));
+                let (agreed, _) =
+                    plan_giving(&snapshot, &self.settings, host, before, Giving::Nothing);
+                plan = Arc::new(agreed);
             }
             let (policy, found) = plan::policy::compile(&snapshot.policies, l4, host);
             diagnostics.extend(found);
             // An address that was given once stays given, whether or not the plan has reached the
             // kernel meanwhile.
             if self.shared.is_none() {
-                self.allocations.clone_from(&plan.allocations);
+                self.allocations = Arc::clone(&plan.allocations);
             }
             // What stays the same stays the same in memory: then nobody looks further.
             let (before, before_policy) = &self.l4;
-            self.l4 = (same_or(before, plan), same_or(before_policy, policy));
+            let plan = if **before == *plan { Arc::clone(before) } else { plan };
+            self.l4 = (plan, same_or(before_policy, policy));
             self.l4.clone()
         });
         let unread = delivery.unread.contains("VpnConnection");
@@ -150,7 +200,7 @@ impl Planner {
         }
         let vpn = self.settings.vpn.is_some().then(|| {
             let vips = l4.as_ref().map(|(l4, _)| l4.vpn_addresses()).unwrap_or_default();
-            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips, &self.machines);
+            let (plan, found) = plan::vpn::plan(&snapshot, &self.settings, &vips);
             diagnostics.extend(found);
             self.vpn = same_or(&self.vpn, plan);
             Arc::clone(&self.vpn)

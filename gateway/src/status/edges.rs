@@ -47,6 +47,7 @@ impl View<'_> {
         let before = own.and_then(|own| own.status.as_ref()?.conditions.as_deref());
         EdgeGatewayStatus {
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            lease_namespace: Some(self.context.namespace.clone()),
             underlay_addresses: texts(&mut overlay.underlay.iter().map(ToString::to_string)),
             wireguard: overlay.wireguard.clone(),
             probe_port: overlay.probe_port,
@@ -82,14 +83,25 @@ impl View<'_> {
         let generation = own.and_then(|own| own.metadata.generation);
         let mut conditions = Conditions::new(before, generation, self.now);
         let drains = own.is_some_and(|own| own.spec.drain == Some(true));
+        let cut_off = self.facts.overlay.nodes.as_ref().is_some_and(|nodes| nodes.cut_off);
         match (self.facts.stopping, self.facts.ready, drains) {
             (true, ..) => conditions.add("Ready", Some(false), "Stopping", "the gateway is ending"),
+            _ if self.facts.elsewhere.is_some() => {
+                let elsewhere = self.facts.elsewhere.as_ref();
+                let message = elsewhere.map(ToString::to_string).unwrap_or_default();
+                conditions.add("Ready", Some(false), "OtherNamespace", message);
+            }
             (_, false, _) => {
                 conditions.add("Ready", Some(false), "Starting", "not everything is in force yet");
             }
             (_, _, true) => {
                 let message = "spec.drain: VIPs and VPN connections go to other edges";
                 conditions.add("Ready", Some(true), "Draining", message);
+            }
+            _ if cut_off => {
+                let message = "no node answers: VIPs and VPN connections go to edges that reach \
+                               nodes, as far as there are any";
+                conditions.add("Ready", Some(true), "CutOff", message);
             }
             _ => conditions.add("Ready", Some(true), "Serving", "everything is in force"),
         }

@@ -60,7 +60,9 @@ impl View<'_> {
         let shared = self.facts.planned.iter().map(|finding| (finding, Author::Leader));
         let own = self.facts.own.iter().map(|finding| (finding, Author::Own));
         for (finding, author) in shared.chain(own) {
-            if self.metadata(&finding.object).is_some_and(|one| one.deletion_timestamp.is_some()) {
+            if self.metadata(&finding.object).is_some_and(|one| one.deletion_timestamp.is_some())
+                || (finding.severity == Severity::Warning && self.is_anothers(&finding.object))
+            {
                 continue;
             }
             written.events.push(Event {
@@ -72,6 +74,17 @@ impl View<'_> {
                 note: note(finding),
             });
         }
+    }
+
+    /// Whether a Service's addresses are another controller's affair. What is refused of its
+    /// NodePorts is told all the same.
+    fn is_anothers(&self, object: &ObjectRef) -> bool {
+        let key = ObjectKey::new(object.namespace.clone().unwrap_or_default(), &object.name);
+        let services = &self.facts.delivery.objects.services;
+        let spec = (object.kind == "Service").then(|| services.get(&key)?.spec.as_ref()).flatten();
+        let class = spec.and_then(|spec| spec.load_balancer_class.as_deref());
+        let ours = self.context.settings.l4.as_ref().map(|l4| l4.load_balancer_class.as_str());
+        class.is_some_and(|class| Some(class) != ours)
     }
 
     /// An object as Events name it. What stands in no cluster is the edge's own affair.
@@ -128,7 +141,7 @@ fn reason(finding: &Diagnostic) -> &'static str {
     let (kind, field) = (finding.object.kind.as_str(), finding.field.as_str());
     match (kind, finding.severity) {
         ("Service", _) if field == "spec.type" => "AddressPending",
-        ("Service", _) if field == "status.loadBalancer" => "AddressKept",
+        ("Service", Severity::Warning) if field == "status.loadBalancer" => "AddressKept",
         ("GatewayConfig", _) if field == "source.kubernetes" => "NotAllowed",
         ("GatewayConfig", _) => "Configuration",
         (_, Severity::Error) if field.starts_with("metadata.annotations") => "AnnotationRefused",

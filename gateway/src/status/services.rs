@@ -27,7 +27,7 @@ impl View<'_> {
             return;
         };
         let plans: BTreeMap<&ObjectKey, &ServicePlan> =
-            plan.services.iter().map(|service| (&service.service, service)).collect();
+            plan.services.iter().map(|service| (&service.service, &**service)).collect();
         for (key, object) in &self.facts.delivery.objects.services {
             let planned = plans.get(key).copied();
             let deleted = object.metadata.deletion_timestamp.is_some();

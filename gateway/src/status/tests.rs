@@ -65,6 +65,7 @@ impl World {
         };
         let context = Context {
             name: "edge-a".to_owned(),
+            namespace: "tidegate".to_owned(),
             settings,
             listen: BTreeMap::from([(AlbKind::Public, vec![ip("0.0.0.0")])]),
         };
@@ -114,7 +115,7 @@ impl World {
             self.facts.l4 = planned.l4.map(|(plan, _)| plan);
             self.facts.planned = planned.diagnostics;
             match planned.proposal {
-                Some(proposal) => self.basis.allocations = Arc::new(proposal),
+                Some(proposal) => self.basis.allocations = proposal,
                 None => return,
             }
         }

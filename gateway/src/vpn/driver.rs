@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use ipsec::ike::Engine;
 use ipsec::ike::config::Auth;
 use ipsec::ike::event::{Command, ConnectionStatus, Event, Rekey, State};
-use ipsec::sa::{ChildName, ConnectionName};
+use ipsec::sa::{ChildName, ChildSaId, ConnectionName};
 use model::{Diagnostic, ObjectRef, VpnSettings};
 use plan::vpn::VpnPlan;
 use plan::vpn::table::TABLE;
 use tokio::sync::watch;
 
+use super::StartError;
 use super::captures::Captures;
 use super::connections::{self, Connections};
 use super::dataplane::{self, Dataplane, FromNetwork, Limits, SaCounters};
@@ -36,6 +37,8 @@ use crate::config::OnStop;
 use crate::l4::retry::Retry;
 use crate::metrics::Metrics;
 
+mod renew;
+
 /// How long DELETEs may take at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Between two times that counters are taken down.
@@ -51,6 +54,8 @@ pub(super) struct Parts<K> {
     pub(super) engine: Engine,
     /// What carries packets.
     pub(super) dataplane: Box<dyn Dataplane>,
+    /// Makes that anew, once its interface was taken away.
+    pub(super) renewal: Renewal,
     /// What comes from it.
     pub(super) network: Receiver<FromNetwork>,
     /// What comes from the rest of the gateway.
@@ -64,6 +69,9 @@ pub(super) struct Parts<K> {
     /// What is counted.
     pub(super) metrics: Arc<Metrics>,
 }
+
+/// Makes a data path.
+pub(super) type Renewal = Box<dyn FnMut() -> Result<Box<dyn Dataplane>, StartError> + Send>;
 
 /// The thread's state.
 pub(super) struct Driver<K> {
@@ -82,6 +90,10 @@ pub(super) struct Driver<K> {
     /// After connections that can't be made.
     place: Retry,
     journal: Journal,
+    /// Child SAs that the data path has taken.
+    sas: BTreeSet<ChildSaId>,
+    /// When the data path was made anew last.
+    renewed: Option<Instant>,
     /// SAs that could not be put into the data path.
     broken: BTreeSet<(ConnectionName, String)>,
     /// What had been counted of each child when its connection was configured or came up.
@@ -117,6 +129,8 @@ impl<K: Kernel> Driver<K> {
             in_force: None,
             place: Retry::default(),
             journal: Journal::default(),
+            sas: BTreeSet::new(),
+            renewed: None,
             broken: BTreeSet::new(),
             before: BTreeMap::new(),
             rebase: BTreeSet::new(),
@@ -160,9 +174,7 @@ impl<K: Kernel> Driver<K> {
         self.pump(now);
         self.look_after(now);
         self.publish();
-        if self.parts.dataplane.is_broken() && self.stop.is_none() {
-            // Its SAs can't go on elsewhere: their sequence numbers are with it.
-            tracing::error!("the data path of the VPN has ended: was its interface removed?");
+        if self.parts.dataplane.is_broken() && self.stop.is_none() && !self.renew(now) {
             return false;
         }
         let over = |deadline: Instant| self.parts.engine.is_idle() || deadline <= now;
@@ -350,6 +362,7 @@ impl<K: Kernel> Driver<K> {
         let dataplane = &mut self.parts.dataplane;
         match event {
             Event::ChildInstall { sa, send, replaces } => {
+                self.sas.insert(sa.id);
                 if let Err(reason) = dataplane.install(&sa, send, replaces) {
                     tracing::error!(
                         connection = %sa.connection, child = %sa.child, reason,
@@ -361,6 +374,7 @@ impl<K: Kernel> Driver<K> {
             }
             Event::ChildSend { sa } => dataplane.send(sa),
             Event::ChildRemove { sa, linger, .. } => {
+                self.sas.remove(&sa);
                 dataplane.remove(sa, linger);
             }
             Event::PathChanged { children, path, udp } => dataplane.set_path(&children, path, udp),

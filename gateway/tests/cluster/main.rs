@@ -14,4 +14,5 @@ mod objects;
 mod own_link;
 mod reach;
 mod restarts;
+mod standing;
 mod world;

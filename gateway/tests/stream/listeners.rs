@@ -137,12 +137,12 @@ fn a_node_port_is_on_every_address_but_vips() {
     let vip = testkit::unique_address();
     let port = own_port();
     let mut plan = plan([service("app", &[Frontend::NodePort(port)], &[server.address])]);
-    plan.vips = vec![Vip {
+    plan.vips = Arc::new(vec![Vip {
         address: vip,
         pool: "pool".to_owned(),
         visibility: Visibility::Public,
         announce: Announce::None,
-    }];
+    }]);
     edge.apply(plan);
     echoes(&mut connect((ip, port).into()), "hello");
     echoes(&mut connect(SocketAddr::new("::1".parse().unwrap(), port)), "hello");
@@ -170,7 +170,8 @@ fn an_alb_listens_on_its_addresses_out_of_pools() {
     }
     // A Service can't have the ALB's address.
     let mut both = with(&[pool]);
-    both.services = vec![on_vip("app", at, &[SocketAddr::from((Ipv4Addr::LOCALHOST, 1))])];
+    let app = on_vip("app", at, &[SocketAddr::from((Ipv4Addr::LOCALHOST, 1))]);
+    both.services = vec![Arc::new(app)];
     let found = edge.listen(both);
     assert!(found[0].to_string().contains("taken by the public ALB"), "{found:?}");
 }

@@ -162,5 +162,5 @@ impl Change for ServicePlan {
 }
 
 fn plan(services: impl IntoIterator<Item = ServicePlan>) -> L4Plan {
-    L4Plan { services: services.into_iter().collect(), ..L4Plan::default() }
+    L4Plan { services: services.into_iter().map(Arc::new).collect(), ..L4Plan::default() }
 }

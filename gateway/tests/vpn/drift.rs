@@ -64,10 +64,29 @@ fn second_gateway_in_the_same_network_is_refused() {
 }
 
 #[test]
-fn without_its_interface_the_gateway_ends_and_nothing_leaves() {
+fn without_its_interface_nothing_leaves_and_another_one_is_made_with_other_sas() {
     let mut pair = Pair::up();
     pair.wait_ping(Site::A);
     let clear = pair.lab.clear();
+    let spis = |pair: &Pair| {
+        let connection = pair.connection(Site::A);
+        let sas = connection.pointer("/children/0/sas")?.as_array()?;
+        let spis: Vec<String> = sas.iter().map(|sa| sa["inbound_spi"].to_string()).collect();
+        (!spis.is_empty()).then_some(spis)
+    };
+    let before = eventually("SPIs are told", || spis(&pair));
+    pair.lab.gateway(Site::A).ip("link del tidegate-vpn\n");
+    eventually("other SAs are there", || {
+        let now = spis(&pair)?;
+        now.iter().all(|spi| !before.contains(spi)).then_some(())
+    });
+    pair.wait_ping(Site::A);
+    pair.wait_ping(Site::B);
+    assert!(pair.gateway_mut(Site::A).exit_status().is_none());
+    let repairs = pair.gateway(Site::A).metric("tidegate_vpn_drift_repairs_total", &[]);
+    assert!(repairs >= 1.0, "{repairs}");
+
+    // Who does it again and again has to be found by somebody else.
     pair.lab.gateway(Site::A).ip("link del tidegate-vpn\n");
     assert!(!pair.gateway_mut(Site::A).wait().success());
     assert!(!pair.lab.pings(Site::A));

@@ -45,6 +45,7 @@ fn edge_gateway() -> Value {
             kind: "string",
             path: ".status.conditions[?(@.type==\"Ready\")].status",
         },
+        Column { name: "Drain", kind: "boolean", path: ".spec.drain" },
         Column { name: "Address", kind: "string", path: ".status.underlayAddresses[0]" },
         Column { name: "VIPs", kind: "string", path: ".status.vips" },
         Column { name: "VPN", kind: "string", path: ".status.vpnConnections" },

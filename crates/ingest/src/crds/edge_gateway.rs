@@ -42,6 +42,8 @@ pub struct EdgeGatewaySpec {
 pub struct EdgeGatewayStatus {
     /// The version of the program.
     pub version: Option<String>,
+    /// The namespace of its Leases: edges share VIPs only with those that have theirs there, too.
+    pub lease_namespace: Option<String>,
     /// Its addresses towards the nodes, the preferred one first.
     pub underlay_addresses: Option<Vec<String>>,
     /// Where its end of the WireGuard tunnels is; none where it has none.

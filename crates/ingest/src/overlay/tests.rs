@@ -121,6 +121,11 @@ fn keys_that_are_none_or_another_ones_are_left_out() {
     assert!(found.only().contains("over two keys"));
     let found = read(&node(1, "10.1.0.0/24", "tidegate.io/overlay-mode: plain"));
     assert!(found.only().contains("is no mode"), "{}", found.only());
+    let zeros = "A".repeat(43) + "=";
+    let found = read(&of(1, &format!("{zeros},{TWO}")));
+    assert!(found.only().contains("error: Node n1: metadata.annotations"), "{}", found.only());
+    assert!(found.only().contains("of low order"), "{}", found.only());
+    assert_eq!(found.snapshot.nodes["n1"].agent.as_ref().unwrap().keys.len(), 1);
     let status = format!("wireguard: {{publicKeys: [\"{ONE}\"], ports: [51821]}}");
     let found = read(&(edge("e", &status) + &of(1, ONE)));
     assert!(found.only().contains("older EdgeGateway e"), "{}", found.only());

@@ -40,6 +40,7 @@ fn all() -> Vec<Message> {
         message(nonce, Body::Alive(2)),
         message(None, Body::PromiseAsked(b"for two seconds".to_vec())),
         message(nonce, Body::Promise(Vec::new())),
+        message(nonce, Body::Behind(7)),
     ]
 }
 
@@ -118,6 +119,46 @@ fn a_request_is_taken_once() {
     assert!(fresh.accept(&two, 1));
     fresh.retain(|key| *key == two);
     assert!(fresh.accept(&one, 1));
+}
+
+#[test]
+fn who_is_behind_catches_up_but_not_with_anything() {
+    let micros = 1_800_000_000_000_000;
+    let day = 86_400_000_000;
+    assert_eq!(next_sequence(5, micros), micros);
+    assert_eq!(caught_up(micros, micros + day, micros), micros + day);
+    assert_eq!(next_sequence(micros + day, micros), micros + day + 1);
+    assert_eq!(caught_up(micros, micros - day, micros), micros);
+    assert_eq!(caught_up(micros, u64::MAX, micros), micros);
+}
+
+#[test]
+fn keys_that_are_weak_are_those_that_nothing_is_sealed_for() {
+    let mut low = vec![[0; 32], std::array::from_fn(|at| u8::from(at == 0))];
+    for first in 0xec..=0xee {
+        let octet = |at| match at {
+            0 => first,
+            31 => 0x7f,
+            _ => 0xff,
+        };
+        low.push(std::array::from_fn(octet));
+    }
+    for text in [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ] {
+        let octet = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+        low.push(std::array::from_fn(octet));
+    }
+    let others = low.clone().into_iter().map(|mut octets| {
+        octets[31] |= 0x80;
+        octets
+    });
+    for octets in low.clone().into_iter().chain(others) {
+        let key = PublicKey(octets);
+        assert!(key.is_weak() && Pair::new(&super::PrivateKey::new([1; 32]), &key).is_err());
+    }
+    assert!(!key(1).public().is_weak() && !PublicKey([7; 32]).is_weak());
 }
 
 #[test]

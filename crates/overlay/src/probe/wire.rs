@@ -16,6 +16,7 @@ const ALIVE_ASKED: u8 = 3;
 const ALIVE: u8 = 4;
 const PROMISE_ASKED: u8 = 5;
 const PROMISE: u8 = 6;
+const BEHIND: u8 = 7;
 
 /// A message's octets.
 pub(super) fn encode(message: &Message) -> Result<Vec<u8>, ProbeError> {
@@ -27,6 +28,7 @@ pub(super) fn encode(message: &Message) -> Result<Vec<u8>, ProbeError> {
         Body::Alive(_) => ALIVE,
         Body::PromiseAsked(_) => PROMISE_ASKED,
         Body::Promise(_) => PROMISE,
+        Body::Behind(_) => BEHIND,
     });
     out.extend_from_slice(&message.sequence.to_be_bytes());
     match &message.answers {
@@ -57,8 +59,8 @@ pub(super) fn encode(message: &Message) -> Result<Vec<u8>, ProbeError> {
                 push_holds(&mut out, holds);
             }
         }
-        Body::AliveAsked(incarnation) | Body::Alive(incarnation) => {
-            out.extend_from_slice(&incarnation.to_be_bytes());
+        Body::AliveAsked(number) | Body::Alive(number) | Body::Behind(number) => {
+            out.extend_from_slice(&number.to_be_bytes());
         }
         Body::PromiseAsked(octets) | Body::Promise(octets) => out.extend_from_slice(octets),
     }
@@ -129,6 +131,7 @@ pub(super) fn decode(octets: &[u8]) -> Result<Message, ProbeError> {
         ALIVE => Body::Alive(input.number()?),
         PROMISE_ASKED => Body::PromiseAsked(input.rest()),
         PROMISE => Body::Promise(input.rest()),
+        BEHIND => Body::Behind(input.number()?),
         _ => return Err(ProbeError::Malformed),
     };
     // What answers says what, and nothing else does.

@@ -207,7 +207,7 @@ fn find<'a>(
             let has = |port: &&PortPlan| {
                 port.protocol == flow.protocol && port.frontends.contains(&frontend)
             };
-            service.ports.iter().find(has).map(|port| (service, port, frontend))
+            service.ports.iter().find(has).map(|port| (&**service, port, frontend))
         })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use model::snapshot::Exposure;
 use model::{AlbKind, Diagnostic, HostAddress, L4Settings, Settings, Snapshot};
@@ -10,6 +11,7 @@ use super::{Allocations, Asked, Giving, L4Plan, Path, PoolUse, Vip, VpnAddress};
 
 mod allocate;
 mod frontends;
+mod last;
 mod pools;
 mod services;
 mod sharing;
@@ -19,6 +21,7 @@ mod subject;
 use allocate::Holdings;
 pub(super) use allocate::connection_name;
 use frontends::Frontends;
+pub use last::Planner;
 use pools::Pools;
 use subject::Subject;
 
@@ -52,7 +55,7 @@ pub fn plan_giving(
     let Some(l4) = &settings.l4 else { return Default::default() };
     let mut diagnostics = Vec::new();
     let subjects = Subject::all(snapshot);
-    let pools = Pools::new(&snapshot.pools, host, &mut diagnostics);
+    let pools = Pools::new(snapshot, host, &mut diagnostics);
     let mut holdings =
         allocate::allocate(snapshot, &subjects, &pools, (previous, giving), &mut diagnostics);
     let albs = albs(&pools, settings, &holdings, &mut diagnostics);
@@ -61,8 +64,14 @@ pub fn plan_giving(
     let vpn = holdings.connections(snapshot, settings.vpn.as_ref());
     let vips = vips(&pools, &holdings, &albs, &vpn);
     let plan = L4Plan {
-        allocations: allocations(&subjects, holdings.of, holdings.absent, &vips, previous),
-        vips,
+        allocations: Arc::new(allocations(
+            &subjects,
+            holdings.of,
+            holdings.absent,
+            &vips,
+            previous,
+        )),
+        vips: Arc::new(vips),
         services,
         albs,
         vpn,
@@ -125,7 +134,7 @@ fn services(
     pools: &Pools<'_>,
     holdings: &mut Holdings,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<super::ServicePlan> {
+) -> Vec<Arc<super::ServicePlan>> {
     let mut frontends = Frontends::new(pools, (settings, host), subjects.len());
     let mut plans = Vec::with_capacity(subjects.len());
     for (index, subject) in subjects.iter().enumerate() {
@@ -141,7 +150,7 @@ fn services(
         if plan.ports.iter().any(|port| matches!(port.path, Path::UserSpace(_))) {
             frontends.check_sockets(subject, exposure, host, diagnostics);
         }
-        plans.push(plan);
+        plans.push(Arc::new(plan));
     }
     plans.sort_by(|one, other| one.service.cmp(&other.service));
     plans

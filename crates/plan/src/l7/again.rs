@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::snapshot::{Ingress, Service, TlsPair};
+use model::snapshot::{Ingress, Service, ServicePort, TlsPair};
 use model::{AlbSettings, Diagnostic, ObjectKey, SharedMap, Snapshot};
 
 use super::planner::backends::{port_label, tcp};
@@ -73,7 +73,7 @@ impl Last {
         let mut plan = Arc::clone(&self.plan);
         for (key, was, is) in snapshot.services.changes_from(&self.services) {
             let (was, is) = (was?, is?);
-            if !is.is_but_for_endpoints(was) {
+            if !is_alike(was, is) {
                 return None;
             }
             let first = plan.backends.partition_point(|backend| backend.service < *key);
@@ -100,6 +100,17 @@ impl Last {
         }
         Some((plan, self.diagnostics.clone()))
     }
+}
+
+/// Whether rules find the same ports in both. How they are reached from outside is no matter here.
+fn is_alike(was: &Service, is: &Service) -> bool {
+    let same = |(was, is): (&ServicePort, &ServicePort)| {
+        (&was.name, was.protocol, was.number) == (&is.name, is.protocol, is.number)
+    };
+    was.external_name == is.external_name
+        && was.broken == is.broken
+        && was.ports.len() == is.ports.len()
+        && was.ports.iter().zip(&is.ports).all(same)
 }
 
 /// The new plan, made of parts of the one before where they are alike.

@@ -4,6 +4,7 @@
 //! it is asked for, and a Service's slots are one entry that plans share.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -62,6 +63,22 @@ impl FlatBuilder {
         self.0.push((key, value));
     }
 
+    /// The keys that were added more than once, and how often.
+    pub(crate) fn repeated(&mut self) -> Vec<(Key, usize)> {
+        self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let same = self.0.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1);
+        same.filter_map(|same| Some((same.first()?.0.clone(), same.len()))).collect()
+    }
+
+    /// What each key leads to, and how often it was added.
+    pub(crate) fn counted(self) -> BTreeMap<Key, (Value, usize)> {
+        let mut counted = BTreeMap::new();
+        for (key, value) in self.0 {
+            counted.entry(key).or_insert((value, 0)).1 += 1;
+        }
+        counted
+    }
+
     /// The set or map.
     pub fn build(mut self, is_map: bool, head: impl Into<String>) -> Flat {
         self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -90,6 +107,44 @@ impl Flat {
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Without an element, but of the same kind.
+    pub(crate) fn emptied(&self) -> Self {
+        Self { is_map: self.is_map, head: self.head.clone(), entries: Vec::new() }
+    }
+
+    /// How many keys it has: slots of one port together.
+    pub(crate) fn keys(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The elements `before` go, those `after` come.
+    pub(crate) fn replace(&mut self, before: &Self, after: Self) {
+        let place =
+            |entries: &[(Key, Value)], key: &Key| entries.binary_search_by(|(own, _)| own.cmp(key));
+        for (key, _) in &before.entries {
+            if after.get(key).is_none()
+                && let Ok(at) = place(&self.entries, key)
+            {
+                self.entries.remove(at);
+            }
+        }
+        for (key, value) in after.entries {
+            match place(&self.entries, &key) {
+                Ok(at) => {
+                    if let Some((_, own)) = self.entries.get_mut(at) {
+                        *own = value;
+                    }
+                }
+                Err(at) => self.entries.insert(at, (key, value)),
+            }
+        }
+    }
+
+    /// Adds an element that comes after all others.
+    pub(crate) fn push(&mut self, key: Key, value: Value) {
+        self.entries.push((key, value));
     }
 
     pub(super) fn kind(&self) -> &'static str {

@@ -8,15 +8,14 @@ use model::snapshot::vpn::nat::{beyond, outermost, overlap};
 use model::snapshot::vpn::{LocalAddress, VpnChild, VpnConnection};
 use model::{Diagnostic, ObjectKey, ObjectRef, Settings, Snapshot};
 
-use super::machines::{Kept, Machines};
+use super::machines::Kept;
 use super::{ConnectionPlan, Policy, VpnPlan, table};
 
 #[cfg(test)]
 mod tests;
 
 /// Plans the VPN plane; nothing where it isn't enabled. Pure: the same input always gives the same
-/// plan. `vips` are the addresses that connections have out of pools, `machines` those that are needed
-/// in any case.
+/// plan. `vips` are the addresses that connections have out of pools.
 ///
 /// A diagnostic tells of everything that is not in force as it is written; those that `ingest`
 /// has made already are not repeated.
@@ -24,7 +23,6 @@ pub fn plan(
     snapshot: &Snapshot,
     settings: &Settings,
     vips: &BTreeMap<ObjectKey, IpAddr>,
-    machines: &Machines,
 ) -> (VpnPlan, Vec<Diagnostic>) {
     let Some(vpn) = &settings.vpn else { return Default::default() };
     let mut diagnostics = Vec::new();
@@ -50,7 +48,7 @@ pub fn plan(
     let exempt = exempt(&remote, &outermost(own));
     let routes = outermost(remote);
     // Of machines not even what is as large as they are is remote.
-    let kept = Kept::new(machines, snapshot);
+    let kept = Kept(&snapshot.machines);
     let alone = kept.remote(&routes, &exempt);
     for (key, plan) in &connections {
         diagnostics.extend(kept.findings(key, plan, &alone));

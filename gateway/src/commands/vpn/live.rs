@@ -11,9 +11,9 @@ use base64::Engine as _;
 use clap::Args;
 use serde::Serialize;
 
-use super::client::{Running, find};
 use super::pcap;
 use crate::admin::vpn::{Child, Connection, Sa, Vpn};
+use crate::commands::client::{Running, find};
 use crate::commands::{Output, table, write_json};
 use crate::vpn::failure::length;
 

@@ -46,6 +46,12 @@ impl Checker<'_> {
                 .error("overlay.underlay.addresses", reason)
                 .remedy("write addresses of this machine, such as [192.0.2.7]"));
         }
+        let outside = overlay.outside.iter().flatten();
+        for name in outside.filter(|name| !is_interface(name)) {
+            return Err(self
+                .error("overlay.outside", format!("{name:?} can't be an interface's name"))
+                .remedy("write names of this machine's interfaces, such as [eth0]"));
+        }
         if let Some(period) = overlay.key_rotation.filter(|period| period.is_zero()) {
             return Err(self.too_short("overlay.keyRotation", period));
         }
@@ -74,6 +80,7 @@ impl Checker<'_> {
             workers: overlay.workers,
             offloads: overlay.offloads,
             underlay: overlay.underlay.addresses,
+            outside: overlay.outside,
             key_rotation: overlay.key_rotation,
             on_stop: overlay.on_stop,
         }))

@@ -48,6 +48,9 @@ pub struct Overlay {
     pub offloads: bool,
     /// How the edge is reached by the nodes.
     pub underlay: Underlay,
+    /// Interfaces that face the internet, from which nothing is forwarded to pods and nodes but what is
+    /// translated; null for l4.interfaces.public.
+    pub outside: Option<Vec<String>>,
     /// How old a key becomes before another one takes its place, without a gap; null for as old as
     /// it may.
     pub key_rotation: Option<Period>,
@@ -72,6 +75,7 @@ impl Default for Overlay {
             workers: Workers::default(),
             offloads: true,
             underlay: Underlay::default(),
+            outside: None,
             key_rotation: None,
             on_stop: OnStop::default(),
         }

@@ -27,12 +27,13 @@ fn what_is_written_of_the_overlay_is_taken() {
         ", mode: wireguard, podCIDRs: calico, serviceSubnets: [172.21.0.0/16, \"fd00::/108\"], \
          egress: {networks: [0.0.0.0/0], masquerade: false}, interface: wg0, port: 4000, \
          probePort: 4002, mtu: 1400, backend: userspace, workers: 2, offloads: false, \
-         underlay: {addresses: [192.0.2.7]}, keyRotation: 168h, onStop: remove",
+         underlay: {addresses: [192.0.2.7]}, outside: [eth0], keyRotation: 168h, onStop: remove",
     );
     let overlay = config.unwrap().overlay.unwrap();
     assert_eq!((overlay.backend, overlay.workers.count()), (Backend::Userspace, 2));
     assert_eq!((overlay.on_stop, overlay.offloads), (OnStop::Remove, false));
     assert_eq!(overlay.underlay, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(overlay.outside, Some(vec!["eth0".to_owned()]));
     assert_eq!(overlay.key_rotation.unwrap().to_string(), "168h");
     let settings = overlay.settings;
     assert_eq!((settings.mode, settings.pod_cidrs), (OverlayMode::Wireguard, PodCidrs::Calico));
@@ -51,6 +52,7 @@ fn wrong_values_of_the_overlay_are_named() {
         (", mtu: 1000", "overlay.mtu", "is not from 1280"),
         (", serviceSubnets: [0.0.0.0/0]", "overlay.serviceSubnets", "everybody's"),
         (", underlay: {addresses: [127.0.0.1]}", "overlay.underlay.addresses", "no address that"),
+        (", outside: [\"a b\"]", "overlay.outside", "can't be an interface's name"),
         (", keyRotation: 0s", "overlay.keyRotation", "nothing could be in time"),
         (", mode: plain", "overlay.mode", "`wireguard`"),
         (", podCidrs: node", "overlay.podCidrs", "unknown field"),

@@ -39,13 +39,24 @@ fn plan(protocol: Protocol, endpoints: &[&str], path: Path) -> L4Plan {
         health_check_node_port: None,
         local_endpoints: 0,
     };
-    L4Plan { services: vec![service], ..L4Plan::default() }
+    L4Plan { services: vec![service.into()], ..L4Plan::default() }
 }
 
 fn stale(before: &L4Plan, now: &L4Plan, protocol: Protocol, to: &str, answers: &str) -> bool {
     let entry = Entry { protocol, destination: socket(to), answers: socket(answers) };
     let own: IpAddr = "10.0.0.1".parse().unwrap();
     Flows::of(now).is_stale(&Flows::of(before), |address| address == own, &entry)
+}
+
+#[test]
+fn only_who_comes_to_those_that_serve_leaves_nothing_behind() {
+    let of = |endpoints: &[&str]| Flows::of(&plan(Udp, endpoints, Path::Kernel));
+    let (none, one, two) = (of(&[]), of(&["10.1.0.1:53"]), of(&["10.1.0.1:53", "10.1.0.2:53"]));
+    assert!(!two.leave_behind(&one) && !one.leave_behind(&one));
+    assert!(one.leave_behind(&two) && one.leave_behind(&none) && none.leave_behind(&one));
+    let process = Flows::of(&plan(Udp, &["10.1.0.1:53"], Path::UserSpace(Box::default())));
+    assert!(process.leave_behind(&one) && one.leave_behind(&process));
+    assert!(one.leave_behind(&Flows::default()) && Flows::default().leave_behind(&one));
 }
 
 #[test]

@@ -24,6 +24,8 @@ struct Machine {
     /// What is refused, by its first word.
     refuses: BTreeSet<&'static str>,
     tracked: Vec<Entry>,
+    /// How often tracked connections were gone through.
+    looks: usize,
     state: std::path::PathBuf,
 }
 
@@ -117,6 +119,7 @@ impl Kernel for Fake {
 
     fn forget(&mut self, stale: &dyn Fn(&Entry) -> bool) -> Result<usize, Fault> {
         let mut machine = self.0.borrow_mut();
+        machine.looks += 1;
         let before = machine.tracked.len();
         machine.tracked.retain(|entry| !stale(entry));
         let forgotten = before - machine.tracked.len();
@@ -137,6 +140,7 @@ struct Bench {
     view: watch::Receiver<Arc<View>>,
     now: Instant,
     generation: u64,
+    policy: Arc<plan::policy::Compiled>,
     folder: Option<tempfile::TempDir>,
 }
 
@@ -183,14 +187,39 @@ impl Bench {
             Arc::new(Metrics::new(1)),
         )
         .unwrap();
-        Self { machine, driver, view, now: Instant::now(), generation: 0, folder: None }
+        Self {
+            machine,
+            driver,
+            view,
+            now: Instant::now(),
+            generation: 0,
+            policy: Arc::default(),
+            folder: None,
+        }
     }
 
     fn plan(&mut self, services: &[(&str, &str)]) {
+        self.desire(&Arc::new(plan(services)));
+    }
+
+    fn desire(&mut self, plan: &Arc<L4Plan>) {
         self.generation += 1;
-        let (plan, policy) = (Arc::new(plan(services)), Arc::default());
+        let (plan, policy) = (Arc::clone(plan), Arc::clone(&self.policy));
         let desired = Some(Desired { generation: self.generation, plan, policy });
         self.driver.handle(Mail { desired, ..Mail::default() }, Events::default(), self.now);
+    }
+
+    /// The endpoints of the only Service become these.
+    fn endpoints(&mut self, addresses: &[&str]) {
+        let desired = self.driver.desired.as_ref().unwrap();
+        let mut plan = L4Plan::clone(&desired.plan);
+        let port = &mut Arc::make_mut(&mut plan.services[0]).ports[0];
+        port.endpoints = addresses.iter().map(|address| endpoint(address)).collect();
+        self.desire(&Arc::new(plan));
+    }
+
+    fn looks(&self) -> usize {
+        std::mem::take(&mut self.machine.borrow_mut().looks)
     }
 
     fn events(&mut self, events: Events) {
@@ -221,13 +250,17 @@ impl Bench {
     }
 }
 
+fn endpoint(address: &str) -> Endpoint {
+    Endpoint { address: address.parse().unwrap(), weight: 1, terminating: false, local: true }
+}
+
 /// Services by name and VIP, each with one UDP port and one endpoint.
 fn plan(services: &[(&str, &str)]) -> L4Plan {
     let mut plan = L4Plan::default();
     for (name, vip) in services {
         let address: IpAddr = vip.parse().unwrap();
         let announce = if vip.starts_with("203.0.113.9") { Announce::None } else { Announce::L2 };
-        plan.vips.push(Vip {
+        Arc::make_mut(&mut plan.vips).push(Vip {
             address,
             pool: "portable".into(),
             visibility: if vip.starts_with("10.") {
@@ -237,8 +270,9 @@ fn plan(services: &[(&str, &str)]) -> L4Plan {
             },
             announce,
         });
-        plan.allocations.services.insert(format!("shop/{name}"), vec![address]);
-        plan.services.push(ServicePlan {
+        let allocations = Arc::make_mut(&mut plan.allocations);
+        allocations.services.insert(format!("shop/{name}"), vec![address]);
+        plan.services.push(Arc::new(ServicePlan {
             service: ObjectKey::new("shop", *name),
             load_balancer: true,
             addresses: vec![address],
@@ -248,13 +282,7 @@ fn plan(services: &[(&str, &str)]) -> L4Plan {
                 protocol: Protocol::Udp,
                 number: 53,
                 frontends: vec![Frontend::Vip((address, 53).into())],
-                endpoints: [Endpoint {
-                    address: "10.1.0.1:53".parse().unwrap(),
-                    weight: 1,
-                    terminating: false,
-                    local: true,
-                }]
-                .into(),
+                endpoints: [endpoint("10.1.0.1:53")].into(),
                 only_remote: false,
                 algorithm: Algorithm::Random,
                 path: Path::Kernel,
@@ -265,8 +293,9 @@ fn plan(services: &[(&str, &str)]) -> L4Plan {
             local_only: false,
             health_check_node_port: None,
             local_endpoints: 0,
-        });
+        }));
     }
+    Arc::make_mut(&mut plan.vips).sort();
     plan
 }
 
@@ -281,7 +310,7 @@ fn an_address_is_taken_after_its_rules_and_only_if_nobody_has_it() {
     let view = bench.view();
     assert_eq!((view.desired, view.applied, view.settled), (1, 1, true));
     assert_eq!(view.plan.vips.len(), 1);
-    assert_eq!(view.host, [own("eth0", "192.0.2.250/24"), own("eth2", "198.51.100.250/24")]);
+    assert_eq!(view.host[..], [own("eth0", "192.0.2.250/24"), own("eth2", "198.51.100.250/24")]);
 }
 
 #[test]
@@ -523,6 +552,65 @@ fn tracked_connections_to_what_has_gone_are_forgotten_after_the_rules_have_chang
     assert_eq!(bench.machine.borrow().tracked.len(), 1);
     bench.plan(&[]);
     assert_eq!(bench.done(), ["change", "forget 1", "remove 203.0.113.9 lo"]);
+}
+
+#[test]
+fn tracked_connections_are_gone_through_at_a_bounded_rate_and_only_if_endpoints_go() {
+    let mut bench = Bench::new();
+    bench.plan(&[("a", "203.0.113.9")]);
+    assert_eq!(bench.looks(), 1);
+    bench.endpoints(&["10.1.0.1:53", "10.1.0.2:53"]);
+    assert_eq!(bench.looks(), 0);
+    let entry = Entry {
+        protocol: Protocol::Udp,
+        destination: "203.0.113.9:53".parse().unwrap(),
+        answers: "10.1.0.1:53".parse().unwrap(),
+    };
+    bench.machine.borrow_mut().tracked = vec![entry];
+    bench.done();
+    bench.endpoints(&["10.1.0.2:53"]);
+    assert_eq!((bench.looks(), bench.done()), (0, vec!["change".to_owned()]));
+    assert_eq!(bench.driver.next(), Some(bench.now + DRAIN_REST));
+    bench.after(100);
+    assert_eq!((bench.looks(), bench.done()), (1, vec!["forget 1".to_owned()]));
+    bench.after(1_000);
+    assert_eq!(bench.looks(), 0);
+}
+
+#[test]
+fn after_a_refused_change_of_endpoints_the_whole_is_loaded_and_changes_go_on() {
+    let mut bench = Bench::new();
+    bench.plan(&[("a", "203.0.113.9")]);
+    bench.done();
+    bench.machine.borrow_mut().refuses.insert("change");
+    bench.endpoints(&["10.1.0.2:53"]);
+    assert_eq!(bench.done(), ["load"]);
+    bench.machine.borrow_mut().refuses.insert("load");
+    bench.endpoints(&["10.1.0.3:53"]);
+    assert_eq!((bench.done(), bench.view().applied), (vec![], 2));
+    bench.machine.borrow_mut().refuses.clear();
+    bench.after(5_000);
+    assert_eq!((bench.done(), bench.view().applied), (vec!["change".to_owned()], 3));
+    bench.endpoints(&["10.1.0.3:53"]);
+    assert_eq!((bench.done(), bench.view().applied), (vec![], 4));
+    bench.events(Events { foreign: Some("x".into()), ..Events::default() });
+    bench.after(5_000);
+    bench.done();
+    bench.endpoints(&["10.1.0.4:53"]);
+    assert_eq!((bench.done(), bench.view().applied), (vec!["change".to_owned()], 5));
+}
+
+#[test]
+fn what_no_change_of_endpoints_touches_stays_the_same_in_memory() {
+    let mut bench = Bench::new();
+    bench.plan(&[("a", "203.0.113.9")]);
+    let before = bench.view();
+    bench.endpoints(&["10.1.0.2:53"]);
+    let after = bench.view();
+    assert_eq!(after.applied, 2);
+    assert_eq!(after.plan.services[0].ports[0].endpoints[..], [endpoint("10.1.0.2:53")]);
+    assert!(Arc::ptr_eq(&before.vips, &after.vips) && Arc::ptr_eq(&before.on, &after.on));
+    assert!(Arc::ptr_eq(&before.host, &after.host));
 }
 
 #[test]

@@ -21,6 +21,7 @@ fn service(name: &str, port: u16, local_endpoints: usize) -> ServicePlan {
 }
 
 fn plan(services: Vec<ServicePlan>) -> L4Plan {
+    let services = services.into_iter().map(Arc::new).collect();
     L4Plan { services, ..L4Plan::default() }
 }
 

@@ -5,8 +5,8 @@ use super::*;
 fn memory(address: &str) -> Memory {
     let address: IpAddr = address.parse().unwrap();
     let services = [("shop/web".to_owned(), vec![address])].into();
-    let taken = [Taken { interface: "eth0".into(), address }].into();
-    Memory { allocations: Allocations { services, ..Allocations::default() }, taken }
+    let taken = Arc::new([Taken { interface: "eth0".into(), address }].into());
+    Memory { allocations: Arc::new(Allocations { services, ..Allocations::default() }), taken }
 }
 
 #[test]

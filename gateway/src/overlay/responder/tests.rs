@@ -45,7 +45,10 @@ impl World {
             .into(),
             edges: BTreeMap::new(),
             holds,
-            until,
+            until: until.map(|until| {
+                let holdings = Holdings { until: Some(until), ..Holdings::default() };
+                watch::channel(Arc::new(holdings)).1
+            }),
             incarnation: 7,
             drain: true,
         });
@@ -149,4 +152,30 @@ fn letters_of_other_edges_are_handed_on() {
     let letter = world.message(Body::PromiseAsked(b"from a node".to_vec()));
     assert!(world.ask(&node, &letter).is_none());
     assert!(world.letters.try_recv().is_err(), "a node is no edge");
+}
+
+#[test]
+fn who_is_behind_its_own_last_word_is_told_so_and_goes_on_from_there() {
+    let mut world = World::new(None);
+    world.first();
+    let node = world.node.clone();
+    // Its clock was far ahead, and was set back while it was started anew.
+    let ahead = u64::try_from(Duration::from_secs(86_400).as_micros()).unwrap();
+    world.sequence = ahead;
+    let last = world.probe("n1", 0);
+    assert!(world.ask(&node, &last).is_some());
+    world.sequence = 7;
+    let probe = world.probe("n1", 0);
+    let answer = world.ask(&node, &probe).unwrap();
+    assert_eq!(answer.body, Body::Behind(last.sequence));
+    world.sequence = probe::caught_up(8, last.sequence, micros());
+    let probe = world.probe("n1", 0);
+    assert!(matches!(world.ask(&node, &probe).unwrap().body, Body::Answer(_)));
+    // Nothing else follows from what is repeated: nobody is heard by it.
+    let letter = world.message(Body::PromiseAsked(b"once".to_vec()));
+    let other = world.other.clone();
+    world.ask(&other, &letter);
+    let repeated = Message { sequence: 1, ..letter };
+    assert_eq!(world.ask(&other, &repeated).unwrap().body, Body::Behind(world.sequence));
+    assert_eq!(world.letters.try_iter().count(), 1);
 }

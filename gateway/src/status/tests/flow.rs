@@ -216,8 +216,8 @@ async fn kubectl_shows_what_a_user_expects_and_a_released_address_goes_to_who_wa
     println!("{own}");
     assert!(line(&own, "addresspool.tidegate.io/public").contains(&"0"), "{own}");
     let edge = line(&own, "edgegateway.tidegate.io/edge-a");
-    assert_eq!(&edge[1..3], ["True", "10.0.0.1"], "{own}");
-    assert!(edge[3].contains("192.0.2.1"), "{own}");
+    assert_eq!(&edge[1..4], ["True", "false", "10.0.0.1"], "{own}");
+    assert!(edge[4].contains("192.0.2.1"), "{own}");
     let vpn = kubectl.run("get vpnconnections -n shop").await;
     println!("{vpn}");
     assert_eq!(&line(&vpn, "site")[1..5], ["198.51.100.1", "[\"10.20.0.0/16\"]", "Down", "edge-a"]);

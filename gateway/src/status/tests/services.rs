@@ -164,3 +164,23 @@ fn only_the_leading_edge_gives_out_addresses() {
     assert_eq!(planned.proposal.map(|proposal| proposal.services.len()), Some(2));
     assert!(planned.l4.unwrap().0.services.iter().all(|service| service.addresses.is_empty()));
 }
+
+#[test]
+fn services_of_another_class_are_told_only_what_is_refused() {
+    let mut world = World::new(&format!("{POOL}{}", service("web")));
+    let key = ObjectKey::new("shop", "web");
+    let object = ObjectRef::namespaced("Service", &key);
+    let warning = Diagnostic::warning(object.clone(), "spec.ports[0]", "looks like a mistake");
+    let error = Diagnostic::error(object, "spec.ports[0].nodePort", "is taken");
+    world.facts.planned = Arc::new(vec![warning, error]);
+    let reasons = |world: &World| -> Vec<String> {
+        let events = world.written().events;
+        let told = events.into_iter().filter(|event| event.action == "Planning");
+        told.map(|event| event.reason).collect()
+    };
+    assert_eq!(reasons(&world), ["NotHonoured", "Refused"]);
+    let web = world.objects().services.get_mut(&key).unwrap();
+    let spec = Arc::make_mut(web).spec.as_mut().unwrap();
+    spec.load_balancer_class = Some("example.com/other".to_owned());
+    assert_eq!(reasons(&world), ["Refused"]);
+}

@@ -110,6 +110,8 @@ struct FakeDataplane {
     lacks: Arc<Mutex<bool>>,
     wire: Arc<Mutex<VecDeque<Transmit>>>,
     counters: Arc<Mutex<Counters>>,
+    /// Its interface was taken away.
+    ended: Arc<Mutex<bool>>,
 }
 
 impl Dataplane for FakeDataplane {
@@ -139,6 +141,10 @@ impl Dataplane for FakeDataplane {
 
     fn set_path(&mut self, _: &[ipsec::sa::ChildSaId], _: Path, _: bool) {}
 
+    fn is_broken(&self) -> bool {
+        *self.ended.lock().unwrap()
+    }
+
     fn carries(&self) -> bool {
         !*self.lacks.lock().unwrap()
     }
@@ -164,6 +170,8 @@ struct Bench {
     refuses: Arc<Mutex<u32>>,
     lacks: Arc<Mutex<bool>>,
     counters: Arc<Mutex<Counters>>,
+    /// Of the first data path.
+    ended: Arc<Mutex<bool>>,
 }
 
 impl Bench {
@@ -175,6 +183,13 @@ impl Bench {
         let refuses = Arc::<Mutex<u32>>::default();
         let lacks = Arc::clone(&dataplane.lacks);
         let counters = Arc::clone(&dataplane.counters);
+        let ended = Arc::clone(&dataplane.ended);
+        let again = FakeDataplane {
+            notes: notes.clone(),
+            wire: Arc::clone(&wire),
+            ..FakeDataplane::default()
+        };
+        let renewals = Mutex::new(vec![again]);
         let kernel = FakeKernel {
             notes: notes.clone(),
             refuses: Arc::clone(&refuses),
@@ -187,6 +202,10 @@ impl Bench {
             kernel,
             engine: Engine::new(IkeSettings::default(), rng, epoch),
             dataplane: Box::new(dataplane),
+            renewal: Box::new(move || match renewals.lock().unwrap().pop() {
+                Some(dataplane) => Ok(Box::new(dataplane)),
+                None => Err(Fault("no more".to_owned()).into()),
+            }),
             network: receiver,
             mailbox: Arc::clone(&mailbox),
             counts: None,
@@ -194,7 +213,7 @@ impl Bench {
             on_stop,
             metrics: Arc::new(Metrics::new(1)),
         });
-        Self { driver, view, mailbox, network, notes, wire, refuses, lacks, counters }
+        Self { driver, view, mailbox, network, notes, wire, refuses, lacks, counters, ended }
     }
 
     fn apply(&mut self, generation: u64, plan: VpnPlan) {
@@ -259,8 +278,7 @@ stringData: {{psk: \"long enough, and for tests alone\"}}
     let settings = Settings { vpn: Some(VpnSettings::default()), ..Settings::default() };
     let (snapshot, found) = ingest::ingest(&delivery.objects, &settings);
     assert_eq!(found, []);
-    let (plan, found) =
-        plan::vpn::plan(&snapshot, &settings, &BTreeMap::new(), &Default::default());
+    let (plan, found) = plan::vpn::plan(&snapshot, &settings, &BTreeMap::new());
     assert_eq!(found, []);
     plan
 }
@@ -358,6 +376,29 @@ fn a_child_sa_takes_packets_before_its_answer_is_sent() {
     let report = answer.try_recv().unwrap();
     assert_eq!(report.connections[0].state(), "up");
     assert_eq!(report.connections[0].status.as_ref().unwrap().children.len(), 1);
+}
+
+#[test]
+fn a_data_path_whose_interface_is_taken_away_is_made_anew_with_other_sas() {
+    let [mut a, mut b] = [(); 2].map(|()| Bench::new(OnStop::Keep));
+    b.apply(1, plan(false, "192.0.2.1"));
+    a.apply(1, plan(true, "192.0.2.2"));
+    while a.deliver(&mut b) | b.deliver(&mut a) {}
+    let before = a.driver.sas.clone();
+    assert_eq!(before.len(), 1);
+    a.notes.take();
+    b.notes.take();
+    *a.ended.lock().unwrap() = true;
+    a.network.send(FromNetwork::Wake).unwrap();
+    assert!(a.driver.turn());
+    assert_eq!(a.notes.take(), ["routes", "policies", "transmit"]);
+    while a.deliver(&mut b) | b.deliver(&mut a) {}
+    let notes = a.notes.take();
+    assert!(notes.contains(&"install".to_owned()), "{notes:?}");
+    assert!(b.notes.take().contains(&"remove".to_owned()));
+    assert!(a.driver.sas.len() == 1 && a.driver.sas.is_disjoint(&before));
+    // Not again so soon.
+    assert!(!a.driver.renew(Instant::now()));
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn plan_with(change: impl FnOnce(&mut ServicePlan)) -> L4Plan {
         visibility: Visibility::Public,
         announce: Announce::L2,
     };
-    L4Plan { vips: vec![vip], services: vec![service], ..L4Plan::default() }
+    L4Plan { vips: vec![vip].into(), services: vec![service.into()], ..L4Plan::default() }
 }
 
 fn outcome_of(plan: &L4Plan, flow: &str) -> Outcome {

@@ -162,7 +162,10 @@ impl<'a> Allocator<'a, '_> {
                 let last = strays.get(&address).copied();
                 if let Some(exposure) = subject.load_balancer() {
                     self.keep(index, exposure, address, Some(asked), last);
-                } else if subject.is_unclear() && !self.holdings.is_absent(&subject.name) {
+                } else if subject.is_unclear()
+                    && !self.holdings.is_absent(&subject.name)
+                    && !self.refuses(subject, address, last)
+                {
                     let vip = self.stray(address, subject.exposure, last);
                     self.give(index, address, vip);
                 }
@@ -201,6 +204,9 @@ impl<'a> Allocator<'a, '_> {
         if !requested || !wanted.takes(address.is_ipv6(), has) {
             return;
         }
+        if self.refuses(subject, address, last) {
+            return;
+        }
         // What the pools have become is nothing that the Service asked for.
         if asked.is_none_or(|asked| *asked != Asked::of(exposure))
             && (!self.fits(exposure, address) || self.is_awaited(exposure, address))
@@ -216,6 +222,18 @@ impl<'a> Allocator<'a, '_> {
         self.warn_of_keeping(subject, exposure, address);
         let vip = self.stray(address, Some(exposure), last);
         self.give(index, address, vip);
+    }
+
+    /// Whether nobody may have an address that allocations give to a Service; tells why.
+    fn refuses(&mut self, subject: &Subject<'_>, address: IpAddr, last: Option<&Vip>) -> bool {
+        let Some(reason) = self.pools.refused(address, last.is_some()) else { return false };
+        let reason = format!("the Service isn't given the address that it had: it {reason}");
+        let finding = subject.warning("status.loadBalancer", reason).value(address.to_string());
+        self.diagnostics.push(finding.remedy(
+            "find out who else writes allocations (the ConfigMap tidegate-allocations); the \
+             Service gets another address",
+        ));
+        true
     }
 
     /// Whether an address is of a pool that the Service asks for.
@@ -260,6 +278,7 @@ impl<'a> Allocator<'a, '_> {
                 Some(Withheld::Host(interface)) => {
                     format!("is this machine's own (interface {interface})")
                 }
+                Some(Withheld::Machine(machine)) => format!("is that of {machine}"),
                 Some(Withheld::Subnet(interface)) => {
                     format!("is the first or last of the subnet of interface {interface}")
                 }

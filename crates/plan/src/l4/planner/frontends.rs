@@ -173,12 +173,12 @@ impl<'a, 'b> Frontends<'a, 'b> {
 
     /// Whether an address is outside what pools give: in none, reserved, or the machine's own.
     fn is_for_externals(&self, address: IpAddr) -> bool {
-        use super::pools::Withheld::{Alb, Host, Reserved, Routers, Subnet};
+        use super::pools::Withheld::{Alb, Host, Machine, Reserved, Routers, Subnet};
         match self.pools.of(address).and_then(|at| self.pools.get(at)) {
             None => true,
             Some(pool) => match self.pools.withheld(pool, address) {
                 Some(Reserved | Host(_)) => true,
-                Some(Alb | Routers | Subnet(_)) | None => false,
+                Some(Alb | Routers | Subnet(_) | Machine(_)) | None => false,
             },
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::snapshot::{AddressPool, AddressRange, Announce, Exposure};
-use model::{Diagnostic, HostAddress, ObjectRef};
+use model::snapshot::{AddressPool, AddressRange, Announce, Exposure, Machine};
+use model::{Diagnostic, HostAddress, ObjectRef, Snapshot};
 
 use super::super::Vip;
 use super::span::{Span, address, number};
@@ -16,6 +16,8 @@ pub(super) struct Pools<'a> {
     owners: Vec<(Span, usize)>,
     /// What of the machine's own subnets is no VIP.
     host: BTreeMap<IpAddr, Withheld<'a>>,
+    /// Machines of this side. What is this edge's own is told by `host`.
+    machines: &'a BTreeMap<IpAddr, Machine>,
 }
 
 /// One of them.
@@ -39,15 +41,18 @@ pub(super) enum Withheld<'a> {
     Host(&'a str),
     /// It stands for all hosts of the subnet of this interface, or for the subnet.
     Subnet(&'a str),
+    /// It is another machine's.
+    Machine(&'a Machine),
 }
 
 impl<'a> Pools<'a> {
     pub(super) fn new(
-        pools: &'a BTreeMap<String, AddressPool>,
+        snapshot: &'a Snapshot,
         host: &'a [HostAddress],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
-        let list = pools
+        let list = snapshot
+            .pools
             .iter()
             .map(|(name, object)| Pool { name, object, usable: Default::default(), capacity: 0 })
             .collect();
@@ -64,7 +69,8 @@ impl<'a> Pools<'a> {
             }
         }
         own.extend(subnets.clone().map(|own| (own.network.addr(), Withheld::Host(&own.interface))));
-        let mut all = Self { list, owners: Vec::new(), host: own };
+        let machines = &snapshot.machines;
+        let mut all = Self { list, owners: Vec::new(), host: own, machines };
         all.divide(diagnostics);
         let subnets: Vec<&HostAddress> = subnets.collect();
         for pool in &all.list {
@@ -102,7 +108,36 @@ impl<'a> Pools<'a> {
         } else if pool.anycast().any(|anycast| anycast == address) {
             Some(Withheld::Routers)
         } else {
-            self.host.get(&address).copied()
+            self.host.get(&address).copied().or_else(|| self.machine(address))
+        }
+    }
+
+    fn machine(&self, address: IpAddr) -> Option<Withheld<'a>> {
+        self.machines.get(&address).filter(|one| **one != Machine::Own).map(Withheld::Machine)
+    }
+
+    /// Why nobody may have an address, not even who had it before as allocations say: those can be
+    /// written by others. `known` is whether they say, too, what it was in a pool.
+    ///
+    /// What a pool has is taken from nobody because of what a Node tells of itself or is on this
+    /// machine by now, nor because the API is there: that may be behind a VIP.
+    pub(super) fn refused(&self, address: IpAddr, known: bool) -> Option<String> {
+        let pooled = self.of(address).is_some();
+        match self.machines.get(&address) {
+            Some(machine @ Machine::Router) => return Some(format!("is that of {machine}")),
+            Some(machine @ Machine::Object(object)) if object.kind == "EdgeGateway" => {
+                return Some(format!("is that of {machine}"));
+            }
+            _ if pooled => return None,
+            Some(Machine::Own) | None => {}
+            Some(machine) => return Some(format!("is that of {machine}")),
+        }
+        match self.host.get(&address) {
+            Some(Withheld::Host(interface)) => {
+                Some(format!("is this machine's own (interface {interface})"))
+            }
+            _ if known => None,
+            _ => Some("is in no AddressPool, and was in none as far as is known".to_owned()),
         }
     }
 
@@ -136,12 +171,18 @@ impl<'a> Pools<'a> {
 
     /// Finds what a pool can give to Services.
     fn fill(&mut self, at: usize) {
+        let own = self.owners.iter().filter(|(_, owner)| *owner == at);
+        let ends = |span: &Span| (address(span.v6, span.first), address(span.v6, span.last));
+        let machines = own.clone().map(|(span, _)| ends(span));
+        let machines = machines.flat_map(|(first, last)| self.machines.range(first..=last));
+        let machines = machines.map(|(address, _)| *address);
+        let machines: Vec<IpAddr> =
+            machines.filter(|address| self.machine(*address).is_some()).collect();
         let Some(pool) = self.list.get_mut(at) else { return };
         let withheld = pool.object.reserved.iter().chain(&pool.object.alb).chain(self.host.keys());
-        let withheld = withheld.copied().chain(pool.anycast());
+        let withheld = withheld.chain(&machines).copied().chain(pool.anycast());
         let holes: BTreeSet<Span> = withheld.map(Span::one).collect();
         let holes: Vec<Span> = holes.into_iter().collect();
-        let own = self.owners.iter().filter(|(_, owner)| *owner == at);
         for span in own.flat_map(|(span, _)| span.without(&holes)) {
             let [v4, v6] = &mut pool.usable;
             pool.capacity = pool.capacity.saturating_add(span.count());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::snapshot::{Algorithm, Endpoint, Exposure, ServicePort};
+use model::snapshot::{Algorithm, Endpoint, Exposure, Service, ServicePort};
 use model::{Diagnostic, L4Settings, Protocol, Snapshot};
 
 use super::super::{Path, PortPlan, ServicePlan, Stream, StreamTls};
@@ -61,6 +61,16 @@ pub(super) fn plan<'a>(
         health_check_node_port: exposure.health_check_node_port,
         local_endpoints: local_endpoints(&subject.service.ports),
     }
+}
+
+/// The plan of a Service of which nothing has changed but what its ports lead to.
+pub(super) fn with_endpoints(before: &ServicePlan, service: &Service) -> ServicePlan {
+    let mut plan = before.clone();
+    for (planned, port) in plan.ports.iter_mut().zip(&service.ports) {
+        (planned.endpoints, planned.only_remote) = choose(&port.endpoints, before.local_only);
+    }
+    plan.local_endpoints = local_endpoints(&service.ports);
+    plan
 }
 
 /// The endpoints that take new connections, and whether it is only their being elsewhere that

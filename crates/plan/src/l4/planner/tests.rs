@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::settings::FailSafe;
-use model::snapshot::{AddressPool, AddressRange, Endpoint, Exposure, Service, ServicePort};
+use model::snapshot::{
+    AddressPool, AddressRange, Endpoint, Exposure, Machine, Service, ServicePort,
+};
 use model::{
-    Diagnostic, HostAddress, L4Settings, ObjectKey, PortRange, Protocol, Settings, Severity,
-    Snapshot,
+    Diagnostic, HostAddress, L4Settings, ObjectKey, ObjectRef, PortRange, Protocol, Settings,
+    Severity, Snapshot,
 };
 
 use super::super::{Allocations, Giving, L4Plan, ServicePlan};
@@ -17,6 +19,7 @@ use super::plan_giving;
 
 mod allocation;
 mod connections;
+mod last;
 mod pools;
 mod property;
 mod services;
@@ -78,7 +81,7 @@ impl World {
 
     fn plan(&mut self) -> (L4Plan, Vec<Diagnostic>) {
         let planned = super::plan(&self.snapshot, &self.settings, &self.host, &self.previous);
-        self.previous = planned.0.allocations.clone();
+        self.previous = Allocations::clone(&planned.0.allocations);
         planned
     }
 
@@ -86,13 +89,13 @@ impl World {
     fn planned(&mut self, name: &str) -> (ServicePlan, Vec<String>) {
         let (plan, diagnostics) = self.plan();
         let key = ObjectKey::new("shop", name);
-        let service = plan.services.into_iter().find(|service| service.service == key).unwrap();
-        (service, texts(&diagnostics))
+        let service = plan.services.iter().find(|service| service.service == key).unwrap();
+        (ServicePlan::clone(service), texts(&diagnostics))
     }
 
     /// The addresses of every Service that has some, as text.
     fn addresses(&mut self) -> BTreeMap<String, String> {
-        let allocations = self.plan().0.allocations.services;
+        let allocations = self.plan().0.allocations.services.clone();
         let text = |addresses: Vec<IpAddr>| {
             addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
         };

@@ -60,6 +60,11 @@ pub(super) fn heads() -> Vec<(String, Head)> {
     heads
 }
 
+/// Whether a set is one of those: the others are `slots4_tcp` and their kind.
+pub(super) fn is_fixed(name: &str) -> bool {
+    !name.starts_with("slots") && !name.starts_with("endpoints")
+}
+
 /// The type of `slots4_tcp`, `endpoints6_udp` and their kind. The protocol is in the name because
 /// nft only translates ports of a protocol that it knows.
 pub(super) fn head_of_endpoints(name: &str) -> String {

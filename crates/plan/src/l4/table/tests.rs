@@ -1,8 +1,13 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use model::ObjectKey;
 use model::net::PortRange;
+use model::net::Protocol;
 use model::settings::FailSafe;
-use model::snapshot::Endpoint;
+use model::snapshot::{Algorithm, Endpoint};
 
+use super::super::{Frontend, Path};
 use super::*;
 
 const GOLDEN: &str = include_str!("tests/golden.nft");
@@ -59,6 +64,7 @@ fn service(name: &str, port: PortPlan) -> ServicePlan {
 }
 
 fn plan_of(services: Vec<ServicePlan>) -> L4Plan {
+    let services = services.into_iter().map(Arc::new).collect();
     L4Plan { services, ..L4Plan::default() }
 }
 

@@ -4,41 +4,15 @@ fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn node(n: u8) -> (IpAddr, ObjectRef) {
-    (IpAddr::from([10, 0, 0, n]), ObjectRef::cluster("Node", format!("node-{n}")))
-}
-
-#[test]
-fn next_hops_count_where_a_machine_is_behind_them() {
-    let machines = Machines {
-        api: [ip("192.0.2.9")].into(),
-        hops: [
-            (net("0.0.0.0/0"), ip("10.0.0.254")),
-            (net("192.0.2.0/24"), ip("10.0.0.253")),
-            (net("198.51.100.0/24"), ip("10.0.0.252")),
-        ]
-        .into(),
-        ..Machines::default()
-    };
-    let expected = ["10.0.0.253", "10.0.0.254", "192.0.2.9"].map(ip);
-    assert_eq!(machines.addresses(), expected.into());
-}
-
-#[test]
-fn addresses_that_can_be_no_other_machines_are_left_out() {
-    let api = ["127.0.0.1", "0.0.0.0", "224.0.0.1", "::1", "ff02::1", "fd00::1"].map(ip);
-    let machines = Machines { api: api.into(), ..Machines::default() };
-    assert_eq!(machines.addresses(), [ip("fd00::1")].into());
+fn node(n: u8) -> (IpAddr, Machine) {
+    let object = ObjectRef::cluster("Node", format!("node-{n}"));
+    (IpAddr::from([10, 0, 0, n]), Machine::Object(object))
 }
 
 #[test]
 fn machines_within_remote_networks_or_as_large_are_told_but_for_what_is_exempt_anyway() {
-    let snapshot = Snapshot { machines: (1..=9).map(node).collect(), ..Snapshot::default() };
-    let kept = Kept::new(&Machines::default(), &snapshot);
+    let machines = (1..=9).map(node).collect();
+    let kept = Kept(&machines);
     let of = |remote: &[&str], exempt: &[&str]| {
         let parse = |all: &[&str]| all.iter().map(|text| net(text)).collect::<Vec<_>>();
         let found = kept.remote(&parse(remote), &parse(exempt));

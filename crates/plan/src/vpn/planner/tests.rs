@@ -23,20 +23,16 @@ fn the_edges_own_networks_can_be_kept_from_being_guarded() {
     let settings = Settings { vpn, ..Settings::default() };
     let mut snapshot = Snapshot::default();
     snapshot.vpn_refused.insert(ObjectKey::new("default", "c"), nets(&["10.0.0.0/8"]));
-    let (plan, found) = plan(&snapshot, &settings, &BTreeMap::new(), &Machines::default());
+    let (plan, found) = plan(&snapshot, &settings, &BTreeMap::new());
     assert_eq!((plan.routes, plan.exempt), (nets(&["10.0.0.0/8"]), nets(&["10.1.1.0/24"])));
     assert!(plan.table.contains("elements = { 10.1.1.0/24 }") && found.is_empty());
 }
 
 #[test]
 fn without_the_plane_or_a_connection_there_is_nothing() {
-    let nothing =
-        plan(&Snapshot::default(), &Settings::default(), &BTreeMap::new(), &Machines::default());
+    let nothing = plan(&Snapshot::default(), &Settings::default(), &BTreeMap::new());
     assert_eq!(nothing, Default::default());
     let vpn = Some(VpnSettings::default());
     let settings = Settings { vpn, ..Settings::default() };
-    assert_eq!(
-        plan(&Snapshot::default(), &settings, &BTreeMap::new(), &Machines::default()),
-        Default::default()
-    );
+    assert_eq!(plan(&Snapshot::default(), &settings, &BTreeMap::new()), Default::default());
 }

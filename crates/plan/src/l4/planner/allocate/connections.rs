@@ -46,6 +46,7 @@ pub(super) fn keep(
         let fits = |address: &&IpAddr| {
             let pool = pools.of(**address).and_then(|at| pools.get(at));
             pool.is_some_and(|pool| wanted.is_none_or(|wanted| pool.name == wanted))
+                && pools.refused(**address, true).is_none()
         };
         if let Some(address) = addresses.iter().find(fits) {
             absent.insert(name, vec![*address]);

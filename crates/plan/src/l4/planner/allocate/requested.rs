@@ -132,6 +132,9 @@ impl<'a> Allocator<'a, '_> {
             Some(Withheld::Host(interface)) => {
                 return refuse(format!("is this machine's own (interface {interface})"), free);
             }
+            Some(Withheld::Machine(machine)) => {
+                return refuse(format!("is that of {machine}"), free);
+            }
             Some(Withheld::Subnet(interface)) => {
                 let reason = format!("is the first or last of the subnet of interface {interface}");
                 return refuse(reason, free);

@@ -313,3 +313,52 @@ fn who_does_not_lead_gives_out_nothing_and_plans_what_is_given_as_the_leader_doe
     let (following, _) = follow(&world, &leading.allocations);
     assert!(following.vips.iter().all(|vip| vip.address != ip("192.0.2.3")));
 }
+
+#[test]
+fn allocations_take_no_address_of_a_machine_and_none_that_was_in_no_pool() {
+    let object = |kind: &str| Machine::Object(ObjectRef::cluster(kind, "one"));
+    let mut world = World::with_pool(&["192.0.2.0/28"]);
+    world.host =
+        vec![HostAddress { interface: "eth0".into(), network: "10.0.0.1/24".parse().unwrap() }];
+    world.snapshot.machines = [
+        (ip("192.0.2.5"), object("EdgeGateway")),
+        (ip("192.0.2.6"), Machine::Router),
+        (ip("192.0.2.8"), object("Node")),
+        (ip("10.0.0.21"), object("Node")),
+        (ip("10.0.0.100"), Machine::Api),
+    ]
+    .into();
+    world.service("a");
+    let cases = [
+        ("192.0.2.5", "it is that of EdgeGateway one"),
+        ("192.0.2.6", "it is that of a router of this side"),
+        ("10.0.0.1", "it is this machine's own (interface eth0)"),
+        ("10.0.0.21", "it is that of Node one"),
+        ("10.0.0.100", "it is that of the Kubernetes API"),
+        ("198.51.100.1", "it is in no AddressPool, and was in none as far as is known"),
+    ];
+    for (address, reason) in cases {
+        world.previous = Allocations::default();
+        world.previous.services.insert("shop/a".into(), vec![ip(address)]);
+        let (service, found) = world.planned("a");
+        assert_eq!(service.addresses, [ip("192.0.2.0")], "{address}");
+        let told =
+            |text: &String| text.contains(&format!("\"{address}\"")) && text.contains(reason);
+        assert!(found.iter().any(told), "{address}: {found:#?}");
+        let last = world.previous.clone();
+        assert!(last.vips.iter().all(|vip| vip.address != ip(address)));
+    }
+    // No Node takes an address of a pool away by telling that it is its own, but none is given.
+    world.previous.services.insert("shop/a".into(), vec![ip("192.0.2.8")]);
+    let (service, found) = world.planned("a");
+    assert_eq!(service.addresses, [ip("192.0.2.8")]);
+    let told = "\"192.0.2.8\": is that of Node one; the Service keeps it all the same";
+    assert!(found.iter().any(|text| text.contains(told)), "{found:#?}");
+    for n in 0..14 {
+        world.service(&format!("other-{n}"));
+    }
+    let addresses = world.addresses();
+    let given: Vec<&String> = addresses.values().collect();
+    assert_eq!(given.len(), 14, "{addresses:?}");
+    assert!(!given.iter().any(|given| ["192.0.2.5", "192.0.2.6"].contains(&given.as_str())));
+}

@@ -67,7 +67,7 @@ fn a_connection_has_its_address_for_as_long_as_it_exists() {
     assert_eq!(plan.allocations.services["shop/a"], [ip("198.51.100.19")]);
     let text = texts(&diagnostics).join("\n");
     assert!(text.contains("VpnConnection net/a: spec.local.addressPool \"public\""), "{text}");
-    let stored = serde_json::to_string(&plan.allocations).unwrap();
+    let stored = serde_json::to_string(&*plan.allocations).unwrap();
     world.previous = serde_json::from_str(&stored).unwrap();
     assert_eq!(world.plan().0.vpn_addresses().len(), 1);
     // A refused one keeps it, but holds nothing.

@@ -1,25 +1,26 @@
-//! Single addresses of this side's machines, which no connection may lead away.
+//! Single addresses of this side's machines: no connection leads there, and no VIP is there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::ObjectRef;
+use model::snapshot::Machine;
 
 use crate::ObjectSet;
 
 /// Addresses of one object that count: nobody takes a whole remote network out of its tunnel by
-/// an object that is his own.
+/// an object of his own.
 const MOST: usize = 16;
 /// The types of a Node's addresses that are its own.
 const TYPES: [&str; 2] = ["InternalIP", "ExternalIP"];
 
 /// Addresses of edges and Nodes, as far as they can be read. Of one that several have, an edge or
 /// the first by name is told.
-pub(crate) fn machines(objects: &ObjectSet) -> BTreeMap<IpAddr, ObjectRef> {
+pub(crate) fn machines(objects: &ObjectSet) -> BTreeMap<IpAddr, Machine> {
     let mut machines = BTreeMap::new();
     let mut add = |object: ObjectRef, texts: &mut dyn Iterator<Item = &str>| {
         for address in texts.take(MOST).filter_map(|text| text.parse().ok()) {
-            machines.entry(address).or_insert_with(|| object.clone());
+            machines.entry(address).or_insert_with(|| Machine::Object(object.clone()));
         }
     };
     for (name, edge) in &objects.edges {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
+use crate::admin::status::Status;
 use crate::admin::vpn::{Answer, Connection, HEADER, Vpn};
 use crate::config::Config;
 
@@ -62,7 +63,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 impl Client {
-    /// How everything is.
+    /// How everything is, in short.
+    pub(super) fn status(&self) -> Result<Status> {
+        let (status, body) = self.request("GET", "/api/v1/status", ANSWER)?;
+        if status != 200 {
+            bail!("{}", self.strange());
+        }
+        serde_json::from_slice(&body).with_context(|| self.strange())
+    }
+
+    /// How all connections are.
     pub(super) fn vpn(&self) -> Result<Vpn> {
         let (status, body) = self.request("GET", "/api/v1/vpn", ANSWER)?;
         if status != 200 {
