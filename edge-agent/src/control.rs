@@ -1,7 +1,7 @@
 //! The thread that decides and applies: objects, probes and what the kernel holds come together
 //! here, one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use ingest::Delivery;
+use ipnet::IpNet;
 use model::snapshot::overlay::Edge;
 use model::{Diagnostic, ObjectRef, Snapshot};
 use netdev::wait::{self, Waker};
@@ -29,6 +30,7 @@ use crate::state::{Edges, State, StateError};
 use crate::view::{SourceStatus, View};
 
 mod changes;
+mod flows;
 mod show;
 
 /// How often the kernel is looked at though it tells of no change.
@@ -184,6 +186,7 @@ impl Control {
             reported: Vec::new(),
             hold,
             settled: None,
+            led: BTreeSet::new(),
             look: now,
             count: now,
         };
@@ -250,6 +253,8 @@ struct Worker {
     hold: Option<Instant>,
     /// Since when all edges answer by the newest key.
     settled: Option<Instant>,
+    /// The networks that have been led to edges.
+    led: BTreeSet<IpNet>,
     /// When the kernel is to be looked at.
     look: Instant,
     /// When counters are to be read.
@@ -409,6 +414,9 @@ impl Worker {
             return;
         }
         self.apply(plan);
+        if self.applied.whole {
+            self.end_translated_flows();
+        }
         self.prober.order(orders);
         self.report();
     }

@@ -1,6 +1,7 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use netdev::conntrack;
 use testkit::lab::{Capture, Pings};
 use testkit::{ClusterLab, Namespace, eventually};
 
@@ -204,6 +205,34 @@ fn a_node_that_starts_without_the_api_goes_by_what_was_kept() {
     });
     assert!(site.pings().is_ok());
     none_leaked(&leaked);
+}
+
+#[test]
+fn flows_from_before_the_agent_lose_their_translated_source() {
+    let mut site = Site::new("wireguard", "");
+    site.agent.kill();
+    let uninstall = ["uninstall", "--config", "agent.yaml", "--keep-state"];
+    assert_eq!(site.agent.run(&uninstall).0, Some(0));
+    // The network plugin translates it, and does so for as long as the flow goes on.
+    let node = site.lab.node(1).clone();
+    let client = site.pod().run(|| UdpSocket::bind("0.0.0.0:7007").unwrap());
+    let remote = SocketAddr::new(REMOTE, 9000);
+    let server = site.lab.edge(1).run(|| UdpSocket::bind(remote).unwrap());
+    server.set_nonblocking(true).unwrap();
+    client.send_to(b"early", remote).unwrap();
+    let flows = node.run(|| conntrack::list(&conntrack::Filter::all()).unwrap());
+    let flow = flows.iter().find(|flow| flow.original.destination == REMOTE);
+    assert_eq!(flow.unwrap().reply.destination, ClusterLab::node_address(1));
+
+    site.agent.start_again();
+    site.start_both();
+    let source = eventually("the flow arrives", || {
+        client.send_to(b"late", remote).unwrap();
+        let mut buffer = [0; 16];
+        let (_, source) = server.recv_from(&mut buffer).ok()?;
+        Some(source)
+    });
+    assert_eq!(source, SocketAddr::new(ClusterLab::pod_address(1, 0), 7007));
 }
 
 #[test]
