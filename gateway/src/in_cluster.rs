@@ -297,7 +297,7 @@ impl InCluster {
         let vips = self.l4.map(|view| view.borrow().on.clone()).unwrap_or_default();
         self.status.update(|facts| {
             facts.stopping = true;
-            facts.vips = Arc::new(vips);
+            facts.vips = vips;
             facts.holders.clone_from(&holders.borrow());
         });
         (self.status, self.shared)

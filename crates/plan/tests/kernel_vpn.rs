@@ -166,7 +166,7 @@ fn table_of(manifests: &str) -> String {
     let vpn = Some(VpnSettings { cluster_subnets, ..VpnSettings::default() });
     let settings = Settings { vpn, ..Settings::default() };
     let (snapshot, _) = ingest::ingest(&objects, &settings);
-    plan(&snapshot, &settings, &BTreeMap::new(), &Default::default()).0.table
+    plan(&snapshot, &settings, &BTreeMap::new()).0.table
 }
 
 const SECRET: &str = "\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: psk}\nstringData: {psk: \

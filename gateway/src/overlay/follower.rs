@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::edges::Holdings;
 
 /// What this edge holds, as agents are told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Held {
     /// It.
     pub holds: Holds,
@@ -67,7 +67,14 @@ impl Follower {
     /// What this edge holds among several from now on. Without a word of it, it is alone, and
     /// holds all there is.
     pub fn hold(&mut self, held: Held) {
-        if self.held.as_ref() == Some(&held) {
+        let same = |known: &Held| {
+            let same_until = match (&known.until, &held.until) {
+                (Some(one), Some(other)) => one.same_channel(other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            same_until && known.holds == held.holds && known.incarnation == held.incarnation
+        };
+        if self.held.as_ref().is_some_and(same) {
             return;
         }
         self.held = Some(held);

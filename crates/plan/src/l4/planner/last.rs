@@ -3,11 +3,12 @@
 //! Nearly every change is one of endpoints: a pod comes or goes. It moves no address and no
 //! frontend, so the last plan holds but for the Services whose endpoints these are.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::snapshot::vpn::VpnConnection;
-use model::snapshot::{AddressPool, Service, TlsPair};
+use model::snapshot::{AddressPool, Machine, Service, TlsPair};
 use model::{Diagnostic, HostAddress, ObjectKey, Settings, SharedMap, Snapshot};
 
 use super::super::{Allocations, Giving, L4Plan};
@@ -28,6 +29,7 @@ struct Last {
     giving: Giving,
     previous: Arc<Allocations>,
     pools: SharedMap<String, AddressPool>,
+    machines: SharedMap<IpAddr, Machine>,
     vpn: SharedMap<ObjectKey, VpnConnection>,
     vpn_refused: SharedMap<ObjectKey, Vec<IpNet>>,
     /// The certificates that Services name.
@@ -96,6 +98,7 @@ impl Last {
             giving,
             previous: Arc::clone(previous),
             pools: snapshot.pools.clone(),
+            machines: snapshot.machines.clone(),
             vpn: snapshot.vpn.clone(),
             vpn_refused: snapshot.vpn_refused.clone(),
             certificates: secrets.map(certificate).collect(),
@@ -122,6 +125,7 @@ impl Last {
             && (own() || self.previous == *previous)
             && self.host == host
             && self.pools == snapshot.pools
+            && self.machines == snapshot.machines
             && self.vpn == snapshot.vpn
             && self.vpn_refused == snapshot.vpn_refused
             && self.certificates.iter().all(same_certificate)
