@@ -34,11 +34,11 @@ pub struct InCluster {
     edges: edges::Handle,
     shared: Shared,
     status: status::Handle,
-    /// The plans that were told last.
-    last: Option<(Arc<L4Plan>, Option<Arc<VpnPlan>>)>,
     l4: Option<watch::Receiver<Arc<View>>>,
     /// The edge that this one gives way to.
     elsewhere: Option<Elsewhere>,
+    /// The plans that were told last.
+    last: Option<(Arc<L4Plan>, Option<Arc<VpnPlan>>)>,
 }
 
 /// How an edge's own Lease is.
@@ -119,9 +119,9 @@ impl InCluster {
             edges,
             shared,
             status,
-            last: None,
             l4: l4.map(Plane::view),
             elsewhere: None,
+            last: None,
         })
     }
 
@@ -202,10 +202,9 @@ impl InCluster {
         }
         let joined = !self.edges.wanted.borrow().is_empty();
         let elsewhere = Elsewhere::find(delivery, &self.name, &self.namespace, joined);
-        if elsewhere.is_some() != self.elsewhere.is_some() {
-            self.last = None;
+        if self.elsewhere != elsewhere {
+            (self.elsewhere, self.last) = (elsewhere, None);
         }
-        self.elsewhere = elsewhere;
         self.want(l4, vpn);
         let edge = delivery.objects.edges.get(&self.name);
         let drain = edge.is_some_and(|edge| edge.spec.drain == Some(true));

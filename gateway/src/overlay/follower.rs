@@ -67,13 +67,9 @@ impl Follower {
     /// What this edge holds among several from now on. Without a word of it, it is alone, and
     /// holds all there is.
     pub fn hold(&mut self, held: Held) {
-        let same = |known: &Held| {
-            let same_until = match (&known.until, &held.until) {
-                (Some(one), Some(other)) => one.same_channel(other),
-                (one, other) => one.is_none() && other.is_none(),
-            };
-            same_until && known.holds == held.holds && known.incarnation == held.incarnation
-        };
+        // Where its end stands is always the same.
+        let same =
+            |before: &Held| before.holds == held.holds && before.incarnation == held.incarnation;
         if self.held.as_ref().is_some_and(same) {
             return;
         }
