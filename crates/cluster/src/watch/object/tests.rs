@@ -66,3 +66,26 @@ fn policies_of_the_default_tier_have_its_name_left_out() {
     assert_eq!(policy, ObjectKey::new("", "deny"));
     assert_eq!(key_of(Kind::HostEndpoint, None, "default.h".to_owned()).name, "default.h");
 }
+
+#[test]
+fn what_changes_nothing_leaves_the_map_the_same_in_memory() {
+    let slice = r#"{"metadata": {"name": "web", "namespace": "shop"}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"]}]}"#;
+    let policy = r#"{"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy",
+        "metadata": {"name": "deny"}, "spec": {"order": 1}}"#;
+    let mut set = ObjectSet::default();
+    let put = |set: &mut ObjectSet, kind, text: &str| {
+        let read = read(kind, text.as_bytes()).unwrap();
+        read.object.unwrap().insert_into(&read.key, set)
+    };
+    assert!(put(&mut set, Kind::EndpointSlice, slice));
+    assert!(put(&mut set, Kind::GlobalNetworkPolicy, policy));
+    let before = set.clone();
+    assert!(!put(&mut set, Kind::EndpointSlice, slice));
+    assert!(!put(&mut set, Kind::GlobalNetworkPolicy, policy));
+    let other = ObjectKey::new("shop", "other");
+    assert!(!remove(Kind::EndpointSlice, &other, &mut set));
+    assert!(!remove(Kind::GlobalNetworkPolicy, &other, &mut set));
+    assert!(set.endpoint_slices.is(&before.endpoint_slices));
+    assert!(set.calico.policies.is(&before.calico.policies));
+}
