@@ -78,7 +78,7 @@ impl State {
             ready: self.ready.load(Ordering::Relaxed),
             edge: self.edges.get().map(|(report, _)| edge(&Arc::clone(&report.borrow()))),
             api: self.source_state().map(|state| state.connected),
-            vips: self.l4.iter().flat_map(|l4| vips(l4)).collect(),
+            vips: self.l4.iter().flat_map(vips).collect(),
             vpn_connections: vpn.iter().flat_map(|vpn| &vpn.connections).map(state).collect(),
             nodes: self.overlay_view().map(|view| nodes(&view)),
             errors: count(Severity::Error),

@@ -211,8 +211,12 @@ impl<K: Kernel> Driver<K> {
         let Some(holdings) = self.holdings() else { return };
         let Some(until) = holdings.until else { return };
         let (every, most) = LIMIT;
-        let due = self.limited.is_none_or(|limited| now >= limited + every);
-        if due && self.vips.on().len() <= most {
+        if self.vips.on().len() > most {
+            // Those that had a time while there were fewer would be taken off at its end.
+            if self.limited.take().is_some() {
+                self.vips.limit(u32::MAX, &mut self.kernel);
+            }
+        } else if self.limited.is_none_or(|limited| now >= limited + every) {
             let seconds = until.saturating_duration_since(now).as_secs();
             self.vips.limit(u32::try_from(seconds).unwrap_or(u32::MAX), &mut self.kernel);
             self.limited = Some(now);

@@ -223,7 +223,8 @@ impl Vips {
         std::mem::replace(&mut self.derived.is_seen, true)
     }
 
-    /// Has the kernel take all off by itself, should nobody come to it in time.
+    /// Has the kernel take all off by itself, should nobody come to it in time; never with
+    /// `u32::MAX`.
     pub(super) fn limit(&self, seconds: u32, kernel: &mut impl Kernel) {
         for (address, entry) in &self.entries {
             if entry.stage == Stage::Held

@@ -46,8 +46,8 @@ impl Checker<'_> {
                 .error("overlay.underlay.addresses", reason)
                 .remedy("write addresses of this machine, such as [192.0.2.7]"));
         }
-        let outside = overlay.outside.iter().flatten();
-        for name in outside.filter(|name| !is_interface(name)) {
+        let mut outside = overlay.outside.iter().flatten();
+        if let Some(name) = outside.find(|name| !is_interface(name)) {
             return Err(self
                 .error("overlay.outside", format!("{name:?} can't be an interface's name"))
                 .remedy("write names of this machine's interfaces, such as [eth0]"));

@@ -1,5 +1,5 @@
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use model::net::{PortRange, Protocol, Visibility};
@@ -23,6 +23,8 @@ struct Machine {
     done: Vec<String>,
     /// What is refused, by its first word.
     refuses: BTreeSet<&'static str>,
+    /// Seconds after which addresses go by themselves.
+    limits: BTreeMap<IpAddr, u32>,
     tracked: Vec<Entry>,
     /// How often tracked connections were gone through.
     looks: usize,
@@ -54,7 +56,8 @@ impl Kernel for Fake {
         Ok(self.0.borrow().host.clone())
     }
 
-    fn limit_address(&mut self, _: &str, _: IpAddr, _: u32) -> Result<(), Fault> {
+    fn limit_address(&mut self, _: &str, address: IpAddr, seconds: u32) -> Result<(), Fault> {
+        self.0.borrow_mut().limits.insert(address, seconds);
         Ok(())
     }
 
@@ -620,4 +623,33 @@ fn an_end_that_removes_takes_the_rules_first() {
     bench.done();
     bench.driver.remove();
     assert_eq!(bench.done(), ["unload", "remove 203.0.113.9 lo"]);
+}
+
+#[test]
+fn addresses_go_by_themselves_unless_there_are_too_many_to_say_so_again_and_again() {
+    let mut bench = Bench::new();
+    let names: Vec<_> = (0..=LIMIT.1)
+        .map(|n| (format!("s{n}"), format!("192.0.{}.{}", 2 + n / 256, n % 256)))
+        .collect();
+    let services: Vec<_> = names.iter().map(|(name, vip)| (name.as_str(), vip.as_str())).collect();
+    let claims = services.iter().map(|(_, vip)| Claim::Vip(vip.parse().unwrap())).collect();
+    let until = Some(bench.now + Duration::from_millis(1500));
+    let holdings = Holdings { claims, until, revision: 1, ..Holdings::default() };
+    let (_sender, receiver) = watch::channel(Arc::new(holdings));
+    let mail = Mail { holdings: Some(receiver), ..Mail::default() };
+    bench.driver.handle(mail, Events::default(), bench.now);
+    let (last, others) = services.split_last().unwrap();
+    bench.plan(others);
+    others.iter().for_each(|(_, vip)| bench.probed(vip, "eth0", None));
+    bench.after(400);
+    let limits = |bench: &Bench| bench.machine.borrow().limits.clone();
+    assert_eq!(limits(&bench).len(), LIMIT.1);
+    assert!(limits(&bench).values().all(|seconds| *seconds == 1));
+    bench.plan(&services);
+    bench.probed(last.1, "eth0", None);
+    bench.after(1);
+    assert_eq!(bench.view().on.len(), LIMIT.1 + 1);
+    assert!(limits(&bench).values().all(|seconds| *seconds == u32::MAX));
+    bench.after(500);
+    assert!(bench.driver.next().is_none_or(|next| next > bench.now));
 }
