@@ -78,7 +78,7 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             quiet: Duration::from_millis(5),
-            longest: Duration::from_millis(15),
+            longest: Duration::from_millis(25),
             outage: Duration::from_secs(1),
             again: Duration::from_secs(30),
             jitter: Duration::from_millis(200),

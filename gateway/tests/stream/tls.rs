@@ -156,7 +156,7 @@ fn a_handshake_that_is_not_finished_in_time_is_cut() {
     let (server, passing, ending) = (Server::echo(), address(7000), address(7000));
     let pair = Authority::new().issue(&["one.test"]);
     let mut app = terminated(ending, &server, Some(&pair));
-    app.service.name = "ending".to_owned();
+    app.service = model::ObjectKey::new(app.service.namespace.as_str(), "ending");
     edge.apply(plan([passed("passing", passing, &server, &["one.test"]), app]));
     for vip in [passing, ending] {
         let mut client = connect(vip);

@@ -465,11 +465,12 @@ impl Known {
         let kind = slot.kind();
         let place = kind.place();
         if let Some(reason) = &progress.denied {
+            let of_namespace =
+                |name: &str| format!("its ClusterRole, or a Role of the namespace {name}");
             let (namespace, role) = match slot {
                 Slot::Kind(_) => (None, "its ClusterRole".to_owned()),
-                Slot::Part(_, name) | Slot::Secret(ObjectKey { namespace: name, .. }) => {
-                    (Some(name), format!("its ClusterRole, or a Role of the namespace {name}"))
-                }
+                Slot::Part(_, name) => (Some(name), of_namespace(name)),
+                Slot::Secret(key) => (Some(&key.namespace), of_namespace(&key.namespace)),
             };
             let said = |need: &Need| {
                 (need.group, need.resource) == (place.group, place.resource)

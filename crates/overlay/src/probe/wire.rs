@@ -183,7 +183,7 @@ impl Input<'_> {
     fn holds(&mut self) -> Result<Holds, ProbeError> {
         let mut vpn = BTreeMap::new();
         for _ in 0..self.count()? {
-            let key = ObjectKey { namespace: self.name()?, name: self.name()? };
+            let key = ObjectKey::new(self.name()?, self.name()?);
             // In order, so that each is there once.
             if vpn.last_key_value().is_some_and(|(last, _)| *last >= key) {
                 return Err(ProbeError::Malformed);

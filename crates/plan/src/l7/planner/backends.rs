@@ -128,12 +128,12 @@ impl Unresolved {
             Self::Service(service) => {
                 Diagnostic::error(object, format!("{field}.service.name"), reason)
                     .remedy(format!("create Service {service}, or name one that exists"))
-                    .value(service.name)
+                    .value(&service.name)
             }
             Self::Broken { service, .. } => {
                 Diagnostic::error(object, format!("{field}.service.name"), reason)
                     .remedy(format!("correct Service {service}"))
-                    .value(service.name)
+                    .value(&service.name)
             }
             Self::Port { service, port, known } => {
                 let remedy = if known.is_empty() {

@@ -74,7 +74,8 @@ fn other_services_ports_or_addresses_need_the_whole_table() {
     assert!(!step(&|plan| Arc::make_mut(&mut plan.services[0]).ports[0].number = 7));
     assert!(!step(&|plan| Arc::make_mut(&mut plan.services[0]).ports[0].frontends.clear()));
     assert!(!step(&|plan| {
-        Arc::make_mut(&mut plan.services[0]).service.name = "another".to_owned();
+        let service = Arc::make_mut(&mut plan.services[0]);
+        service.service = ObjectKey::new(service.service.namespace.as_str(), "another");
     }));
 }
 
