@@ -17,8 +17,8 @@ use crate::secrets::Certificates;
 /// EndpointSlices as they were before.
 type Before = SharedMap<ObjectKey, Arc<EndpointSlice>>;
 
-/// The slices of Services, by namespace and name.
-type Touched<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<Arc<Slice>>>>;
+/// The slices of Services.
+type Touched = BTreeMap<ObjectKey, Vec<Arc<Slice>>>;
 
 impl ServiceMemo {
     /// The Services that are others now that the EndpointSlices aren't those of before. `services`
@@ -32,16 +32,13 @@ impl ServiceMemo {
         certificates: &mut Certificates<'_>,
     ) -> Option<Vec<(ObjectKey, Arc<Service>)>> {
         let mut found = Vec::new();
-        for (namespace, touched) in self.touched((objects, before), l4)? {
-            let of = objects.namespaces.get(namespace);
-            for (name, slices) in touched {
-                let key = ObjectKey::new(namespace, name);
-                let known = self.known.get_mut(&key)?;
-                // Where another one has its NodePort, its own is not the whole truth.
-                services.get(&key).filter(|service| **service == known.service)?;
-                known.take_in(&key, slices, (of, l4), certificates)?;
-                found.push((key, Arc::clone(&known.service)));
-            }
+        for (key, slices) in self.touched((objects, before), l4)? {
+            let of = objects.namespaces.get(&key.namespace);
+            let known = self.known.get_mut(&key)?;
+            // Where another one has its NodePort, its own is not the whole truth.
+            services.get(&key).filter(|service| **service == known.service)?;
+            known.take_in(&key, slices, (of, l4), certificates)?;
+            found.push((key, Arc::clone(&known.service)));
         }
         Some(found)
     }
@@ -51,7 +48,7 @@ impl ServiceMemo {
         &mut self,
         (objects, before): (&'a ObjectSet, &'a Before),
         l4: Option<&L4Settings>,
-    ) -> Option<Touched<'a>> {
+    ) -> Option<Touched> {
         let here = l4.map(|l4| l4.node_name.as_str());
         // Without its Node it takes all slices to tell whether this machine is one.
         let is_node = here.is_none_or(|here| objects.nodes.contains_key(here));
@@ -80,17 +77,17 @@ impl ServiceMemo {
             if known.unwrap_or_default() != found {
                 return None;
             }
-            for (namespace, name) in was_of.into_iter().chain(is_of) {
-                touched.entry(namespace).or_default().entry(name).or_default();
+            for (of, is) in [(was_of, false), (is_of, true)] {
+                let Some((namespace, name)) = of else { continue };
+                let service = ObjectKey::new(namespace, name);
+                self.slices.is_of(key, &service, is);
+                touched.entry(service).or_default();
             }
         }
-        for (namespace, touched) in &mut touched {
-            let all = objects.endpoint_slices.range(ObjectKey::new(*namespace, "")..);
-            for (key, object) in all.take_while(|(key, _)| key.namespace == *namespace) {
-                let of = service_of(key, object).and_then(|(_, name)| touched.get_mut(name));
-                if let Some(slices) = of {
-                    slices.extend(self.slices.read(key, object, here).slice.clone());
-                }
+        for (service, slices) in &mut touched {
+            for key in self.slices.of(service).to_vec() {
+                let object = objects.endpoint_slices.get(&key)?;
+                slices.extend(self.slices.read(&key, object, here).slice.clone());
             }
         }
         Some(touched)

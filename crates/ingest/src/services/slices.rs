@@ -46,6 +46,8 @@ pub(super) struct Slice {
 #[derive(Debug, Default)]
 pub(super) struct SliceMemo {
     known: BTreeMap<ObjectKey, Known>,
+    /// The slices of each Service, in the order of their names.
+    of: BTreeMap<ObjectKey, Vec<ObjectKey>>,
     round: u64,
 }
 
@@ -81,6 +83,21 @@ impl SliceMemo {
     /// Forgets a slice that is gone.
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.known.remove(key);
+    }
+
+    /// The slices of a Service, as they were last told.
+    pub(super) fn of(&self, service: &ObjectKey) -> &[ObjectKey] {
+        self.of.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// A slice that wasn't a Service's is one of its now, or the other way round.
+    pub(super) fn is_of(&mut self, key: &ObjectKey, service: &ObjectKey, is: bool) {
+        let slices = self.of.entry(service.clone()).or_default();
+        match (slices.binary_search(key), is) {
+            (Err(at), true) => slices.insert(at, key.clone()),
+            (Ok(at), false) => drop(slices.remove(at)),
+            (Ok(_), true) | (Err(_), false) => {}
+        }
     }
 
     /// What stands in a slice, read anew if it is another one.
@@ -125,6 +142,7 @@ impl Slices {
             objects.services.keys().map(|key| (&*key.namespace, &*key.name)).collect();
         let mut by_service: Vec<_> =
             std::iter::repeat_with(Of::default).take(services.len()).collect();
+        let mut keys = vec![Vec::new(); services.len()];
         let mut place = 0;
         for (key, object) in &objects.endpoint_slices {
             let Some(sought) = service_of(key, object) else {
@@ -149,7 +167,11 @@ impl Slices {
                 of.any = true;
                 of.slices.extend(known.slice.clone());
             }
+            if let Some(keys) = keys.get_mut(place) {
+                keys.push(key.clone());
+            }
         }
+        memo.of = objects.services.keys().cloned().zip(keys).collect();
         let round = memo.round;
         memo.known.retain(|_, known| known.round == round);
         Self { by_service, on_a_node }
