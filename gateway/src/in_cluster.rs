@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use holding::Sight;
 use model::{AlbKind, Diagnostic, ObjectRef};
 use plan::l4::{Allocations, L4Plan};
 use plan::vpn::VpnPlan;
@@ -83,6 +84,12 @@ impl InCluster {
             namespace: kubernetes.cluster.namespace.clone(),
             settings: holding::Settings::new(name.clone(), born, fastrand::u64(..)),
             offers: edges::offers(&settings),
+            sight: match (&config.overlay, &mail) {
+                (None, _) => Sight::Clear,
+                (Some(_), Some(_)) => Sight::Blind,
+                // It couldn't be started.
+                (Some(_), None) => Sight::CutOff,
+            },
             l4: l4.map(Plane::view),
             mail,
         })
@@ -255,12 +262,15 @@ impl InCluster {
 
     /// What the overlay tells of this edge.
     pub fn follow_overlay(&self, overlay: &status::Overlay) {
-        let cut_off = overlay.nodes.as_ref().is_some_and(|nodes| nodes.cut_off);
-        let changed = |before: &mut bool| std::mem::replace(before, cut_off) != cut_off;
-        if self.edges.cut_off.send_if_modified(changed) {
-            match cut_off {
-                true => tracing::warn!("no node answers: other edges may take what this one holds"),
-                false => tracing::info!("nodes answer again"),
+        let sight = overlay.nodes.as_ref().map(|nodes| nodes.sight).unwrap_or_default();
+        let before = *self.edges.sight.borrow();
+        if self.edges.sight.send_if_modified(|last| std::mem::replace(last, sight) != sight) {
+            match (before, sight) {
+                (_, Sight::CutOff) => {
+                    tracing::warn!("no node answers: other edges may take what this one holds");
+                }
+                (Sight::Blind, Sight::Clear) => tracing::info!("nodes answer"),
+                _ => {}
             }
         }
         self.status.update(|facts| {

@@ -113,8 +113,8 @@ pub struct Nodes {
     pub all: usize,
     /// Which ones don't answer.
     pub silent: Vec<String>,
-    /// None has answered for some time.
-    pub cut_off: bool,
+    /// Whether any does, with some patience.
+    pub sight: holding::Sight,
 }
 
 /// How a VpnConnection is, as the edge that holds it sees it.

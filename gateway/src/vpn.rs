@@ -39,7 +39,7 @@ use driver::{Driver, Parts};
 use guard::Counts;
 pub(crate) use holds::claim;
 use kernel::Linux;
-use mailbox::{Action, Captured, Desired, Mailbox, Names, Refused, Request};
+use mailbox::{Action, Captured, Closing, Desired, Mailbox, Names, Refused, Request};
 use report::{Report, View};
 use watch_kernel::Watch;
 
@@ -118,9 +118,13 @@ impl Plane {
             on_stop: config.on_stop,
             metrics: Arc::clone(metrics),
         });
+        let closing = Closing(Arc::clone(&mailbox));
         let thread = std::thread::Builder::new()
             .name("vpn".to_owned())
-            .spawn(move || driver.run())
+            .spawn(move || {
+                let _closing = closing;
+                driver.run();
+            })
             .map_err(|error| Fault(format!("no thread can be started: {error}")))?;
         let handle = Handle { mailbox, counts };
         Ok(Self { handle, view, thread, lacking, _watch: watch, _sole: sole })

@@ -106,6 +106,21 @@ pub enum Event {
     Stopped,
 }
 
+/// How an edge stands to those that it holds VIPs and connections for: a cluster's nodes.
+///
+/// Edges lose sight of nodes that go away one after another. So an edge says that it is blind long
+/// before it leaves anything to others, and leaves it to none that is blind, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// It reaches some, or there are none.
+    #[default]
+    Clear,
+    /// It reaches none: it is given nothing that another one could have.
+    Blind,
+    /// It has reached none for so long that those that are clear had better hold what it holds.
+    CutOff,
+}
+
 /// An edge as this one sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeView {
@@ -115,7 +130,7 @@ pub struct EdgeView {
     pub is_live: bool,
     /// Whether it gives up what it holds.
     pub drain: bool,
-    /// Whether it is cut off from what it holds things for.
+    /// Whether it reaches nobody that it holds things for.
     pub cut_off: bool,
     /// Since when its Lease is unchanged.
     pub since: Instant,
@@ -154,7 +169,7 @@ pub struct Engine {
     synced: bool,
     stopping: bool,
     drain: bool,
-    cut_off: bool,
+    sight: Sight,
     offers: BTreeSet<String>,
     own: own::Own,
     edges: BTreeMap<String, peers::Other>,
@@ -177,7 +192,7 @@ impl Engine {
             synced: false,
             stopping: false,
             drain: false,
-            cut_off: false,
+            sight: Sight::default(),
             offers: BTreeSet::new(),
             own: own::Own::default(),
             edges: BTreeMap::new(),
@@ -253,11 +268,10 @@ impl Engine {
         self.step(now);
     }
 
-    /// Whether it is cut off from what it holds VIPs and connections for. Edges that aren't take
-    /// them then; with none of those, nothing changes.
-    pub fn cut_off(&mut self, now: Instant, cut_off: bool) {
-        if self.cut_off != cut_off {
-            self.cut_off = cut_off;
+    /// How it stands to those that it holds VIPs and connections for.
+    pub fn sight(&mut self, now: Instant, sight: Sight) {
+        if self.sight != sight {
+            self.sight = sight;
             self.own.hurry(now);
             self.claims.all_dirty();
         }

@@ -35,7 +35,7 @@ use std::net::IpAddr;
 
 use model::ObjectKey;
 
-pub use engine::{Answer, EdgeView, Engine, Event, Former, Held, Holding, Request, Wanted};
+pub use engine::{Answer, EdgeView, Engine, Event, Former, Held, Holding, Request, Sight, Wanted};
 pub use lease::{Lease, LeaseFault};
 pub use message::Message;
 pub use settings::Settings;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use holding::{Answer, Claim, Engine, Event, Former, Message, Request, Settings, Wanted};
+use holding::{Answer, Claim, Engine, Event, Former, Message, Request, Settings, Sight, Wanted};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -38,6 +38,8 @@ pub struct Options {
     pub settings: Settings,
     /// What this edge is able to hold.
     pub offers: BTreeSet<String>,
+    /// How this edge stands to the nodes at first.
+    pub sight: Sight,
     /// What the L4 plane has done, where there is one.
     pub l4: Option<watch::Receiver<Arc<View>>>,
     /// To the other edges and from them, where they can speak to each other.
@@ -117,8 +119,8 @@ pub struct Handle {
     pub wanted: watch::Sender<BTreeMap<Claim, Wanted>>,
     /// Whether to give everything up to others.
     pub drain: watch::Sender<bool>,
-    /// Whether it reaches no node, and others had better hold what it holds.
-    pub cut_off: watch::Sender<bool>,
+    /// How it stands to the nodes.
+    pub sight: watch::Sender<Sight>,
     /// What is counted.
     pub counts: Arc<Counts>,
     stop: CancellationToken,
@@ -159,7 +161,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
     let (report, of_report) = watch::channel(Arc::default());
     let (wanted, of_wanted) = watch::channel(BTreeMap::new());
     let (drain, of_drain) = watch::channel(false);
-    let (cut_off, of_cut_off) = watch::channel(false);
+    let (sight, of_sight) = watch::channel(options.sight);
     let counts = Arc::new(Counts::default());
     let stop = CancellationToken::new();
     let task = Task {
@@ -181,8 +183,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         out: None,
         revision: 0,
     };
-    let inputs =
-        Inputs { wanted: of_wanted, drain: of_drain, cut_off: of_cut_off, stop: stop.clone() };
+    let inputs = Inputs { wanted: of_wanted, drain: of_drain, sight: of_sight, stop: stop.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new()
         .name("edges".to_owned())
@@ -194,7 +195,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         report: of_report,
         wanted,
         drain,
-        cut_off,
+        sight,
         counts,
         stop,
         thread,
@@ -204,7 +205,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
 struct Inputs {
     wanted: watch::Receiver<BTreeMap<Claim, Wanted>>,
     drain: watch::Receiver<bool>,
-    cut_off: watch::Receiver<bool>,
+    sight: watch::Receiver<Sight>,
     stop: CancellationToken,
 }
 
@@ -239,6 +240,7 @@ impl Task {
         }
         let mut l4 = options.l4;
         self.engine.offer(Instant::now(), options.offers);
+        self.engine.sight(Instant::now(), options.sight);
         let mut deadline = None;
         let mut ended = false;
         while !ended {
@@ -266,9 +268,9 @@ impl Task {
                     let drain = *inputs.drain.borrow_and_update();
                     self.engine.drain(Instant::now(), drain);
                 }
-                Ok(()) = inputs.cut_off.changed() => {
-                    let cut_off = *inputs.cut_off.borrow_and_update();
-                    self.engine.cut_off(Instant::now(), cut_off);
+                Ok(()) = inputs.sight.changed() => {
+                    let sight = *inputs.sight.borrow_and_update();
+                    self.engine.sight(Instant::now(), sight);
                 }
                 Some(acted) = acted(l4.as_mut()) => self.acted = acted,
                 () = tokio::time::sleep_until(wake.into()) => {

@@ -19,7 +19,7 @@ use super::mailbox::{Desired, Mailbox};
 use super::own;
 use super::quiet::Quiet;
 use super::responder::{Asker, Findings, Orders, Responder};
-use super::sight::Sight;
+use super::sight::Look;
 use super::view::{self, NodeView, View};
 use crate::config::{OnStop, Overlay};
 use crate::status;
@@ -78,7 +78,7 @@ pub(super) struct Driver {
     strangers: BTreeMap<String, (Diagnostic, Instant)>,
     /// Nodes behind a NAT.
     behind: BTreeSet<String>,
-    sight: Sight,
+    sight: Look,
     quiet: Quiet,
     /// Nodes of which WireGuard is to know nothing any more.
     forgotten: BTreeSet<String>,
@@ -108,7 +108,7 @@ impl Driver {
             known: BTreeMap::new(),
             strangers: BTreeMap::new(),
             behind: BTreeSet::new(),
-            sight: Sight::default(),
+            sight: Look::default(),
             quiet: Quiet::default(),
             forgotten: BTreeSet::new(),
             settled: None,
@@ -437,13 +437,17 @@ impl Driver {
             self.behind = behind;
             self.look = now;
         }
-        let cut_off = self.sight.look(now, nodes.len(), nodes.len().saturating_sub(silent.len()));
+        // Before the first objects nobody knows whether there are any.
+        let sight = match self.desired {
+            Some(_) => self.sight.at(now, nodes.len(), nodes.len().saturating_sub(silent.len())),
+            None => holding::Sight::Blind,
+        };
         let told = status::Overlay {
             underlay: self.underlay.clone(),
             wireguard: Some(view::wireguard(&self.parts.keys.public())),
             probe_port: Some(settings.probe_port),
             mode: Some(own::mode(settings.mode).to_owned()),
-            nodes: Some(status::Nodes { all: nodes.len(), silent, cut_off }),
+            nodes: Some(status::Nodes { all: nodes.len(), silent, sight }),
         };
         if self.desired.is_some()
             && let Err(error) = own::write(&self.parts.state, settings, &told)

@@ -1,61 +1,92 @@
-//! Whether this edge is cut off from the nodes, with patience both ways.
+//! Whether this edge reaches nodes, with patience both ways.
 
 use std::time::{Duration, Instant};
 
-/// So long no node is heard before it counts.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// So long one has to be heard again.
+use holding::Sight;
+
+/// So long no node is heard before the edge is blind,
+const GRACE: Duration = Duration::from_secs(1);
+/// and before it is cut off: by then all edges know of themselves that they are blind, if it is
+/// the nodes that are away.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// So long one has to be heard after that.
 const TRUST: Duration = Duration::from_secs(10);
 
 /// What is known.
 #[derive(Debug, Default)]
-pub(super) struct Sight {
-    cut_off: bool,
-    /// Since when the nodes say otherwise.
-    since: Option<Instant>,
+pub(super) struct Look {
+    /// Since when no node is heard.
+    silent: Option<Instant>,
+    /// Since when some are.
+    heard: Option<Instant>,
+    /// Whether one ever was.
+    ever: bool,
+    /// It was cut off, and hearing a node for a moment is not enough.
+    distrusts: bool,
 }
 
-impl Sight {
-    /// Of so many nodes with agents, so many are heard now. Without nodes there is nobody to be
-    /// cut off from.
-    pub(super) fn look(&mut self, now: Instant, nodes: usize, heard: usize) -> bool {
-        let cut_off = nodes > 0 && heard == 0;
-        if cut_off == self.cut_off {
-            self.since = None;
-            return self.cut_off;
+impl Look {
+    /// Of so many nodes with agents, so many are heard now. Where there are none there is nobody
+    /// to be cut off from.
+    pub(super) fn at(&mut self, now: Instant, nodes: usize, heard: usize) -> Sight {
+        if nodes == 0 {
+            *self = Self::default();
+            return Sight::Clear;
         }
-        let since = *self.since.get_or_insert(now);
-        let long = if cut_off { PATIENCE } else { TRUST };
-        if nodes == 0 || now.saturating_duration_since(since) >= long {
-            (self.cut_off, self.since) = (cut_off, None);
+        if heard > 0 {
+            (self.silent, self.ever) = (None, true);
+            let since = *self.heard.get_or_insert(now);
+            self.distrusts &= now.saturating_duration_since(since) < TRUST;
+            return if self.distrusts { Sight::Blind } else { Sight::Clear };
         }
-        self.cut_off
+        self.heard = None;
+        let since = *self.silent.get_or_insert(now);
+        let silent = now.saturating_duration_since(since);
+        if silent >= PATIENCE {
+            self.distrusts = true;
+            return Sight::CutOff;
+        }
+        let is_blind = silent >= GRACE || self.distrusts || !self.ever;
+        if is_blind { Sight::Blind } else { Sight::Clear }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use Sight::{Blind, Clear, CutOff};
+
     use super::*;
 
     #[test]
-    fn a_link_that_comes_and_goes_changes_nothing() {
-        let (mut sight, start) = (Sight::default(), Instant::now());
-        let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut look = |seconds, heard| sight.look(at(seconds), 3, heard);
-        assert!(!look(0, 3));
-        // Lost, but not for long.
-        assert!(!look(1, 0) && !look(3, 0) && !look(3, 1));
-        assert!(!look(4, 0) && !look(6, 0) && look(7, 0));
-        // Back, but not for long.
-        assert!(look(8, 3) && look(17, 3) && look(17, 0));
-        assert!(look(20, 1) && look(29, 1) && !look(30, 1));
+    fn a_link_that_comes_and_goes_changes_little() {
+        let (mut look, start) = (Look::default(), Instant::now());
+        let mut at = |seconds: u64, heard| look.at(start + Duration::from_secs(seconds), 3, heard);
+        assert_eq!(
+            [at(0, 3), at(1, 0), at(2, 0), at(4, 0), at(4, 1)],
+            [Clear, Clear, Blind, Blind, Clear]
+        );
+        assert_eq!([at(5, 0), at(8, 0), at(9, 0), at(20, 0)], [Clear, Blind, CutOff, CutOff]);
+        // Back, but not for long; then for long enough.
+        assert_eq!([at(21, 3), at(30, 3), at(30, 0), at(33, 0)], [Blind, Blind, Blind, Blind]);
+        assert_eq!([at(33, 1), at(42, 1), at(43, 1)], [Blind, Blind, Clear]);
+    }
+
+    #[test]
+    fn an_edge_is_blind_from_its_start_until_it_hears_a_node() {
+        let (mut look, start) = (Look::default(), Instant::now());
+        assert_eq!(look.at(start, 2, 0), Blind);
+        assert_eq!(look.at(start + GRACE, 2, 1), Clear);
+        let mut look = Look::default();
+        assert_eq!(look.at(start, 2, 0), Blind);
+        assert_eq!(look.at(start + PATIENCE, 2, 0), CutOff);
     }
 
     #[test]
     fn where_there_are_no_nodes_nobody_is_cut_off_from_them() {
-        let (mut sight, start) = (Sight::default(), Instant::now());
-        assert!(!sight.look(start, 0, 0) && !sight.look(start + TRUST, 0, 0));
-        assert!(!sight.look(start, 2, 0) && sight.look(start + PATIENCE, 2, 0));
-        assert!(!sight.look(start + PATIENCE, 0, 0));
+        let (mut look, start) = (Look::default(), Instant::now());
+        assert_eq!([look.at(start, 0, 0), look.at(start + TRUST, 0, 0)], [Clear, Clear]);
+        assert_eq!(look.at(start, 2, 0), Blind);
+        assert_eq!(look.at(start + PATIENCE, 2, 0), CutOff);
+        assert_eq!(look.at(start + PATIENCE, 0, 0), Clear);
     }
 }

@@ -2,8 +2,9 @@
 //! lost.
 
 use cluster::write::{Author, Kind, Patch, StatusChange, Target, Written};
+use holding::Sight;
 use ingest::crds::edge_gateway::{EdgeGateway, EdgeGatewayStatus};
-use model::{AlbKind, ObjectKey};
+use model::{AlbKind, Diagnostic, ObjectKey};
 use serde_json::json;
 
 use super::View;
@@ -83,7 +84,9 @@ impl View<'_> {
         let generation = own.and_then(|own| own.metadata.generation);
         let mut conditions = Conditions::new(before, generation, self.now);
         let drains = own.is_some_and(|own| own.spec.drain == Some(true));
-        let cut_off = self.facts.overlay.nodes.as_ref().is_some_and(|nodes| nodes.cut_off);
+        let nodes = self.facts.overlay.nodes.as_ref();
+        let cut_off = nodes.is_some_and(|nodes| nodes.sight == Sight::CutOff);
+        let off = self.facts.own.iter().find(|finding| is_plane_off(finding));
         match (self.facts.stopping, self.facts.ready, drains) {
             (true, ..) => conditions.add("Ready", Some(false), "Stopping", "the gateway is ending"),
             _ if self.facts.elsewhere.is_some() => {
@@ -93,6 +96,9 @@ impl View<'_> {
             }
             (_, false, _) => {
                 conditions.add("Ready", Some(false), "Starting", "not everything is in force yet");
+            }
+            _ if let Some(off) = off => {
+                conditions.add("Ready", Some(false), "PlaneOff", off.reason.clone());
             }
             (_, _, true) => {
                 let message = "spec.drain: VIPs and VPN connections go to other edges";
@@ -138,6 +144,12 @@ impl View<'_> {
         })?;
         Some(format!("{}; {}", found.reason, found.remedy))
     }
+}
+
+/// Whether a plane that is enabled couldn't be started.
+fn is_plane_off(finding: &Diagnostic) -> bool {
+    finding.object.kind == "GatewayConfig"
+        && ["l4.enabled", "vpn.enabled", "overlay.enabled"].contains(&finding.field.as_str())
 }
 
 /// Whether an edge is known to be lost, and nothing stands there that it held.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipsec::ike::event::Rekey;
@@ -131,35 +131,83 @@ const REQUESTS: usize = 256;
 /// Where it lies until the driver looks.
 #[derive(Debug)]
 pub struct Mailbox {
-    mail: Mutex<Mail>,
+    contents: Mutex<Contents>,
     /// Has the driver look.
     bell: SyncSender<FromNetwork>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    mail: Mail,
+    /// Nobody looks any more.
+    closed: bool,
+}
+
+/// Closes a mailbox when it goes out of scope, by a panic, too.
+#[derive(Debug)]
+pub struct Closing(pub Arc<Mailbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let mut contents = self.0.lock();
+        contents.closed = true;
+        contents.mail = Mail::default();
+    }
 }
 
 impl Mailbox {
     /// An empty one; `bell` is what the driver waits for.
     pub fn new(bell: SyncSender<FromNetwork>) -> Self {
-        Self { mail: Mutex::default(), bell }
+        Self { contents: Mutex::default(), bell }
     }
 
     /// Adds to it, and has the driver look.
     pub fn post(&self, write: impl FnOnce(&mut Mail)) {
-        write(&mut self.mail.lock().unwrap_or_else(PoisonError::into_inner));
+        write(&mut self.lock().mail);
         // If the queue is full, the driver is awake and looks after each message.
         let _ = self.bell.try_send(FromNetwork::Wake);
     }
 
-    /// Asks something. Where there are too many questions, the sender of the answer is dropped.
+    /// Asks something. Where there are too many questions, or nobody is there any more, the sender
+    /// of the answer is dropped.
     pub fn ask(&self, request: Request) {
-        self.post(|mail| {
-            if mail.requests.len() < REQUESTS {
-                mail.requests.push(request);
-            }
-        });
+        let mut contents = self.lock();
+        if !contents.closed && contents.mail.requests.len() < REQUESTS {
+            contents.mail.requests.push(request);
+        }
+        drop(contents);
+        let _ = self.bell.try_send(FromNetwork::Wake);
     }
 
     /// Takes everything.
     pub fn take(&self) -> Mail {
-        std::mem::take(&mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.lock().mail)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn once_nobody_looks_any_more_questions_have_no_answer_and_nobody_waits() {
+        let (bell, _driver) = std::sync::mpsc::sync_channel(1);
+        let mailbox = Arc::new(Mailbox::new(bell));
+        let ask = || {
+            let (reply, answer) = oneshot::channel();
+            mailbox.ask(Request::Report { reply });
+            answer
+        };
+        let mut before = ask();
+        assert!(matches!(before.try_recv(), Err(TryRecvError::Empty)));
+        drop(Closing(Arc::clone(&mailbox)));
+        assert!(matches!(before.try_recv(), Err(TryRecvError::Closed)));
+        assert!(matches!(ask().try_recv(), Err(TryRecvError::Closed)));
     }
 }

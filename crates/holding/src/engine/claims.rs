@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::peers::Candidate;
-use super::{Answer, Engine, Event, Former, Held, Purpose, Request, Seen, Wanted};
+use super::{Answer, Engine, Event, Former, Held, Purpose, Request, Seen, Sight, Wanted};
 use crate::lease::{ClaimRecord, Lease, LeaseFault, claim_lease, compare};
 use crate::{Claim, rank};
 
@@ -409,10 +409,11 @@ impl Engine {
             }
             return;
         }
-        if self.cut_off && *claim != Claim::Leader {
+        if self.sight != Sight::Clear && *claim != Claim::Leader {
             let next = self.order_of(claim, false).into_iter().next();
-            if let Some(next) = next.filter(|next| next != me && !self.is_cut_off(next)) {
-                self.claims.misplaced.insert(key, Some(next));
+            let next = next.filter(|next| next != me && !self.is_cut_off(next));
+            if self.sight == Sight::CutOff && next.is_some() {
+                self.claims.misplaced.insert(key, next);
             } else if state.lease.is_none() {
                 self.claims.takes.insert(key);
             }
@@ -494,7 +495,7 @@ impl Engine {
 
     /// Gives up what belongs to others, a few at a time.
     fn give_up_misplaced(&mut self, now: Instant) {
-        let at_stop = self.drain || self.stopping || self.cut_off;
+        let at_stop = self.drain || self.stopping || self.sight == Sight::CutOff;
         let most = if at_stop { self.settings.moves_at_stop } else { self.settings.moves };
         self.claims.moving.retain(|_, until| now < *until);
         loop {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::{Answer, Engine, Event, Pending, Purpose, Request, Seen, wait};
+use super::{Answer, Engine, Event, Pending, Purpose, Request, Seen, Sight, wait};
 use crate::lease::{EdgeRecord, Lease, LeaseFault, compare, edge_lease};
 use crate::message::Message;
 
@@ -255,7 +255,7 @@ impl Engine {
             over: running.map_or(self.own.running.unwrap_or(0), |running| running - 1),
             validity,
             drain: self.drain || self.stopping,
-            cut_off: self.cut_off,
+            cut_off: self.sight != Sight::Clear,
             offers: self.offers.clone(),
             knows,
             process: self.settings.process,

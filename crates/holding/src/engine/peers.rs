@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Engine, Event, Purpose, Request, Seen, wait};
+use super::{Answer, Engine, Event, Purpose, Request, Seen, Sight, wait};
 use crate::lease::{EdgeRecord, Lease, LeaseFault, compare};
 use crate::message::Message;
 use crate::settings::Settings;
@@ -176,7 +176,7 @@ impl Engine {
             }
         }
         if self.own.counts() && !self.drain && !self.stopping {
-            let (offers, cut_off) = (self.offers.clone(), self.cut_off);
+            let (offers, cut_off) = (self.offers.clone(), self.sight != Sight::Clear);
             let candidate = Candidate { offers, settled: true, cut_off };
             candidates.push((self.settings.name.clone(), candidate));
         }

@@ -12,7 +12,7 @@ mod world;
 use std::time::Duration;
 
 use api::Weather;
-use holding::{Claim, Event, Former, Lease};
+use holding::{Claim, Event, Former, Lease, Sight};
 use seeds::each_seed;
 use world::{SECOND, World};
 
@@ -91,14 +91,14 @@ fn an_edge_that_is_cut_off_from_the_nodes_leaves_what_it_holds_to_those_that_are
         settled(world, 3);
         let leader = world.holder(&Claim::Leader).unwrap();
         world.longest_gap = 0;
-        world.cut_off(leader, true);
+        world.sight(leader, Sight::CutOff);
         world.run(2 * SECOND);
         assert!(world.all_held(), "{}", world.describe());
         assert_eq!(world.count(leader), 1, "{}", world.describe());
         assert_eq!(world.holder(&Claim::Leader), Some(leader));
         assert!(world.longest_gap <= 30_000, "{} µs", world.longest_gap);
         // A moment later it hears them again: it gets its share after a while.
-        world.cut_off(leader, false);
+        world.sight(leader, Sight::Clear);
         world.run(60 * SECOND);
         assert!(world.all_held() && world.count(leader) >= 2, "{}", world.describe());
     });
@@ -108,10 +108,10 @@ fn an_edge_that_is_cut_off_from_the_nodes_leaves_what_it_holds_to_those_that_are
 fn where_all_edges_are_cut_off_nothing_moves() {
     each_seed("all-cut-off", 10, |world| {
         settled(world, 2);
-        world.cut_off(0, true);
+        world.sight(0, Sight::CutOff);
         world.run(2 * SECOND);
         let moved = world.moved;
-        world.cut_off(1, true);
+        world.sight(1, Sight::CutOff);
         world.run(60 * SECOND);
         assert!(world.all_held() && world.moved == moved, "{}", world.describe());
         // Better one that is than none.
@@ -120,6 +120,40 @@ fn where_all_edges_are_cut_off_nothing_moves() {
         world.start(1);
         world.run(20 * SECOND);
         assert!(world.all_held() && world.count(0) == 1, "{}", world.describe());
+    });
+}
+
+#[test]
+fn where_all_edges_lose_sight_of_the_nodes_one_after_another_nothing_moves() {
+    each_seed("all-away", 10, |world| {
+        settled(world, 3);
+        let moved = world.moved;
+        // Blind after a second, cut off three later, each a little apart, and back the same way.
+        for sight in [Sight::Blind, Sight::CutOff, Sight::Blind, Sight::Clear] {
+            for edge in [2, 0, 1] {
+                world.sight(edge, sight);
+                world.run(SECOND / 2);
+            }
+            world.run(SECOND * 3 / 2);
+        }
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.moved == moved, "{}", world.describe());
+    });
+}
+
+#[test]
+fn an_edge_that_has_seen_no_node_yet_is_given_nothing() {
+    each_seed("blind", 10, |world| {
+        settled(world, 2);
+        world.crash(1);
+        world.run(10 * SECOND);
+        world.start(1);
+        world.sight(1, Sight::Blind);
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.count(1) == 0, "{}", world.describe());
+        world.sight(1, Sight::Clear);
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.count(1) > 0, "{}", world.describe());
     });
 }
 
@@ -403,8 +437,9 @@ fn strike(world: &mut World) {
             world.tell_wanted();
         }
         13 => {
-            let cut_off = world.random.bool();
-            world.cut_off(edge, cut_off);
+            let all = [Sight::Clear, Sight::Blind, Sight::CutOff];
+            let sight = all[world.random.usize(..3)];
+            world.sight(edge, sight);
         }
         _ => {}
     }
@@ -425,7 +460,7 @@ fn calm(world: &mut World) {
             world.start(edge);
         }
         world.drain(edge, false);
-        world.cut_off(edge, false);
+        world.sight(edge, Sight::Clear);
         world.edges[edge].paused_until = world.now;
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use holding::{
-    Answer, Claim, Engine, Event, Former, Held, Lease, Message, Request, Settings, Wanted,
+    Answer, Claim, Engine, Event, Former, Held, Lease, Message, Request, Settings, Sight, Wanted,
 };
 
 use super::api::{Api, Change, Weather};
@@ -210,9 +210,9 @@ impl World {
         self.with(edge, |engine, now| engine.drain(now, drain));
     }
 
-    pub(crate) fn cut_off(&mut self, edge: usize, cut_off: bool) {
-        self.note(|| format!("edge {edge} is cut off: {cut_off}"));
-        self.with(edge, |engine, now| engine.cut_off(now, cut_off));
+    pub(crate) fn sight(&mut self, edge: usize, sight: Sight) {
+        self.note(|| format!("edge {edge}'s sight: {sight:?}"));
+        self.with(edge, |engine, now| engine.sight(now, sight));
     }
 
     pub(crate) fn reach_api(&mut self, edge: usize, reaches: bool) {

@@ -1,4 +1,5 @@
 use super::*;
+use holding::Sight;
 
 fn condition(fields: &Value, kind: &str) -> (String, String) {
     let all: Vec<ConditionStatus> = serde_json::from_value(fields["conditions"].clone()).unwrap();
@@ -18,7 +19,7 @@ fn an_edge_tells_of_itself_whoever_leads() {
         }),
         probe_port: Some(51820),
         mode: Some("auto".to_owned()),
-        nodes: Some(Nodes { all: 3, silent: vec!["node-2".to_owned()], cut_off: false }),
+        nodes: Some(Nodes { all: 3, silent: vec!["node-2".to_owned()], sight: Sight::Clear }),
     });
     let patch = world.patch(Kind::EdgeGateway, "edge-a").unwrap();
     assert_eq!((patch.author, patch.uid), (Author::Own, None));
@@ -69,7 +70,7 @@ fn an_edge_that_no_node_answers_says_where_its_vips_go() {
     let mut world = World::new(POOL);
     let silent = vec!["node-1".to_owned()];
     world.facts.overlay = Arc::new(Overlay {
-        nodes: Some(Nodes { all: 1, silent, cut_off: true }),
+        nodes: Some(Nodes { all: 1, silent, sight: Sight::CutOff }),
         ..Overlay::default()
     });
     let fields = world.fields(Kind::EdgeGateway, "edge-a");
