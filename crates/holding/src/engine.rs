@@ -255,6 +255,7 @@ impl Engine {
         if self.offers != offers {
             self.offers = offers;
             self.own.hurry(now);
+            self.claims.all_dirty();
         }
         self.step(now);
     }

@@ -96,7 +96,7 @@ fn table(out: &mut impl Write, status: &Status) -> Result<()> {
     let ago = |at: u64| seconds(SystemTime::now()).saturating_sub(at);
     writeln!(
         out,
-        "node {}: {ready}, version {}, packets encrypted in {}",
+        "node {}: {ready}, version {}, WireGuard in {}",
         status.node, status.version, status.backend
     )?;
     writeln!(

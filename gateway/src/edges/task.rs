@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use holding::{Answer, Claim, Engine, Event, Former, Message, Request, Settings, Sight, Wanted};
+use model::net::Visibility;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Holdings;
 use super::leases::{Leases, News};
 use super::mail::{Letter, Mail};
+use super::wanted::at_present;
 use crate::config;
 use crate::l4::view::View;
 use crate::source::kubernetes;
@@ -53,6 +55,8 @@ pub struct Acted {
     pub revision: u64,
     /// The VIPs that are on interfaces.
     pub on: Arc<BTreeSet<IpAddr>>,
+    /// The sides of which an interface works; none before that is known.
+    pub sides: Option<Vec<Visibility>>,
 }
 
 /// What is counted.
@@ -175,7 +179,7 @@ pub fn start(options: Options) -> std::io::Result<Handle> {
         unconfirmed: BTreeMap::new(),
         // Without an L4 plane nothing is ever on an interface.
         acted: match options.l4 {
-            None => Acted { revision: u64::MAX, on: Arc::default() },
+            None => Acted { revision: u64::MAX, ..Acted::default() },
             Some(_) => Acted::default(),
         },
         answers: JoinSet::new(),
@@ -239,7 +243,8 @@ impl Task {
             (self.out, into) = (Some(out), Some(receiver));
         }
         let mut l4 = options.l4;
-        self.engine.offer(Instant::now(), options.offers);
+        let offers = options.offers;
+        self.engine.offer(Instant::now(), offers.clone());
         self.engine.sight(Instant::now(), options.sight);
         let mut deadline = None;
         let mut ended = false;
@@ -272,7 +277,12 @@ impl Task {
                     let sight = *inputs.sight.borrow_and_update();
                     self.engine.sight(Instant::now(), sight);
                 }
-                Some(acted) = acted(l4.as_mut()) => self.acted = acted,
+                Some(acted) = acted(l4.as_mut()) => {
+                    if let Some(sides) = &acted.sides {
+                        self.engine.offer(Instant::now(), at_present(&offers, sides));
+                    }
+                    self.acted = acted;
+                }
                 () = tokio::time::sleep_until(wake.into()) => {
                     self.engine.handle_timeout(Instant::now());
                 }
@@ -508,5 +518,6 @@ async fn acted(l4: Option<&mut watch::Receiver<Arc<View>>>) -> Option<Acted> {
     };
     view.changed().await.ok()?;
     let view = view.borrow_and_update();
-    Some(Acted { revision: view.acted, on: Arc::clone(&view.on) })
+    let (on, sides) = (Arc::clone(&view.on), view.sides.clone());
+    Some(Acted { revision: view.acted, on, sides })
 }

@@ -61,6 +61,15 @@ pub fn offers(settings: &Settings) -> BTreeSet<String> {
     offers
 }
 
+/// What it is able to hold now that only these sides have an interface that works.
+pub(super) fn at_present(offers: &BTreeSet<String>, sides: &[Visibility]) -> BTreeSet<String> {
+    let works = |offer: &&String| {
+        let all = [Visibility::Public, Visibility::Private];
+        !all.iter().any(|one| side(*one) == **offer && !sides.contains(one))
+    };
+    offers.iter().filter(works).cloned().collect()
+}
+
 fn side(visibility: Visibility) -> String {
     visibility.to_string()
 }

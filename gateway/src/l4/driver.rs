@@ -93,8 +93,11 @@ impl<K: Kernel> Driver<K> {
     ) -> Result<(Self, watch::Receiver<Arc<View>>), Fault> {
         let mut vips = Vips::new(&state.saved().taken);
         vips.look(Instant::now(), kernel.host()?);
-        let published =
-            Arc::new(View { host: Arc::clone(vips.own_addresses()), ..View::default() });
+        let published = Arc::new(View {
+            host: Arc::clone(vips.own_addresses()),
+            sides: Some(vips.sides(&settings)),
+            ..View::default()
+        });
         let (view, receiver) = watch::channel(Arc::clone(&published));
         let driver = Self {
             kernel,
@@ -177,7 +180,8 @@ impl<K: Kernel> Driver<K> {
             self.publish(&desired);
         } else if let Some(holdings) = self.holdings() {
             let on = Arc::clone(self.vips.on());
-            let view = View { acted: holdings.revision, on, ..View::clone(&self.published) };
+            let sides = Some(self.vips.sides(&self.settings));
+            let view = View { acted: holdings.revision, on, sides, ..View::clone(&self.published) };
             self.published = Arc::new(view);
             self.view.send_replace(Arc::clone(&self.published));
         }
@@ -412,6 +416,7 @@ impl<K: Kernel> Driver<K> {
             on: Arc::clone(self.vips.on()),
             diagnostics: self.diagnostics(desired),
             host: Arc::clone(self.vips.own_addresses()),
+            sides: Some(self.vips.sides(&self.settings)),
         };
         self.metrics.l4.applied.set(applied);
         if view != *self.published {
@@ -446,6 +451,7 @@ impl<K: Kernel> Driver<K> {
             let reason = format!("interfaces and addresses can't be seen: {fault}");
             found.push(Diagnostic::error(gateway(), "l4.interfaces", reason));
         }
+        found.extend(self.vips.unusable(&self.settings));
         found.extend(self.forwarding.diagnostics());
         for (vip, interface, stage) in self.vips.all() {
             let (address, pool) = (vip.address, &vip.pool);

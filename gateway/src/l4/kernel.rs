@@ -31,6 +31,8 @@ impl Fault {
 pub struct Host {
     /// The interfaces' names.
     pub interfaces: BTreeSet<String>,
+    /// Those of them that are switched on and whose link works.
+    pub up: BTreeSet<String>,
     /// All addresses, VIPs among them. Sorted.
     pub addresses: Vec<HostAddress>,
     /// Those that bear the gateway's mark.

@@ -1,6 +1,6 @@
 //! The kernel itself, by way of `netdev`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,12 +138,11 @@ impl Kernel for Linux {
     }
 
     fn host(&mut self) -> Result<Host, Fault> {
-        let interfaces: BTreeSet<String> = address::interfaces()
-            .map_err(Fault::of)?
-            .into_iter()
-            .map(|interface| interface.name)
-            .collect();
-        let mut host = Host { interfaces, ..Host::default() };
+        let found = address::interfaces().map_err(Fault::of)?;
+        let up = found.iter().filter(|interface| interface.up && interface.carrier);
+        let up = up.map(|interface| interface.name.clone()).collect();
+        let interfaces = found.into_iter().map(|interface| interface.name).collect();
+        let mut host = Host { interfaces, up, ..Host::default() };
         let mut loopback = BTreeMap::new();
         for found in address::list().map_err(Fault::of)? {
             if found.scope == address::Scope::Link {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use model::net::Visibility;
 use model::{Diagnostic, HostAddress};
 use plan::l4::{L4Plan, Path, ServicePlan};
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct View {
     pub on: Arc<BTreeSet<IpAddr>>,
     /// The machine's own addresses, VIPs not among them.
     pub host: Arc<Vec<HostAddress>>,
+    /// The sides of which an interface works; none before that is known.
+    pub sides: Option<Vec<Visibility>>,
 }
 
 /// How far a VIP has come.

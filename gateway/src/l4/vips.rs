@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use derived::Derived;
+use model::net::Visibility;
 use model::snapshot::Announce;
-use model::{HostAddress, L4Settings};
+use model::{Diagnostic, HostAddress, L4Settings, ObjectRef};
 use plan::l4::Vip;
 
 use super::kernel::{Fault, Host, Kernel, LOOPBACK, Probed};
@@ -246,13 +247,44 @@ impl Vips {
             let mut subnets = self.subnets.iter();
             subnets.any(|own| own.interface == **interface && own.network.contains(&vip.address))
         };
-        let Some(interface) = interfaces.iter().find(holds).or(interfaces.first()) else {
+        let is_there = |interface: &&String| self.host.interfaces.contains(*interface);
+        let there = interfaces.iter().find(holds).or_else(|| interfaces.iter().find(is_there));
+        let Some(interface) = there.or(interfaces.first()) else {
             return Err(format!("{field} names no interface"));
         };
         if !self.host.interfaces.contains(interface) {
             return Err(format!("{field} names {interface:?}, and there is no such interface"));
         }
         Ok(interface.clone())
+    }
+
+    /// The sides of which an interface works.
+    pub(super) fn sides(&self, settings: &L4Settings) -> Vec<Visibility> {
+        let works = |side: &Visibility| {
+            settings.interfaces(*side).iter().any(|interface| self.host.up.contains(interface))
+        };
+        [Visibility::Public, Visibility::Private].into_iter().filter(works).collect()
+    }
+
+    /// What is wrong with the interfaces that are written, each with its field.
+    pub(super) fn unusable(&self, settings: &L4Settings) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        for side in [Visibility::Public, Visibility::Private] {
+            for interface in settings.interfaces(side) {
+                let (reason, remedy) = if !self.host.interfaces.contains(interface) {
+                    ("this machine has no such interface", "name one that `ip link` shows")
+                } else if !self.host.up.contains(interface) {
+                    ("its link is down", "see to the cable, the switch or `ip link set … up`")
+                } else {
+                    continue;
+                };
+                let object = ObjectRef::cluster("GatewayConfig", "gateway");
+                let reason = format!("{reason}, so no VIP is reached there");
+                let finding = Diagnostic::warning(object, format!("l4.interfaces.{side}"), reason);
+                found.push(finding.value(interface.clone()).remedy(remedy));
+            }
+        }
+        found
     }
 
     /// From now on only what is held is kept.

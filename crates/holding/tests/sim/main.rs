@@ -142,6 +142,29 @@ fn where_all_edges_lose_sight_of_the_nodes_one_after_another_nothing_moves() {
 }
 
 #[test]
+fn an_edge_that_loses_an_interface_leaves_what_needs_it_to_others() {
+    each_seed("interface", 10, |world| {
+        world.want(12, 0);
+        for wanted in world.wanted.values_mut() {
+            wanted.needs = ["public".to_owned()].into();
+        }
+        for _ in 0..2 {
+            let edge = world.add_edge();
+            world.edges[edge].offers = ["public".to_owned()].into();
+            world.start(edge);
+        }
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.count(0) > 1, "{}", world.describe());
+        world.offer(0, []);
+        world.run(3 * SECOND);
+        assert!(world.all_held() && world.count(1) == 13, "{}", world.describe());
+        world.offer(0, ["public".to_owned()]);
+        world.run(60 * SECOND);
+        assert!(world.all_held() && world.count(0) > 1, "{}", world.describe());
+    });
+}
+
+#[test]
 fn an_edge_that_has_seen_no_node_yet_is_given_nothing() {
     each_seed("blind", 10, |world| {
         settled(world, 2);

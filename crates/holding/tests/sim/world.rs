@@ -210,6 +210,12 @@ impl World {
         self.with(edge, |engine, now| engine.drain(now, drain));
     }
 
+    pub(crate) fn offer<const N: usize>(&mut self, edge: usize, offers: [String; N]) {
+        self.note(|| format!("edge {edge} offers {offers:?}"));
+        self.edges[edge].offers = offers.clone().into();
+        self.with(edge, |engine, now| engine.offer(now, offers.into()));
+    }
+
     pub(crate) fn sight(&mut self, edge: usize, sight: Sight) {
         self.note(|| format!("edge {edge}'s sight: {sight:?}"));
         self.with(edge, |engine, now| engine.sight(now, sight));

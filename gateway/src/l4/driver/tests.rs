@@ -177,6 +177,7 @@ impl Bench {
         machine.state = state.to_owned();
         if machine.host.interfaces.is_empty() {
             machine.host.interfaces = ["lo", "eth0", "eth2"].map(str::to_owned).into();
+            machine.host.up = machine.host.interfaces.clone();
             machine.host.addresses =
                 vec![own("eth0", "192.0.2.250/24"), own("eth2", "198.51.100.250/24")];
         }
@@ -652,4 +653,22 @@ fn addresses_go_by_themselves_unless_there_are_too_many_to_say_so_again_and_agai
     assert!(limits(&bench).values().all(|seconds| *seconds == u32::MAX));
     bench.after(500);
     assert!(bench.driver.next().is_none_or(|next| next > bench.now));
+}
+
+#[test]
+fn a_side_whose_interfaces_are_all_missing_or_down_is_none_to_put_vips_on() {
+    let mut bench = Bench::new();
+    bench.plan(&[("a", "192.0.2.1")]);
+    assert_eq!(bench.view().sides, Some(vec![Visibility::Public]));
+    bench.machine.borrow_mut().host.interfaces.remove("eth0");
+    bench.machine.borrow_mut().host.up.remove("eth0");
+    bench.events(Events { links: true, ..Events::default() });
+    assert_eq!(bench.view().sides, Some(vec![Visibility::Public]));
+    assert!(
+        bench.findings()[0].contains("l4.interfaces.public \"eth0\": this machine has no such")
+    );
+    bench.machine.borrow_mut().host.up.remove("eth2");
+    bench.events(Events { links: true, ..Events::default() });
+    assert_eq!(bench.view().sides, Some(vec![]));
+    assert!(bench.findings()[1].contains("its link is down"), "{:?}", bench.findings());
 }
