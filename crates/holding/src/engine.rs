@@ -50,9 +50,9 @@ pub enum Answer {
 /// How a claim came to this edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Former {
-    /// Nobody has held it before.
+    /// Nobody is known to have held it until just now.
     Nobody,
-    /// Its holder has given it up.
+    /// Its holder has given it up for this edge.
     Released,
     /// Its holder's incarnation is over.
     Fenced,

@@ -247,9 +247,7 @@ impl Vips {
             let mut subnets = self.subnets.iter();
             subnets.any(|own| own.interface == **interface && own.network.contains(&vip.address))
         };
-        let is_there = |interface: &&String| self.host.interfaces.contains(*interface);
-        let there = interfaces.iter().find(holds).or_else(|| interfaces.iter().find(is_there));
-        let Some(interface) = there.or(interfaces.first()) else {
+        let Some(interface) = interfaces.iter().find(holds).or(interfaces.first()) else {
             return Err(format!("{field} names no interface"));
         };
         if !self.host.interfaces.contains(interface) {

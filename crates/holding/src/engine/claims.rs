@@ -558,7 +558,9 @@ impl Engine {
         let state = self.claims.states.get(claim);
         let Some(record) = state.and_then(State::record) else { return Former::Nobody };
         match &record.holder {
-            None => Former::Released,
+            None if record.hint.as_ref() == Some(&self.settings.name) => Former::Released,
+            // Given up at some time: meanwhile anybody may have come to use it.
+            None => Former::Nobody,
             Some((edge, _)) if self.edges.get(edge).is_some_and(|other| other.was_silent()) => {
                 Former::Silent
             }
