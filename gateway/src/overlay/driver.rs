@@ -80,8 +80,8 @@ pub(super) struct Driver {
     behind: BTreeSet<String>,
     sight: Look,
     quiet: Quiet,
-    /// Nodes of which WireGuard is to know nothing any more.
-    forgotten: BTreeSet<String>,
+    /// Nodes of whose handshakes WireGuard is to know nothing any more, and where they were last.
+    forgotten: BTreeMap<String, Option<SocketAddr>>,
     /// Since when all nodes are where a change of keys wants them.
     settled: Option<Instant>,
     look: Instant,
@@ -110,7 +110,7 @@ impl Driver {
             behind: BTreeSet::new(),
             sight: Look::default(),
             quiet: Quiet::default(),
-            forgotten: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             settled: None,
             look: now,
             count: now,
@@ -231,13 +231,17 @@ impl Driver {
             return;
         }
         tracing::info!(
-            ?nodes,
+            nodes = ?nodes.keys(),
             "silent for longer than a session lasts: their handshakes begin anew"
         );
-        let (plan, generation) = (self.plan.clone(), self.generation);
+        let (mut plan, generation) = (self.plan.clone(), self.generation);
         let mut without = plan.clone();
         for tunnel in &mut without.tunnels {
-            tunnel.peers.retain(|peer| !nodes.contains(&peer.name));
+            tunnel.peers.retain(|peer| !nodes.contains_key(&peer.name));
+        }
+        // Nodes that carry packets without an agent are still where they were.
+        for peer in plan.tunnels.iter_mut().flat_map(|tunnel| &mut tunnel.peers) {
+            peer.endpoint = peer.endpoint.or_else(|| *nodes.get(&peer.name)?);
         }
         self.apply(without, generation);
         self.apply(plan, generation);
@@ -432,7 +436,9 @@ impl Driver {
                 nodes.insert(name.clone(), shown);
             }
         }
-        self.forgotten = self.quiet.look(now, &nodes);
+        let found = self.quiet.look(now, &nodes).into_iter();
+        let at = |name: &String| nodes.get(name).and_then(|node| node.endpoint);
+        self.forgotten = found.map(|name| (name.clone(), at(&name))).collect();
         if behind != self.behind {
             self.behind = behind;
             self.look = now;

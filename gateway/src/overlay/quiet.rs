@@ -15,6 +15,8 @@ const OVER: Duration = Duration::from_secs(200);
 #[derive(Debug, Default)]
 pub(super) struct Quiet {
     since: BTreeMap<String, Instant>,
+    /// Those that were forgotten and not heard since.
+    done: BTreeSet<String>,
 }
 
 impl Quiet {
@@ -32,13 +34,15 @@ impl Quiet {
             })
         };
         self.since.retain(|name, _| is_silent(name));
-        for name in nodes.keys().filter(|name| is_silent(name)) {
+        self.done.retain(is_silent);
+        for name in nodes.keys().filter(|name| is_silent(name) && !self.done.contains(*name)) {
             self.since.entry(name.clone()).or_insert(now);
         }
         let due = |since: &Instant| now.saturating_duration_since(*since) >= OVER;
         let found = self.since.iter().filter(|(_, since)| due(since));
         let found: BTreeSet<String> = found.map(|(name, _)| name.clone()).collect();
         self.since.retain(|name, _| !found.contains(name));
+        self.done.extend(found.iter().cloned());
         found
     }
 }
@@ -72,5 +76,9 @@ mod tests {
         assert!(quiet.look(at(201), &nodes(None)).is_empty());
         assert!(quiet.look(at(300), &nodes(Some(5))).is_empty());
         assert!(quiet.look(at(450), &nodes(None)).is_empty());
+        assert_eq!(quiet.look(at(650), &nodes(None)), ["behind".to_owned()].into());
+        // Where it was is still known; that is no reason to forget it again.
+        assert!(quiet.look(at(651), &nodes(None)).is_empty());
+        assert!(quiet.look(at(900), &nodes(None)).is_empty());
     }
 }
