@@ -149,16 +149,14 @@ impl Queue {
         }
     }
 
-    /// This is the last word: nothing rests for the sake of calm any more, but for what failed.
+    /// This is the last word: nothing rests for the sake of calm any more, and what has failed is
+    /// tried once again at once.
     pub fn hurry(&mut self) {
         self.hurries = true;
-        for (at, target) in std::mem::take(&mut self.later) {
-            match self.tracks.get_mut(&target) {
-                Some(track) if track.failures == 0 => {
-                    track.at = None;
-                    self.ready.insert(target);
-                }
-                _ => drop(self.later.insert((at, target))),
+        for (_, target) in std::mem::take(&mut self.later) {
+            if let Some(track) = self.tracks.get_mut(&target) {
+                track.at = None;
+                self.ready.insert(target);
             }
         }
     }

@@ -135,6 +135,7 @@ impl Task {
     ) {
         self.take(&mut written, &mut leader);
         let mut until: Option<Instant> = None;
+        let mut joined = true;
         loop {
             self.begin();
             if until.is_some_and(|until| self.queue.is_idle() || Instant::now() >= until) {
@@ -155,10 +156,11 @@ impl Task {
                     Ok(()) => self.take(&mut written, &mut leader),
                     Err(_) => until = Some(Instant::now() + self.options.deadline),
                 },
-                changed = leader.changed(), if told => match changed {
-                    Ok(()) => self.take(&mut written, &mut leader),
-                    Err(_) => until = Some(Instant::now() + self.options.deadline),
-                },
+                changed = leader.changed(), if told && joined => {
+                    // An edge that has left the others still has a last word of its own.
+                    joined = changed.is_ok();
+                    self.take(&mut written, &mut leader);
+                }
                 Some(ended) = self.running.join_next() => {
                     if let Ok(ended) = ended {
                         self.ended(ended);
